@@ -1,0 +1,2 @@
+//! calque.
+fn main() {}

@@ -1,0 +1,89 @@
+//! How other threads reach a vCPU: one word of request bits, and a parking place for HLT.
+//!
+//! Invariant: whoever sets a bit has made the state behind it visible first (release), and the vCPU clears a bit
+//! before it looks at that state (acquire), so a request is never lost.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
+
+/// The request bits of [`Signals`].
+pub mod request {
+    /// The interrupt controller may have a vector to deliver. Level: the vCPU re-tests it itself.
+    pub const INTR: u32 = 1 << 0;
+    /// Non-maskable interrupt.
+    pub const NMI: u32 = 1 << 1;
+    /// System-management interrupt.
+    pub const SMI: u32 = 1 << 2;
+    /// INIT from an IPI or the keyboard controller.
+    pub const INIT: u32 = 1 << 3;
+    /// Start-up IPI; the vector is in [`super::Signals::sipi_vector`].
+    pub const SIPI: u32 = 1 << 4;
+    /// A message waits in the vCPU's mailbox (invalidations from other vCPUs or DMA).
+    pub const MAIL: u32 = 1 << 5;
+    /// The run loop must return to its caller: power-off, reset, debugger, time limit.
+    pub const STOP: u32 = 1 << 6;
+    /// A timer of the virtual clock is due.
+    pub const TIMER: u32 = 1 << 7;
+}
+
+/// The requests to one vCPU. Shared by reference count; translated code polls [`Signals::word`].
+#[derive(Debug, Default)]
+pub struct Signals {
+    word: AtomicU32,
+    sipi: AtomicU32,
+    lock: Mutex<()>,
+    wake: Condvar,
+}
+
+impl Signals {
+    /// The request word itself. Non-zero means: leave translated code at the next block boundary.
+    pub fn word(&self) -> &AtomicU32 {
+        &self.word
+    }
+
+    /// Sets request bits and wakes the vCPU if it sleeps.
+    pub fn raise(&self, bits: u32) {
+        let old = self.word.fetch_or(bits, Ordering::Release);
+        if old & bits != bits {
+            let _held = self.lock.lock().unwrap_or_else(|e| e.into_inner());
+            self.wake.notify_all();
+        }
+    }
+
+    /// Start-up IPI with its vector.
+    pub fn raise_sipi(&self, vector: u8) {
+        self.sipi.store(vector.into(), Ordering::Relaxed);
+        self.raise(request::SIPI);
+    }
+
+    /// The vector of the last start-up IPI.
+    pub fn sipi_vector(&self) -> u8 {
+        self.sipi.load(Ordering::Relaxed) as u8
+    }
+
+    /// Clears and returns those of `bits` that are set.
+    pub fn take(&self, bits: u32) -> u32 {
+        self.word.fetch_and(!bits, Ordering::AcqRel) & bits
+    }
+
+    /// The bits set now.
+    pub fn peek(&self) -> u32 {
+        self.word.load(Ordering::Acquire)
+    }
+
+    /// Sleeps until a bit is set, or `timeout` has passed (None: for ever).
+    pub fn wait(&self, timeout: Option<Duration>) {
+        let mut held = self.lock.lock().unwrap_or_else(|e| e.into_inner());
+        let start = std::time::Instant::now();
+        while self.peek() == 0 {
+            held = match timeout {
+                None => self.wake.wait(held).unwrap_or_else(|e| e.into_inner()),
+                Some(limit) => {
+                    let Some(left) = limit.checked_sub(start.elapsed()).filter(|d| !d.is_zero()) else { return };
+                    self.wake.wait_timeout(held, left).unwrap_or_else(|e| e.into_inner()).0
+                }
+            };
+        }
+    }
+}

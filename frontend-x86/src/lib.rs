@@ -1,0 +1,1 @@
+//! calque: frontend-x86.
