@@ -1,1 +1,113 @@
-//! cpu.
+//! One virtual processor: its architectural state together with everything it reaches.
+
+use crate::addr::PhysAddr;
+use crate::bus::{CpuInterrupts, EmptyBus, NoInterrupts, SystemBus};
+use crate::clock::Clock;
+use crate::features::Features;
+use crate::mem::{Mailbox, PhysMem};
+use crate::mmu::Mmu;
+use crate::signals::Signals;
+use crate::state::CpuState;
+use std::sync::Arc;
+
+/// A store that fell on bytes that have been decoded: blocks that overlap must go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CodeHit {
+    /// Guest-physical page.
+    pub page: PhysAddr,
+    /// The page's index in the attribute tables of [`PhysMem`].
+    pub index: usize,
+    /// The 64-byte chunks of it that were hit and had been decoded.
+    pub chunks: u64,
+}
+
+/// A virtual processor. `state` comes first, so that its address is the processor's address: translated code holds
+/// one pointer for both.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Cpu {
+    /// Architectural state.
+    pub state: CpuState,
+    /// Translation caches.
+    pub mmu: Mmu,
+    /// Guest-physical memory.
+    pub mem: Arc<PhysMem>,
+    /// Ports and MMIO.
+    pub bus: Arc<dyn SystemBus>,
+    /// Local APIC and the 8259's wire.
+    pub irq: Arc<dyn CpuInterrupts>,
+    /// Requests from other threads.
+    pub signals: Arc<Signals>,
+    /// Messages from other threads.
+    pub mailbox: Arc<Mailbox>,
+    /// Machine time.
+    pub clock: Arc<Clock>,
+    /// What CPUID offers; anything else raises #UD.
+    pub features: Features,
+    /// Number of this processor, from 0; also its APIC ID.
+    pub index: u32,
+    /// Stores to decoded bytes that the engine has not dealt with yet. An engine that finds it non-empty after an
+    /// instruction ends the block there and drops the overlapping blocks before it runs another.
+    pub code_hits: Vec<CodeHit>,
+}
+
+/// What a [`Cpu`] is connected to.
+#[derive(Debug, Clone)]
+pub struct Wiring {
+    /// Guest-physical memory.
+    pub mem: Arc<PhysMem>,
+    /// Ports and MMIO.
+    pub bus: Arc<dyn SystemBus>,
+    /// Local APIC.
+    pub irq: Arc<dyn CpuInterrupts>,
+    /// Requests from other threads.
+    pub signals: Arc<Signals>,
+    /// Messages from other threads.
+    pub mailbox: Arc<Mailbox>,
+    /// Machine time.
+    pub clock: Arc<Clock>,
+}
+
+impl Wiring {
+    /// Memory and nothing else, under a virtual clock: for bare-CPU tests.
+    pub fn bare(mem: Arc<PhysMem>) -> Self {
+        let signals = Arc::new(Signals::default());
+        let mailbox = mem.connect(std::slice::from_ref(&signals)).remove(0);
+        Self {
+            mem,
+            bus: Arc::new(EmptyBus),
+            irq: Arc::new(NoInterrupts),
+            signals,
+            mailbox,
+            clock: Clock::virtual_clock(),
+        }
+    }
+}
+
+impl Cpu {
+    /// A processor in its reset state.
+    pub fn new(wiring: Wiring, features: Features, index: u32) -> Box<Self> {
+        let mut cpu = Box::new(Self {
+            state: *CpuState::reset(),
+            mmu: Mmu::default(),
+            mem: wiring.mem,
+            bus: wiring.bus,
+            irq: wiring.irq,
+            signals: wiring.signals,
+            mailbox: wiring.mailbox,
+            clock: wiring.clock,
+            features,
+            index,
+            code_hits: Vec::new(),
+        });
+        cpu.state.signal_word = cpu.signals.word().as_ptr();
+        cpu.state.gpr[crate::state::gpr::RDX] = cpu.features.signature().into();
+        cpu.mode_changed();
+        cpu
+    }
+
+    /// The time-stamp counter, in ticks of [`crate::clock::TSC_HZ`].
+    pub fn tsc(&self) -> u64 {
+        self.clock.now().wrapping_add(self.state.msr.tsc_offset)
+    }
+}

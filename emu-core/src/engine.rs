@@ -1,1 +1,29 @@
-//! engine.
+//! What the run loop and the engines know of each other.
+
+use crate::cpu::{CodeHit, Cpu};
+
+/// Why an engine returned to the run loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// The budget of instructions is used up.
+    Budget,
+    /// HLT (or MWAIT): nothing to do until a signal is raised.
+    Halted,
+    /// A request bit that the run loop serves is set: STOP, TIMER, INIT, SIPI.
+    Signal,
+    /// A triple fault; the state is that before the third fault's delivery.
+    Shutdown,
+}
+
+/// Executes guest instructions: the interpreter, the translator, or both in lockstep.
+pub trait Engine {
+    /// Runs `cpu` for about `budget` instructions (the block in hand is finished), delivering exceptions and
+    /// interrupts on the way.
+    fn run(&mut self, cpu: &mut Cpu, budget: u64) -> Exit;
+
+    /// Drops whatever was derived from the bytes that were hit.
+    fn invalidate(&mut self, hits: &[CodeHit]);
+
+    /// Counters by name, for `--stats`, in the order to print.
+    fn stats(&self) -> Vec<(String, u64)>;
+}

@@ -5,8 +5,25 @@
 #[repr(u8)]
 #[allow(missing_docs, reason = "the names are the manual's")]
 pub enum Vector {
-    DE = 0, DB = 1, NMI = 2, BP = 3, OF = 4, BR = 5, UD = 6, NM = 7, DF = 8, TS = 10, NP = 11, SS = 12, GP = 13,
-    PF = 14, MF = 16, AC = 17, MC = 18, XM = 19, CP = 21,
+    DE = 0,
+    DB = 1,
+    NMI = 2,
+    BP = 3,
+    OF = 4,
+    BR = 5,
+    UD = 6,
+    NM = 7,
+    DF = 8,
+    TS = 10,
+    NP = 11,
+    SS = 12,
+    GP = 13,
+    PF = 14,
+    MF = 16,
+    AC = 17,
+    MC = 18,
+    XM = 19,
+    CP = 21,
 }
 
 impl Vector {

@@ -1,1 +1,327 @@
-//! mem.
+//! Guest-physical memory: RAM, ROM and the attributes of each RAM page.
+//!
+//! Invariant: no Rust reference into guest RAM ever exists. Every access goes through raw pointers and volatile
+//! or atomic operations in this file, in `mmu`, or in translated code, so that several vCPUs, device threads and
+//! the guest itself may race on it as on real hardware.
+//! Invariant: a page with [`page::CODE`] or [`page::TABLE`] set has no write entry in any translation cache, so
+//! every store to it passes the slow path, which invalidates what was derived from the old bytes.
+
+use crate::addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr};
+use crate::bus::Dma;
+use crate::signals::{Signals, request};
+use crossbeam::queue::SegQueue;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// First address of the hole below 4 GiB that holds PCI, the APICs and firmware; RAM beyond it continues at 4 GiB.
+pub const HOLE_START: u64 = 0xb000_0000;
+/// Where RAM that does not fit below [`HOLE_START`] continues.
+pub const HIGH_START: u64 = 1 << 32;
+
+/// Attribute bits of one RAM page.
+pub mod page {
+    /// Some of its bytes have been decoded: see [`super::PhysMem::code_chunks`].
+    pub const CODE: u8 = 1 << 0;
+    /// It holds guest page tables that some vCPU shadows.
+    pub const TABLE: u8 = 1 << 1;
+    /// Some translation cache may hold a write entry for it.
+    pub const WRITABLE: u8 = 1 << 2;
+    /// Written since the bit was last cleared (dirty logging).
+    pub const DIRTY: u8 = 1 << 3;
+}
+
+/// Something that happened to guest memory outside the vCPU that has to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mail {
+    /// Bytes of a page with [`page::CODE`] or [`page::TABLE`] were written by a device or another vCPU.
+    Written {
+        /// First byte.
+        addr: PhysAddr,
+        /// Length in bytes; never crosses a page.
+        len: u32,
+    },
+    /// Drop every cached translation (A20, memory map changed).
+    FlushAll,
+}
+
+/// One vCPU's mailbox.
+#[derive(Debug)]
+pub struct Mailbox {
+    queue: SegQueue<Mail>,
+    signals: Arc<Signals>,
+}
+
+impl Mailbox {
+    /// Puts a message in and raises [`request::MAIL`].
+    pub fn post(&self, mail: Mail) {
+        self.queue.push(mail);
+        self.signals.raise(request::MAIL);
+    }
+
+    /// Takes the oldest message.
+    pub fn take(&self) -> Option<Mail> {
+        self.queue.pop()
+    }
+}
+
+/// Why guest memory could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum MemError {
+    /// The size is zero or not a multiple of the page size.
+    #[error("guest memory must be a positive multiple of 4 KiB, not {0} bytes")]
+    BadSize(u64),
+    /// The host would not give it.
+    #[error("the host cannot provide {0} MiB of guest memory: {1}")]
+    NoMemory(u64, std::io::Error),
+}
+
+#[derive(Debug)]
+struct Rom {
+    base: u64,
+    /// Page-aligned copy of the image.
+    map: memmap2::MmapRaw,
+}
+
+/// What lies behind a guest-physical page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// RAM: host address of the page's first byte, and the page's index in the attribute tables.
+    Ram(*mut u8, usize),
+    /// ROM: host address of the page's first byte. Writes are dropped.
+    Rom(*const u8),
+    /// Neither: a device, or nothing.
+    Mmio,
+}
+
+/// The guest-physical memory of a machine.
+#[derive(Debug)]
+pub struct PhysMem {
+    ram: memmap2::MmapRaw,
+    size: u64,
+    low: u64,
+    roms: OnceLock<Vec<Rom>>,
+    attrs: Box<[AtomicU8]>,
+    chunks: Box<[AtomicU64]>,
+    /// AND-mask of guest-physical addresses: all ones, or bit 20 clear while the A20 gate is off.
+    a20: AtomicU64,
+    mailboxes: OnceLock<Vec<Arc<Mailbox>>>,
+}
+
+// SAFETY: the maps are plain host memory that lives as long as `self`; every access is volatile or atomic.
+unsafe impl Send for PhysMem {}
+// SAFETY: as above.
+unsafe impl Sync for PhysMem {}
+
+impl PhysMem {
+    /// RAM of `size` bytes, all zero, committed by the host only as it is touched.
+    ///
+    /// # Errors
+    /// [`MemError`] if the size is no multiple of 4 KiB or the host refuses.
+    pub fn new(size: u64) -> Result<Arc<Self>, MemError> {
+        if size == 0 || size % PAGE_SIZE != 0 {
+            return Err(MemError::BadSize(size));
+        }
+        let len = usize::try_from(size).map_err(|_| MemError::BadSize(size))?;
+        let ram = memmap2::MmapOptions::new()
+            .len(len)
+            .no_reserve_swap()
+            .map_anon()
+            .map_err(|e| MemError::NoMemory(size >> 20, e))?;
+        let pages = len >> PAGE_SHIFT;
+        Ok(Arc::new(Self {
+            ram: ram.into(),
+            size,
+            low: size.min(HOLE_START),
+            roms: OnceLock::new(),
+            attrs: (0..pages).map(|_| AtomicU8::new(0)).collect(),
+            chunks: (0..pages).map(|_| AtomicU64::new(0)).collect(),
+            a20: AtomicU64::new(u64::MAX),
+            mailboxes: OnceLock::new(),
+        }))
+    }
+
+    /// Total RAM in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The RAM ranges as (first address, length in bytes), ascending.
+    pub fn ranges(&self) -> Vec<(u64, u64)> {
+        let mut v = vec![(0, self.low)];
+        if self.size > self.low {
+            v.push((HIGH_START, self.size - self.low));
+        }
+        v
+    }
+
+    /// Installs the ROMs, once, before any vCPU runs: (base, bytes), bases page-aligned. ROM hides RAM below it.
+    ///
+    /// # Errors
+    /// When the host gives no memory for the copies.
+    ///
+    /// # Panics
+    /// When called twice or with an unaligned base: both are bugs of the board.
+    pub fn set_roms(&self, roms: &[(u64, &[u8])]) -> Result<(), MemError> {
+        let mut list = Vec::new();
+        for &(base, bytes) in roms {
+            assert!(base % PAGE_SIZE == 0, "ROM base must be page-aligned");
+            let len = bytes.len().next_multiple_of(PAGE_SIZE as usize).max(PAGE_SIZE as usize);
+            let mut map =
+                memmap2::MmapMut::map_anon(len).map_err(|e| MemError::NoMemory((len >> 20) as u64, e))?;
+            map[..bytes.len()].copy_from_slice(bytes);
+            list.push(Rom { base, map: map.into() });
+        }
+        assert!(self.roms.set(list).is_ok(), "ROMs are installed once");
+        Ok(())
+    }
+
+    /// Registers the vCPUs' mailboxes, once, and returns them in order of vCPU.
+    pub fn connect(&self, signals: &[Arc<Signals>]) -> Vec<Arc<Mailbox>> {
+        self.mailboxes
+            .get_or_init(|| {
+                signals
+                    .iter()
+                    .map(|s| Arc::new(Mailbox { queue: SegQueue::new(), signals: s.clone() }))
+                    .collect()
+            })
+            .clone()
+    }
+
+    /// Opens or closes the A20 gate and makes every vCPU forget its translations.
+    pub fn set_a20(&self, on: bool) {
+        let mask = if on { u64::MAX } else { !(1 << 20) };
+        if self.a20.swap(mask, Ordering::SeqCst) != mask {
+            self.post_all(Mail::FlushAll);
+        }
+    }
+
+    /// Whether the A20 gate is open.
+    pub fn a20(&self) -> bool {
+        self.a20.load(Ordering::Relaxed) == u64::MAX
+    }
+
+    fn post_all(&self, mail: Mail) {
+        for m in self.mailboxes.get().into_iter().flatten() {
+            m.post(mail);
+        }
+    }
+
+    /// Index in the attribute tables of the RAM page that holds `addr`, which has passed the A20 gate.
+    #[inline(always)]
+    fn index(&self, addr: u64) -> Option<usize> {
+        let offset = if addr < self.low {
+            addr
+        } else if addr >= HIGH_START && addr - HIGH_START < self.size - self.low {
+            addr - HIGH_START + self.low
+        } else {
+            return None;
+        };
+        Some((offset >> PAGE_SHIFT) as usize)
+    }
+
+    /// What lies at the page of `addr`.
+    #[inline]
+    pub fn frame(&self, addr: PhysAddr) -> Frame {
+        let addr = addr.0 & self.a20.load(Ordering::Relaxed);
+        for rom in self.roms.get().into_iter().flatten() {
+            if let Some(off) = addr.checked_sub(rom.base) {
+                let off = off & !(PAGE_SIZE - 1);
+                if off < rom.map.len() as u64 {
+                    return Frame::Rom(rom.map.as_ptr().wrapping_add(off as usize));
+                }
+            }
+        }
+        match self.index(addr) {
+            Some(i) => Frame::Ram(self.ram.as_mut_ptr().wrapping_add(i << PAGE_SHIFT), i),
+            None => Frame::Mmio,
+        }
+    }
+
+    /// Attribute bits of RAM page `index` (from [`Frame::Ram`]).
+    #[inline(always)]
+    pub fn attrs(&self, index: usize) -> &AtomicU8 {
+        &self.attrs[index]
+    }
+
+    /// Which 64-byte chunks of RAM page `index` hold decoded code: bit i for bytes 64i to 64i+63.
+    #[inline(always)]
+    pub fn code_chunks(&self, index: usize) -> &AtomicU64 {
+        &self.chunks[index]
+    }
+
+    /// Copies from RAM or ROM; false if part of it is neither.
+    #[must_use]
+    pub fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> bool {
+        self.pieces(addr, buf.len(), |_, frame, at, range| {
+            let src = match frame {
+                Frame::Ram(p, _) => p.cast_const(),
+                Frame::Rom(p) => p,
+                Frame::Mmio => return false,
+            };
+            for (i, b) in buf[range].iter_mut().enumerate() {
+                // SAFETY: `frame` gave a whole page, and `at + i` stays within it.
+                *b = unsafe { src.add(at + i).read_volatile() };
+            }
+            true
+        })
+    }
+
+    /// Copies into RAM without telling anyone: for loaders, before a vCPU runs. False if part of it is not RAM.
+    #[must_use]
+    pub fn write(&self, addr: PhysAddr, buf: &[u8]) -> bool {
+        self.pieces(addr, buf.len(), |_, frame, at, range| {
+            let Frame::Ram(p, i) = frame else { return false };
+            for (k, b) in buf[range].iter().enumerate() {
+                // SAFETY: `frame` gave a whole page of RAM, and `at + k` stays within it.
+                unsafe { p.add(at + k).write_volatile(*b) };
+            }
+            self.attrs[i].fetch_or(page::DIRTY, Ordering::Relaxed);
+            true
+        })
+    }
+
+    /// Calls `each(address, frame, offset in page, range of the buffer)` per page until it returns false.
+    fn pieces(
+        &self,
+        addr: PhysAddr,
+        len: usize,
+        mut each: impl FnMut(PhysAddr, Frame, usize, std::ops::Range<usize>) -> bool,
+    ) -> bool {
+        if addr.0.checked_add(len as u64).is_none() {
+            return false;
+        }
+        let mut done = 0;
+        while done < len {
+            let a = addr.wrapping_add(done as u64);
+            let at = a.offset() as usize;
+            let n = (len - done).min(PAGE_SIZE as usize - at);
+            if !each(a, self.frame(a), at, done..done + n) {
+                return false;
+            }
+            done += n;
+        }
+        true
+    }
+}
+
+impl Dma for PhysMem {
+    fn dma_read(&self, addr: PhysAddr, buf: &mut [u8]) -> bool {
+        self.read(addr, buf)
+    }
+
+    fn dma_write(&self, addr: PhysAddr, buf: &[u8]) -> bool {
+        if !self.pieces(addr, buf.len(), |_, frame, _, _| matches!(frame, Frame::Ram(..))) {
+            return false;
+        }
+        let ok = self.write(addr, buf);
+        self.pieces(addr, buf.len(), |a, frame, _, range| {
+            if let Frame::Ram(_, i) = frame
+                && self.attrs[i].load(Ordering::Acquire) & (page::CODE | page::TABLE) != 0
+            {
+                self.post_all(Mail::Written { addr: a, len: range.len() as u32 });
+            }
+            true
+        });
+        ok
+    }
+}

@@ -80,7 +80,9 @@ impl Signals {
             held = match timeout {
                 None => self.wake.wait(held).unwrap_or_else(|e| e.into_inner()),
                 Some(limit) => {
-                    let Some(left) = limit.checked_sub(start.elapsed()).filter(|d| !d.is_zero()) else { return };
+                    let Some(left) = limit.checked_sub(start.elapsed()).filter(|d| !d.is_zero()) else {
+                        return;
+                    };
                     self.wake.wait_timeout(held, left).unwrap_or_else(|e| e.into_inner()).0
                 }
             };

@@ -1,0 +1,204 @@
+//! Linear-address accesses: the interpreter's loads and stores, and the slow path of translated code.
+
+use super::phys::{ram_read, ram_write};
+use super::{Access, Priv, tlb};
+use crate::addr::{PAGE_MASK, PAGE_SIZE, PhysAddr};
+use crate::cpu::Cpu;
+use crate::fault::Exception;
+use crate::mem::Frame;
+
+/// The bytes of an instruction as fetched.
+#[derive(Clone, Copy, Debug)]
+pub struct Fetched {
+    /// Bytes from the instruction pointer on.
+    pub bytes: [u8; 15],
+    /// How many of them are valid: 15, or fewer when the next page cannot be fetched.
+    pub len: usize,
+    /// Guest-physical address of the first byte.
+    pub gpa: PhysAddr,
+    /// RAM page of the first byte, if it is RAM (and may be marked as code).
+    pub ram: Option<usize>,
+    /// The following page, if the 15 bytes reach into it: where it is and its RAM page, or the fault of fetching it.
+    pub next: Option<Result<(PhysAddr, Option<usize>), Exception>>,
+}
+
+impl Cpu {
+    /// Reads `SIZE` (1, 2, 4 or 8) bytes at `lin` with the rights of `privilege`. `stack` chooses #SS over #GP for
+    /// a non-canonical address.
+    ///
+    /// # Errors
+    /// #PF, #GP(0) or #SS(0).
+    #[inline(always)]
+    pub fn load<const SIZE: usize>(&mut self, lin: u64, stack: bool) -> Result<u64, Exception> {
+        // SAFETY: `tlb` points at one of this vCPU's own sets (`select_tlb`).
+        let entry = unsafe { &(*self.state.tlb).read[tlb::index(lin)] };
+        match entry.hit(lin, SIZE as u64) {
+            // SAFETY: a hit names host memory of a guest page that covers the whole access.
+            Some(host) => Ok(unsafe { ram_read(host, SIZE) }),
+            None => self.load_slow(lin, SIZE, Priv::Current, stack),
+        }
+    }
+
+    /// Writes the low `SIZE` (1, 2, 4 or 8) bytes of `value` at `lin`.
+    ///
+    /// # Errors
+    /// #PF, #GP(0) or #SS(0); nothing has been written then.
+    #[inline(always)]
+    pub fn store<const SIZE: usize>(&mut self, lin: u64, value: u64, stack: bool) -> Result<(), Exception> {
+        // SAFETY: as in `load`.
+        let entry = unsafe { &(*self.state.tlb).write[tlb::index(lin)] };
+        match entry.hit(lin, SIZE as u64) {
+            Some(host) => {
+                // SAFETY: a write hit names host memory of a RAM page that covers the whole access.
+                unsafe { ram_write(host, SIZE, value) };
+                Ok(())
+            }
+            None => self.store_slow(lin, SIZE, value, Priv::Current, stack),
+        }
+    }
+
+    /// [`Cpu::load`] without the probe, for any size from 1 to 8, also across pages.
+    ///
+    /// # Errors
+    /// As for [`Cpu::load`].
+    #[inline(never)]
+    pub fn load_slow(
+        &mut self,
+        lin: u64,
+        size: usize,
+        privilege: Priv,
+        stack: bool,
+    ) -> Result<u64, Exception> {
+        let room = (PAGE_SIZE - (lin & PAGE_MASK)) as usize;
+        if size <= room {
+            let t = self.translate(lin, Access::Read, privilege, stack)?;
+            return Ok(self.read_at(t.gpa, t.frame, size));
+        }
+        let first = self.translate(lin, Access::Read, privilege, stack)?;
+        let second = self.translate(self.wrap(lin, room), Access::Read, privilege, stack)?;
+        let low = self.read_at(first.gpa, first.frame, room);
+        let high = self.read_at(second.gpa, second.frame, size - room);
+        Ok(low | high << (8 * room))
+    }
+
+    /// [`Cpu::store`] without the probe, for any size from 1 to 8, also across pages; both pages are checked before
+    /// the first byte is written.
+    ///
+    /// # Errors
+    /// As for [`Cpu::store`].
+    #[inline(never)]
+    pub fn store_slow(
+        &mut self,
+        lin: u64,
+        size: usize,
+        value: u64,
+        privilege: Priv,
+        stack: bool,
+    ) -> Result<(), Exception> {
+        let room = (PAGE_SIZE - (lin & PAGE_MASK)) as usize;
+        let first = self.translate(lin, Access::Write, privilege, stack)?;
+        if size <= room {
+            self.phys_write(first.gpa, size, value);
+            return Ok(());
+        }
+        let second = self.translate(self.wrap(lin, room), Access::Write, privilege, stack)?;
+        self.phys_write(first.gpa, room, value & (u64::MAX >> (64 - 8 * room)));
+        self.phys_write(second.gpa, size - room, value >> (8 * room));
+        Ok(())
+    }
+
+    /// Checks that `len` (up to 4096) bytes at `lin` can be written, so that a later store cannot fault.
+    ///
+    /// # Errors
+    /// As for [`Cpu::store`].
+    pub fn probe_write(
+        &mut self,
+        lin: u64,
+        len: usize,
+        privilege: Priv,
+        stack: bool,
+    ) -> Result<(), Exception> {
+        self.translate(lin, Access::Write, privilege, stack)?;
+        let room = (PAGE_SIZE - (lin & PAGE_MASK)) as usize;
+        if len > room {
+            self.translate(self.wrap(lin, room), Access::Write, privilege, stack)?;
+        }
+        Ok(())
+    }
+
+    /// `lin + n`, wrapping at 4 GiB outside long mode.
+    #[inline]
+    fn wrap(&self, lin: u64, n: usize) -> u64 {
+        let sum = lin.wrapping_add(n as u64);
+        if self.state.long_mode() { sum } else { sum & 0xffff_ffff }
+    }
+
+    fn read_at(&mut self, gpa: PhysAddr, frame: Frame, size: usize) -> u64 {
+        match frame {
+            // SAFETY: the callers stay within the page.
+            Frame::Ram(p, _) => unsafe { ram_read(p.add(gpa.offset() as usize), size) },
+            // SAFETY: as above.
+            Frame::Rom(p) => unsafe { ram_read(p.add(gpa.offset() as usize), size) },
+            Frame::Mmio => self.phys_read(gpa, size),
+        }
+    }
+
+    /// Fetches up to 15 bytes at `lin`.
+    ///
+    /// # Errors
+    /// #PF or #GP(0) of the first byte's page; a fault of the second page is kept in [`Fetched::next`], to be
+    /// raised only if the instruction really reaches into it.
+    pub fn fetch(&mut self, lin: u64) -> Result<Fetched, Exception> {
+        let (gpa, host, ram) = self.fetch_page(lin)?;
+        let room = (PAGE_SIZE - (lin & PAGE_MASK)) as usize;
+        let mut f = Fetched { bytes: [0; 15], len: room.min(15), gpa, ram, next: None };
+        self.copy_code(gpa, host, &mut f.bytes[..room.min(15)]);
+        if room < 15 {
+            match self.fetch_page(self.wrap(lin, room)) {
+                Ok((gpa2, host2, ram2)) => {
+                    self.copy_code(gpa2, host2, &mut f.bytes[room..]);
+                    f.len = 15;
+                    f.next = Some(Ok((gpa2, ram2)));
+                }
+                Err(e) => f.next = Some(Err(e)),
+            }
+        }
+        Ok(f)
+    }
+
+    /// The guest-physical address behind an instruction fetch at `lin`.
+    ///
+    /// # Errors
+    /// #PF or #GP(0).
+    #[inline]
+    pub fn fetch_gpa(&mut self, lin: u64) -> Result<PhysAddr, Exception> {
+        // SAFETY: as in `load`.
+        let entry = unsafe { &(*self.state.tlb).exec[tlb::index(lin)] };
+        if lin.wrapping_sub(entry.tag) < PAGE_SIZE {
+            return Ok(PhysAddr(entry.gpa | lin & PAGE_MASK));
+        }
+        Ok(self.translate(lin, Access::Exec, Priv::Current, false)?.gpa)
+    }
+
+    /// (address, host address of that byte or null for MMIO, RAM page).
+    fn fetch_page(&mut self, lin: u64) -> Result<(PhysAddr, *const u8, Option<usize>), Exception> {
+        let gpa = self.fetch_gpa(lin)?;
+        let at = gpa.offset() as usize;
+        Ok(match self.mem.frame(gpa) {
+            Frame::Ram(p, i) => (gpa, p.wrapping_add(at).cast_const(), Some(i)),
+            Frame::Rom(p) => (gpa, p.wrapping_add(at), None),
+            Frame::Mmio => (gpa, std::ptr::null(), None),
+        })
+    }
+
+    fn copy_code(&mut self, gpa: PhysAddr, host: *const u8, buf: &mut [u8]) {
+        for (i, b) in buf.iter_mut().enumerate() {
+            *b = if host.is_null() {
+                self.phys_read(gpa.wrapping_add(i as u64), 1) as u8
+            } else {
+                // SAFETY: `fetch_page` gave a byte of a whole page, and callers stay within it.
+                unsafe { host.add(i).read_volatile() }
+            };
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The inline translation cache that translated code and the interpreter probe before anything else.
+//!
+//! A set is direct-mapped by linear page number. A hit for an access of `size` bytes at `a` is
+//! `a - entry.tag <= 4096 - size` (unsigned), which also sends every page-crossing access to the slow path; the
+//! host address is then `a + entry.addend`. An empty entry carries a tag whose page falls to another index, so that
+//! no address can hit it.
+
+use crate::addr::{PAGE_MASK, PAGE_SHIFT};
+
+/// log2 of the number of entries per kind of access.
+pub const TLB_BITS: u32 = 10;
+/// Number of entries per kind of access.
+pub const TLB_ENTRIES: usize = 1 << TLB_BITS;
+
+/// One entry: 16 bytes, as translated code reads it.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct TlbEntry {
+    /// Page-aligned linear address.
+    pub tag: u64,
+    /// Host address minus linear address, modulo 2^64.
+    pub addend: u64,
+}
+
+/// One entry for instruction fetch.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct ExecEntry {
+    /// Page-aligned linear address.
+    pub tag: u64,
+    /// Host address minus linear address, modulo 2^64.
+    pub addend: u64,
+    /// Guest-physical address of the page.
+    pub gpa: u64,
+    /// Keeps the size a power of two.
+    pub unused: u64,
+}
+
+/// The cache for one address space at one privilege.
+#[derive(Clone, Debug)]
+#[repr(C, align(64))]
+pub struct TlbSet {
+    /// Entries that allow reading.
+    pub read: [TlbEntry; TLB_ENTRIES],
+    /// Entries that allow writing: never a page with code, page tables or dirty tracking.
+    pub write: [TlbEntry; TLB_ENTRIES],
+    /// Entries that allow fetching.
+    pub exec: [ExecEntry; TLB_ENTRIES],
+}
+
+/// Index of the entry for a linear address.
+#[inline(always)]
+pub const fn index(lin: u64) -> usize {
+    (lin >> PAGE_SHIFT) as usize & (TLB_ENTRIES - 1)
+}
+
+/// The tag of an empty entry at `index`.
+const fn empty_tag(index: usize) -> u64 {
+    ((index ^ 1) as u64) << PAGE_SHIFT
+}
+
+impl TlbEntry {
+    /// Host address for an access of `size` bytes at `lin`, if this entry covers it.
+    #[inline(always)]
+    pub fn hit(&self, lin: u64, size: u64) -> Option<*mut u8> {
+        (lin.wrapping_sub(self.tag) <= PAGE_MASK + 1 - size).then(|| lin.wrapping_add(self.addend) as *mut u8)
+    }
+}
+
+impl TlbSet {
+    /// An empty set.
+    pub fn new() -> Box<Self> {
+        let none = TlbEntry { tag: 0, addend: 0 };
+        let no_exec = ExecEntry { tag: 0, addend: 0, gpa: 0, unused: 0 };
+        let mut set = Box::new(Self {
+            read: [none; TLB_ENTRIES],
+            write: [none; TLB_ENTRIES],
+            exec: [no_exec; TLB_ENTRIES],
+        });
+        set.flush();
+        set
+    }
+
+    /// Empties the set.
+    pub fn flush(&mut self) {
+        for i in 0..TLB_ENTRIES {
+            self.read[i].tag = empty_tag(i);
+            self.write[i].tag = empty_tag(i);
+            self.exec[i].tag = empty_tag(i);
+        }
+    }
+
+    /// Empties every write entry.
+    pub fn flush_writes(&mut self) {
+        for (i, e) in self.write.iter_mut().enumerate() {
+            e.tag = empty_tag(i);
+        }
+    }
+
+    /// Forgets the page that holds `lin`.
+    pub fn forget(&mut self, lin: u64) {
+        let (i, page) = (index(lin), lin & !PAGE_MASK);
+        let empty = empty_tag(i);
+        for tag in [&mut self.read[i].tag, &mut self.write[i].tag, &mut self.exec[i].tag] {
+            if *tag == page {
+                *tag = empty;
+            }
+        }
+    }
+}
