@@ -181,6 +181,12 @@ impl Ctx {
         !self.unmasked().intersects(Flags::IE | Flags::DE | Flags::ZE)
     }
 
+    /// Whether FLD of a memory operand pushes: only an unmasked IE stops it. A denormal is loaded, and the
+    /// handler finds it in ST(0) as the normal number it became (measured; the manual is silent).
+    pub fn writes_load(&self) -> bool {
+        !self.unmasked().intersects(Flags::IE)
+    }
+
     /// Whether a store to memory writes and pops: here an unmasked OE or UE stops it too.
     pub fn writes_memory(&self) -> bool {
         !self.unmasked().intersects(Flags::IE | Flags::DE | Flags::ZE | Flags::OE | Flags::UE)

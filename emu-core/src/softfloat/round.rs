@@ -92,8 +92,9 @@ impl Ctx {
             self.inexact(c.inexact, c.up);
             return Rounded { exponent: (exp - ADJUST) as u16, mant };
         }
-        // FSCALE can pass even the adjusted range; that "massive" overflow takes the masked way.
         let to_infinity = match self.rounding {
+            // FSCALE can pass even the adjusted range; that "massive" overflow gives infinity (8.5.4).
+            _ if !masked => true,
             Rounding::Nearest => true,
             Rounding::Down => negative,
             Rounding::Up => !negative,
@@ -117,6 +118,9 @@ impl Ctx {
                 self.inexact(c.inexact, c.up);
                 return Rounded { exponent: (exp + ADJUST) as u16, mant };
             }
+            // The "massive" underflow of FSCALE gives zero (8.5.5).
+            self.inexact(true, false);
+            return Rounded { exponent: 0, mant: 0 };
         }
         let shift = (1 - format.bias).saturating_sub(v.exp).max(0) as u32;
         let c = cut(shift_right_sticky(v.mant, shift), format.width, v.negative, self.rounding);

@@ -18,7 +18,7 @@ enum Effect {
 }
 
 fn check(name: &str, instruction: Instruction, conditions: Flags, ours: fn(&mut Ctx, F80, F80) -> Effect) {
-    let mut random = Random(name.bytes().fold(7, |seed, b| seed * 131 + u64::from(b)));
+    let mut random = Random::named(name);
     let mut wrong = 0;
     for _ in 0..CASES {
         let cw = random.control_word();

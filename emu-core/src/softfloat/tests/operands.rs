@@ -6,6 +6,11 @@ use super::super::F80;
 pub struct Random(pub u64);
 
 impl Random {
+    /// A generator of its own for each name.
+    pub fn named(name: &str) -> Random {
+        Random(name.bytes().fold(7, |seed, b| seed.wrapping_mul(131).wrapping_add(u64::from(b))))
+    }
+
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
