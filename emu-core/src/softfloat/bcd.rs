@@ -32,7 +32,7 @@ impl Ctx {
         let mut bytes = [0; 10];
         for byte in &mut bytes[..9] {
             let pair = (rest % 100) as u8;
-            *byte = pair / 10 << 4 | pair % 10;
+            *byte = ((pair / 10) << 4) | (pair % 10);
             rest /= 100;
         }
         bytes[9] = if a.is_negative() { 0x80 } else { 0 };

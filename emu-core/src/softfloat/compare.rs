@@ -41,8 +41,11 @@ impl Relation {
 }
 
 impl Ctx {
-    /// FCOM, FCOMI, FTST, FICOM: any NaN raises IE. The relation is meaningful even with IE or DE unmasked:
-    /// the processor sets the condition codes before it reports them (the pops wait for the handler).
+    /// FCOM, FCOMI, FTST, FICOM: any NaN raises IE.
+    ///
+    /// The relation is meaningful also with IE or DE unmasked. The manual says that an unmasked IE leaves the
+    /// condition codes or EFLAGS alone; a Zen 4 sets them all the same and only holds back the pops, for which
+    /// [`Ctx::writes_register`] is the test.
     pub fn compare(&mut self, a: impl Into<Operand>, b: impl Into<Operand>) -> Relation {
         self.relate(&a.into().parts(), &b.into().parts(), false)
     }

@@ -26,35 +26,35 @@ impl Ctx {
 
     /// FIST m16int: what does not fit gives the integer indefinite, 0x8000, with IE.
     pub fn to_i16(&mut self, a: F80) -> i16 {
-        self.to_integer(a, 16, self.rounding) as i16
+        self.store_integer(a, 16, self.rounding) as i16
     }
 
     /// FIST m32int: what does not fit gives 0x8000_0000 with IE.
     pub fn to_i32(&mut self, a: F80) -> i32 {
-        self.to_integer(a, 32, self.rounding) as i32
+        self.store_integer(a, 32, self.rounding) as i32
     }
 
     /// FISTP m64int: what does not fit gives 0x8000_0000_0000_0000 with IE.
     pub fn to_i64(&mut self, a: F80) -> i64 {
-        self.to_integer(a, 64, self.rounding)
+        self.store_integer(a, 64, self.rounding)
     }
 
     /// FISTTP m16int: as [`Ctx::to_i16`], toward zero.
     pub fn truncate_to_i16(&mut self, a: F80) -> i16 {
-        self.to_integer(a, 16, Rounding::Zero) as i16
+        self.store_integer(a, 16, Rounding::Zero) as i16
     }
 
     /// FISTTP m32int: as [`Ctx::to_i32`], toward zero.
     pub fn truncate_to_i32(&mut self, a: F80) -> i32 {
-        self.to_integer(a, 32, Rounding::Zero) as i32
+        self.store_integer(a, 32, Rounding::Zero) as i32
     }
 
     /// FISTTP m64int: as [`Ctx::to_i64`], toward zero.
     pub fn truncate_to_i64(&mut self, a: F80) -> i64 {
-        self.to_integer(a, 64, Rounding::Zero)
+        self.store_integer(a, 64, Rounding::Zero)
     }
 
-    fn to_integer(&mut self, a: F80, bits: u32, rounding: Rounding) -> i64 {
+    fn store_integer(&mut self, a: F80, bits: u32, rounding: Rounding) -> i64 {
         let limit = 1u64 << (bits - 1);
         let indefinite = i64::MIN >> (64 - bits);
         let negative = a.is_negative();

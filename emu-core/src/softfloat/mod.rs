@@ -22,7 +22,7 @@
 //! - **No input panics.** Every bit pattern is an operand; encodings the 80387 dropped raise IE.
 //! - **Flags only accumulate within one `Ctx`**, in the manual's order of priority: once an unmasked
 //!   pre-computation exception (IE, DE, ZE) is raised, nothing of lower priority is.
-//! - **A finite value in flight is normalised**: the top bit of `mant` is set in [`operand::Parts`] and [`wide::Wide`].
+//! - **A finite value in flight is normalised**: the top bit of `mant` is set in `operand::Parts` and `wide::Wide`.
 
 #![cfg_attr(not(test), forbid(unsafe_code))]
 

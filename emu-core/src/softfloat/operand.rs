@@ -89,9 +89,9 @@ impl Operand {
     }
 }
 
-/// FLD of a memory operand, and the conversion step of every other read of one.
 impl Ctx {
     /// FLD m32fp or m64fp: quiets a signalling NaN with IE, reports a denormal with DE, is otherwise exact.
+    /// Check [`Ctx::writes_load`] before pushing.
     pub fn load(&mut self, operand: Operand) -> F80 {
         let value = operand.value;
         if value.class() == Class::SNan {

@@ -28,7 +28,7 @@ pub(super) const fn mul_high(a: u128, b: u128) -> u128 {
     const LOW: u128 = u64::MAX as u128;
     let (ah, al, bh, bl) = (a >> 64, a & LOW, b >> 64, b & LOW);
     let (hl, lh) = (ah * bl, al * bh);
-    let middle = (al * bl >> 64) + (hl & LOW) + (lh & LOW);
+    let middle = ((al * bl) >> 64) + (hl & LOW) + (lh & LOW);
     ah * bh + (hl >> 64) + (lh >> 64) + (middle >> 64)
 }
 
@@ -93,7 +93,7 @@ impl Wide {
         if self.mant == 0 || other.mant == 0 {
             return Wide { negative, exp: 0, mant: 0 };
         }
-        // Long division, a bit at a time. Halving the dividend makes the first bit 0 or the quotient 128 bits.
+        // Long division, a bit at a time, until the quotient fills its 128 bits.
         let mut rest = self.mant;
         let mut quotient = 0u128;
         let mut exp = self.exp - other.exp;

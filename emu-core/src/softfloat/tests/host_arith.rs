@@ -46,7 +46,10 @@ fn check(name: &str, instruction: Instruction, conditions: Flags, ours: fn(&mut 
     assert_eq!(wrong, 0, "{name}: {wrong} of {CASES} differ from the host");
 }
 
-#[expect(clippy::print_stdout, reason = "cargo shows a failing test's output, and these lines are the evidence")]
+#[expect(
+    clippy::print_stdout,
+    reason = "cargo shows a failing test's output, and these lines are the evidence"
+)]
 fn report(name: &str, cw: u16, (a, b): (F80, F80), theirs: &State, (st0, st1, flags): (F80, F80, Flags)) {
     let bits = Flags(theirs.status) & (Flags::EXCEPTIONS | Flags::CONDITIONS);
     println!("{name} cw {cw:04x} st0 {a:?} st1 {b:?}");

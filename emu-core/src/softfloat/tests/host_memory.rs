@@ -110,8 +110,7 @@ fn store_decimal() {
 fn load_decimal() {
     let mut random = Random::named("fbld");
     for _ in 0..CASES {
-        let mut memory: [u8; 10] =
-            std::array::from_fn(|_| (random.below(10) << 4 | random.below(10)) as u8);
+        let mut memory: [u8; 10] = std::array::from_fn(|_| (random.below(10) << 4 | random.below(10)) as u8);
         memory[9] = random.next() as u8;
         let theirs = host::run(host::fbld, 0x37f, F80::ONE, F80::ONE, memory);
         assert_eq!((theirs.st0, theirs.status & 0x23f), (F80::from_bcd(memory), 0), "{memory:02x?}");

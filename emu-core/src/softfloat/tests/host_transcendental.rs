@@ -31,7 +31,11 @@ fn ordinal(v: F80) -> i128 {
 }
 
 fn distance(a: F80, b: F80) -> i128 {
-    if a.is_nan() || b.is_nan() { if a == b { 0 } else { i128::MAX } } else { (ordinal(a) - ordinal(b)).abs() }
+    if a.is_nan() || b.is_nan() {
+        if a == b { 0 } else { i128::MAX }
+    } else {
+        (ordinal(a) - ordinal(b)).abs()
+    }
 }
 
 /// How well one function agrees.
@@ -66,7 +70,10 @@ fn check(
         let units = distance(result, their_result);
         let top_agrees = depth < 3 || outcome.above.is_none_or(|v| distance(v, theirs.st0) <= 1);
         let compared = (Flags::EXCEPTIONS | Flags::C2).bits();
-        if units > 1 || theirs.depth() != depth || !top_agrees || (theirs.status ^ ctx.flags.bits()) & compared != 0
+        if units > 1
+            || theirs.depth() != depth
+            || !top_agrees
+            || (theirs.status ^ ctx.flags.bits()) & compared != 0
         {
             tally.wrong += 1;
             if tally.wrong <= 12 {
@@ -85,7 +92,10 @@ fn check(
     assert_eq!(wrong, 0, "{name}: {wrong} of {CASES} differ from the host");
 }
 
-#[expect(clippy::print_stdout, reason = "the statistic is what the test is run for; cargo shows it on request")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the statistic is what the test is run for; cargo shows it on request"
+)]
 fn say(line: &str) {
     println!("{line}");
 }

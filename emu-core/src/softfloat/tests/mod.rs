@@ -3,6 +3,7 @@
 //! Cases come from a seeded generator, so a failure repeats; the message holds all that is needed to replay it.
 
 mod apfloat;
+mod golden;
 mod operands;
 mod rules;
 

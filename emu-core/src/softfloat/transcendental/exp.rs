@@ -24,14 +24,16 @@ impl Ctx {
         }
         let x = Wide::from_parts(&a);
         if a.exp >= 0 {
-            let half = a.value == F80::ONE.chs();
-            let v = if half { Wide { exp: -1, ..x } } else { x };
+            let minus_one = a.value == F80::ONE.chs();
+            // 2^-1 - 1 is -1/2; 2^1 - 1 is 1.
+            let v = if minus_one { Wide { exp: -1, ..x } } else { x };
             return self.round_as_inexact(v);
         }
         // e^t - 1 with t = a * ln 2, as t times a series that stays near one.
         let t = x.mul(LN_2);
         let z = t.to_fixed();
-        let factor = if t.negative { series::alternating(&series::EXP, z) } else { series::sum(&series::EXP, z) };
+        let factor =
+            if t.negative { series::alternating(&series::EXP, z) } else { series::sum(&series::EXP, z) };
         self.round_irrational(t.mul(Wide::from_fixed(factor)))
     }
 }

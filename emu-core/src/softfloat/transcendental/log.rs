@@ -35,9 +35,7 @@ impl Ctx {
             (_, Kind::Infinity) => F80::infinity(y.negative != below_one),
             (_, Kind::Zero) => F80::zero(y.negative != below_one),
             _ if one => F80::zero(y.negative),
-            _ if x.mant == 1 << 63 => {
-                self.round_as_inexact(Wide::from_parts(&y).mul(integer(x.exp)))
-            }
+            _ if x.mant == 1 << 63 => self.round_as_inexact(Wide::from_parts(&y).mul(integer(x.exp))),
             _ => self.round_irrational(Wide::from_parts(&y).mul(log2(Wide::from_parts(&x)))),
         }
     }
