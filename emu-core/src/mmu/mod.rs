@@ -8,6 +8,8 @@ pub mod access;
 pub mod phys;
 pub mod shadow;
 pub mod space;
+#[cfg(test)]
+mod tests;
 pub mod tlb;
 pub mod walk;
 
@@ -399,7 +401,8 @@ impl Mmu {
         if let Some(root) = space.root {
             return Some((root, None));
         }
-        let (root, page) = self.shadow.table_for(space.table, space.shape.levels, space.shape, 0)?;
+        let (root, page) =
+            self.shadow.table_for(space.table, space.shape.levels, space.shape, 0, shadow::ALL_RIGHTS)?;
         self.spaces.set_root(root);
         Some((root, page))
     }

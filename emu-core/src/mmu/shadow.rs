@@ -67,7 +67,12 @@ struct Key {
     shape: Shape,
     /// First linear address it translates.
     base: u64,
+    /// Rights that the entries above leave, as in [`Path::rights`]: they are part of what its pages' entries say.
+    rights: u8,
 }
+
+/// Rights above a root table: all.
+pub const ALL_RIGHTS: u8 = 7;
 
 /// A shadow entry, packed: empty (0), a table, or a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -204,10 +209,11 @@ impl Shadow {
         level: u8,
         shape: Shape,
         lin: u64,
+        rights: u8,
     ) -> Option<(TableId, Option<PhysAddr>)> {
         let span = shape.shift(level) + shape.width();
         let base = if span >= 64 { 0 } else { lin >> span << span };
-        let key = Key { table, level, shape, base };
+        let key = Key { table, level, shape, base, rights };
         if let Some(&id) = self.by_key.get(&key) {
             return Some((id, None));
         }
@@ -278,8 +284,8 @@ impl Shadow {
                 }
                 return true;
             }
-            let next_table = path.tables[usize::from(shape.levels - level) + 1];
-            match self.table_for(next_table, level - 1, shape, lin) {
+            let below = usize::from(shape.levels - level) + 1;
+            match self.table_for(path.tables[below], level - 1, shape, lin, path.rights[below]) {
                 Some((next, page)) => {
                     track.extend(page);
                     let link = Entry::table(next);

@@ -32,6 +32,8 @@ pub struct Leaf {
 pub struct Path {
     /// Guest-physical address of each structure's first entry.
     pub tables: [u64; 5],
+    /// The rights that the entries before it leave: bit 0 user, bit 1 write, bit 2 execute.
+    pub rights: [u8; 5],
     /// How many.
     pub len: usize,
 }
@@ -113,6 +115,7 @@ impl Cpu {
         let mut level = levels;
         loop {
             path.tables[path.len] = table;
+            path.rights[path.len] = u8::from(user) | u8::from(writable) << 1 | u8::from(exec) << 2;
             path.len += 1;
             let shift = 12 + width * (level - 1);
             let index = lin >> shift & ((1 << width) - 1);
