@@ -87,14 +87,14 @@ fn shadow_agrees_with_walks() {
         for page in 0..16u64 {
             for slot in [0, 1, 2, 256, 257, 258] {
                 let e = random_entry(&mut rng) & !(if page < 8 { 0x80 } else { 0 });
-                assert!(cpu.mem.write(PhysAddr(page << 12 | slot * 8), &e.to_le_bytes()));
+                assert!(cpu.mem.write(PhysAddr((page << 12) | (slot * 8)), &e.to_le_bytes()));
             }
         }
         for _ in 0..3000 {
             match rng.below(12) {
                 0 => {
                     let slot = [0, 1, 2, 256, 257, 258][rng.below(6) as usize];
-                    let at = PhysAddr(rng.below(16) << 12 | slot * 8);
+                    let at = PhysAddr((rng.below(16) << 12) | (slot * 8));
                     let e = random_entry(&mut rng);
                     cpu.phys_write(at, 8, e);
                 }
