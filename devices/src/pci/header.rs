@@ -99,6 +99,11 @@ impl PciHeader {
         self.settle(&mut inner);
     }
 
+    /// Changes configuration bytes as the function itself does, past the write mask.
+    pub fn set_config_dword(&self, offset: u8, value: u32) {
+        self.lock().config.set_dword(offset, value);
+    }
+
     /// Whether the function may reach memory and send messages (command register, bus master enable).
     pub fn bus_master(&self) -> bool {
         self.command.load(Ordering::Acquire) & command::MASTER != 0
