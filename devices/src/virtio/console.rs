@@ -24,7 +24,7 @@ mod bit {
 const EMERG_WR: u32 = 8;
 
 /// Takes the guest's output. Must neither block for long nor call the device back.
-pub trait ByteSink: Send + Sync + Debug {
+pub trait ConsoleSink: Send + Sync + Debug {
     /// Takes some of `bytes` from the front and returns how many. A sink that takes fewer calls for
     /// [`Console::sink_ready`] when it has room again.
     fn write(&self, bytes: &[u8]) -> usize;
@@ -49,7 +49,7 @@ pub struct ConsoleState {
 
 #[derive(Debug)]
 struct Core {
-    sink: Arc<dyn ByteSink>,
+    sink: Arc<dyn ConsoleSink>,
     /// Locked while the receive queue is served, so that input keeps its order.
     input: Mutex<VecDeque<u8>>,
     /// Locked while the transmit queue is served.
@@ -167,7 +167,7 @@ impl Console {
     pub const INPUT_LIMIT: usize = 64 << 10;
 
     /// A console of 80 by 25 characters whose output goes to `sink`.
-    pub fn new(sink: Arc<dyn ByteSink>, execution: Execution) -> Arc<Self> {
+    pub fn new(sink: Arc<dyn ConsoleSink>, execution: Execution) -> Arc<Self> {
         let core = Arc::new(Core {
             sink,
             input: Mutex::default(),

@@ -36,7 +36,7 @@ mod transport;
 mod worker;
 
 pub use blk::{Blk, BlkState, BlockBackend, MemoryBackend};
-pub use console::{ByteSink, Console, ConsoleState};
+pub use console::{Console, ConsoleSink, ConsoleState};
 pub use device::{DeviceKind, VirtioDevice, feature, status};
 pub use pci::VirtioPci;
 pub use queue::{Chain, MAX_CHAIN, Queue, QueueState, RingError, RingFeatures, Segment};

@@ -143,6 +143,16 @@ impl Chain {
         self.head
     }
 
+    /// What the device may read, in order.
+    pub fn readable(&self) -> &[Segment] {
+        &self.readable
+    }
+
+    /// What the device may write, in order.
+    pub fn writable(&self) -> &[Segment] {
+        &self.writable
+    }
+
     /// Bytes the device may read.
     pub fn readable_len(&self) -> u64 {
         self.readable_len
