@@ -1,7 +1,8 @@
 //! The right to work on one queue, for as long as it is held.
 
-use super::queue::{Chain, RingError, RingFeatures};
+use super::queue::{Chain, Queue, RingError, RingFeatures};
 use super::transport::Transport;
+use emu_core::bus::Dma;
 
 /// Work must stop: the ring is broken, or the driver is resetting the device. Nothing is left to do but return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,8 +33,17 @@ impl<'a> Session<'a> {
         self.features
     }
 
-    fn ring(&self) -> RingFeatures {
-        RingFeatures::from_bits(self.features)
+    /// Does one thing with the queue. The queue is unlocked again before an error is acted upon: that locks the
+    /// transport's control, which comes before queues.
+    fn with<T>(
+        &self,
+        act: impl FnOnce(&mut Queue, &dyn Dma, RingFeatures) -> Result<T, RingError>,
+    ) -> Result<T, Stopped> {
+        let result = {
+            let mut queue = self.transport.queue(self.queue);
+            act(&mut queue, self.transport.dma(), RingFeatures::from_bits(self.features))
+        };
+        self.check(result)
     }
 
     /// Turns a broken rule into `DEVICE_NEEDS_RESET`.
@@ -54,7 +64,7 @@ impl<'a> Session<'a> {
         if self.transport.is_stopping() {
             return Ok(None);
         }
-        self.check(self.transport.queue(self.queue).pop(self.transport.dma(), self.ring()))
+        self.with(Queue::pop)
     }
 
     /// Gives back the chain popped last.
@@ -65,16 +75,16 @@ impl<'a> Session<'a> {
 
     /// Returns a chain, `written` bytes of whose writable part are filled, without an interrupt yet.
     pub fn push(&self, chain: &Chain, written: u32) -> Result<(), Stopped> {
-        self.check(self.transport.queue(self.queue).push(self.transport.dma(), chain.head(), written))
+        self.with(|queue, dma, _| queue.push(dma, chain.head(), written))
     }
 
     /// Interrupts the driver for what was pushed, if it wants that.
     pub fn signal(&self) -> Result<(), Stopped> {
-        let (wanted, vector) = {
-            let mut queue = self.transport.queue(self.queue);
-            (queue.take_signal(self.transport.dma(), self.ring()), queue.state().vector)
-        };
-        if self.check(wanted)? {
+        let wanted = self.with(|queue, dma, ring| {
+            let vector = queue.state().vector;
+            Ok(queue.take_signal(dma, ring)?.then_some(vector))
+        })?;
+        if let Some(vector) = wanted {
             self.transport.interrupt_queue(vector);
         }
         Ok(())
@@ -82,13 +92,13 @@ impl<'a> Session<'a> {
 
     /// Asks for no doorbells while this session looks at the queue anyway.
     pub fn suppress(&self) -> Result<(), Stopped> {
-        self.check(self.transport.queue(self.queue).suppress(self.transport.dma(), self.ring()))
+        self.with(Queue::suppress)
     }
 
     /// Asks for a doorbell at the next buffer. True if the session can end; false if a buffer is there already and must
     /// be served without a doorbell.
     pub fn rearm(&self) -> Result<bool, Stopped> {
-        let empty = self.check(self.transport.queue(self.queue).rearm(self.transport.dma(), self.ring()))?;
+        let empty = self.with(Queue::rearm)?;
         Ok(empty || self.transport.is_stopping())
     }
 
