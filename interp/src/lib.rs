@@ -1,1 +1,4 @@
 //! calque: interp.
+#![forbid(unsafe_code)]
+
+pub mod system;
