@@ -4,7 +4,9 @@
 //! guest's tables ([`walk`]) and fills the cache, or raises #PF as a value.
 
 pub mod access;
+pub mod bulk;
 pub mod phys;
+pub mod rmw;
 pub mod tlb;
 pub mod walk;
 
