@@ -49,6 +49,8 @@ pub struct Cpu {
     /// Stores to decoded bytes that the engine has not dealt with yet. An engine that finds it non-empty after an
     /// instruction ends the block there and drops the overlapping blocks before it runs another.
     pub code_hits: Vec<CodeHit>,
+    /// Real time at power-on, in nanoseconds since 1970: what kvmclock's wall clock tells the guest.
+    pub boot_wall_ns: u64,
 }
 
 /// What a [`Cpu`] is connected to.
@@ -99,6 +101,7 @@ impl Cpu {
             features,
             index,
             code_hits: Vec::new(),
+            boot_wall_ns: 0,
         });
         cpu.state.signal_word = cpu.signals.word().as_ptr();
         cpu.state.gpr[crate::state::gpr::RDX] = cpu.features.signature().into();
