@@ -52,6 +52,8 @@ pub struct Cpu {
     pub code_hits: Vec<CodeHit>,
     /// What RDRAND and RDSEED read. Seeded under a virtual clock, so that the run repeats.
     pub entropy: Entropy,
+    /// Real time at power-on, in nanoseconds since 1970: what kvmclock's wall clock tells the guest.
+    pub boot_wall_ns: u64,
 }
 
 /// What a [`Cpu`] is connected to.
@@ -104,6 +106,7 @@ impl Cpu {
             index,
             code_hits: Vec::new(),
             entropy,
+            boot_wall_ns: 0,
         });
         cpu.state.signal_word = cpu.signals.word().as_ptr();
         cpu.state.gpr[crate::state::gpr::RDX] = cpu.features.signature().into();

@@ -19,12 +19,12 @@ use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
 /// An instance of a function generic over [`crate::operand::Width`] as its last parameter, by size in bytes.
 macro_rules! by_width {
-    ($bytes:expr, $f:ident < $($g:ty),* >) => {
+    ($bytes:expr, $f:ident $(< $($g:ty),+ >)?) => {
         match $bytes {
-            1 => $f::<$($g,)* $crate::operand::W8> as $crate::decode::Handler,
-            2 => $f::<$($g,)* $crate::operand::W16>,
-            4 => $f::<$($g,)* $crate::operand::W32>,
-            _ => $f::<$($g,)* $crate::operand::W64>,
+            1 => $f::<$($($g,)+)? $crate::operand::W8> as $crate::decode::Handler,
+            2 => $f::<$($($g,)+)? $crate::operand::W16>,
+            4 => $f::<$($($g,)+)? $crate::operand::W32>,
+            _ => $f::<$($($g,)+)? $crate::operand::W64>,
         }
     };
 }

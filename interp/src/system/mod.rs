@@ -15,13 +15,22 @@ pub mod desc;
 pub mod far;
 pub mod flags;
 pub mod io;
+mod kvmclock;
 pub mod misc;
 pub mod msr;
+mod mtrr;
 pub mod seg;
+mod smm;
+mod stack;
 pub mod syscall;
+mod task;
+#[cfg(test)]
+mod testbed;
 
+use emu_core::addr::is_canonical;
 use emu_core::cpu::Cpu;
 use emu_core::fault::Exception;
+use emu_core::state::bits::cr4;
 
 /// #GP(0) unless at CPL 0: the first check of every privileged instruction.
 ///
@@ -30,4 +39,9 @@ use emu_core::fault::Exception;
 #[inline]
 pub fn cpl0(cpu: &Cpu) -> Result<(), Exception> {
     if cpu.state.cpl() == 0 { Ok(()) } else { Err(Exception::gp0()) }
+}
+
+/// Whether `addr` is canonical; outside long mode every address is.
+fn canonical(cpu: &Cpu, addr: u64) -> bool {
+    !cpu.state.long_mode() || is_canonical(addr, if cpu.state.cr4 & cr4::LA57 != 0 { 57 } else { 48 })
 }
