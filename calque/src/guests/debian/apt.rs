@@ -39,11 +39,15 @@ impl Apt {
         progress: &dyn Progress,
         mut wanted: impl FnMut(&Self) -> Result<T, GuestError>,
     ) -> Result<T, GuestError> {
+        let stale = |error: &GuestError| {
+            matches!(error, GuestError::UnknownPackage { .. } | GuestError::Download { .. })
+        };
         match wanted(self) {
-            Err(GuestError::UnknownPackage { .. } | GuestError::Download { .. }) if !self.use_private => {
+            Err(first) if stale(&first) && !self.use_private => {
                 progress.message("reading Debian's package lists");
                 self.update()?;
-                wanted(self)
+                // When fresh lists do not help, the first complaint is nearer to the cause.
+                wanted(self).map_err(|second| if stale(&second) { first } else { second })
             }
             other => other,
         }
@@ -124,7 +128,7 @@ impl Apt {
                 command.arg("-o").arg(format!("{option}={}", self.private.join(part).display()));
             }
             // The state folder moves, the machine's own record of installed packages does not matter.
-            command.args(["-o", "Dir::State::status=/dev/null"]);
+            command.args(["-o", "Dir::State::status=/dev/null", "-o", "Acquire::Languages=none"]);
         }
         command
     }
