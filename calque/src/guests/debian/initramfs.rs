@@ -1,5 +1,6 @@
 //! Puts busybox, the chosen modules and our `/init` into one compressed archive.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use flate2::{Compression, GzBuilder};
@@ -40,6 +41,8 @@ pub fn build(busybox: &[u8], release: &str, modules: &Modules) -> Vec<u8> {
     archive.file("etc/group", 0o644, b"root:x:0:\ntty:x:5:\nnogroup:x:65534:\n");
     archive.file("etc/hostname", 0o644, b"calque\n");
     archive.file("etc/hosts", 0o644, b"127.0.0.1 localhost calque\n::1 localhost\n");
+    // What `mount` tries when it is told no type: asking for a type makes the kernel load its module.
+    archive.file("etc/filesystems", 0o644, b"ext4\n");
     archive.file("bin/busybox", 0o755, busybox);
     for name in applets(busybox).iter().filter(|name| **name != "busybox") {
         archive.symlink(&format!("bin/{name}"), "busybox");
@@ -51,7 +54,7 @@ pub fn build(busybox: &[u8], release: &str, modules: &Modules) -> Vec<u8> {
 fn add_modules(archive: &mut Archive, release: &str, modules: &Modules) {
     let base = format!("lib/modules/{release}");
     archive.directory(&base, 0o755);
-    let mut known = std::collections::BTreeSet::new();
+    let mut known = BTreeSet::new();
     for module in modules.iter() {
         for (end, _) in module.path.match_indices('/') {
             if known.insert(&module.path[..end]) {
