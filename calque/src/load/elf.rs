@@ -23,6 +23,8 @@ const COMMAND_LINE: usize = 2047;
 pub(super) struct Image<'a> {
     bytes: &'a [u8],
     headers: Vec<ProgramHeader>,
+    /// Where in the file the program headers end.
+    headers_end: u64,
     /// Whether it is a 64-bit file.
     pub wide: bool,
     /// The entry point as the file gives it, a virtual address.
@@ -32,6 +34,7 @@ pub(super) struct Image<'a> {
 /// A part of the file to be loaded.
 #[derive(Debug, Clone, Copy)]
 struct Segment<'a> {
+    offset: u64,
     bytes: &'a [u8],
     virt: u64,
     phys: u64,
@@ -85,7 +88,7 @@ impl<'a> Image<'a> {
         if headers.iter().any(|header| header.p_type == PT_INTERP) {
             return Err(no_kernel("a dynamically linked program".into()));
         }
-        let image = Self { bytes, headers, wide, entry: about.e_entry };
+        let image = Self { bytes, headers, headers_end: table_end, wide, entry: about.e_entry };
         if image.segments()?.is_empty() {
             return Err(damaged("it has nothing to load".into()));
         }
@@ -118,15 +121,23 @@ impl<'a> Image<'a> {
                 header.p_memsz, header.p_paddr
             )));
         }
-        Ok(Segment { bytes, virt: header.p_vaddr, phys: header.p_paddr, size: header.p_memsz })
+        Ok(Segment {
+            offset: header.p_offset,
+            bytes,
+            virt: header.p_vaddr,
+            phys: header.p_paddr,
+            size: header.p_memsz,
+        })
     }
 
-    /// Where the entry point is in physical memory.
+    /// Where the entry point is in physical memory. Most files give a virtual address; Linux's `vmlinux`, linked
+    /// for high addresses, gives the physical one already.
     pub(super) fn physical_entry(&self) -> Result<u64, LoadError> {
         let segments = self.segments()?;
-        let holds = |s: &&Segment<'_>| self.entry.checked_sub(s.virt).is_some_and(|offset| offset < s.size);
-        let translated = segments.iter().find(holds).map(|s| s.phys + (self.entry - s.virt));
-        translated.ok_or_else(|| LoadError::Damaged {
+        let within = |base: u64, size: u64| self.entry.checked_sub(base).filter(|offset| *offset < size);
+        let by_virtual = segments.iter().find_map(|s| Some(s.phys + within(s.virt, s.size)?));
+        let by_physical = || segments.iter().find_map(|s| Some(s.phys + within(s.phys, s.size)?));
+        by_virtual.or_else(by_physical).ok_or_else(|| LoadError::Damaged {
             what: WHAT,
             reason: format!("its entry point {:#x} is in no segment", self.entry),
         })
@@ -153,18 +164,28 @@ impl<'a> Image<'a> {
             })
     }
 
-    /// Takes the segments' places and copies them there. Returns the end of the highest.
-    pub(super) fn place(&self, room: &mut Room, memory: &mut dyn GuestMemory) -> Result<u64, LoadError> {
-        let segments = self.segments()?;
-        for (i, segment) in segments.iter().enumerate() {
-            room.claim(&format!("segment {i} of the ELF image"), segment.phys, segment.size)?;
+    /// Takes the segments' places and copies them there.
+    pub(super) fn place(&self, room: &mut Room, memory: &mut dyn GuestMemory) -> Result<(), LoadError> {
+        let mut placed = Vec::new();
+        for (i, segment) in self.segments()?.into_iter().enumerate() {
+            match room.claim(&format!("segment {i} of the ELF image"), segment.phys, segment.size) {
+                Ok(()) => placed.push(segment),
+                Err(_) if self.is_headers_only(&segment) => {}
+                Err(error) => return Err(error),
+            }
         }
-        for segment in &segments {
+        for segment in placed {
             let file = segment.bytes.len() as u64;
             memory.write(segment.phys, segment.bytes)?;
             memory.zero(segment.phys + file, segment.size - file)?;
         }
-        Ok(segments.iter().map(|s| s.phys + s.size).max().unwrap_or(0))
+        Ok(())
+    }
+
+    /// Whether a segment holds nothing but the file's own headers. Linkers put one before the code unless they
+    /// are told not to; for a kernel linked to 1 MiB it falls into the BIOS area, and no kernel misses it.
+    fn is_headers_only(&self, segment: &Segment<'_>) -> bool {
+        segment.offset == 0 && segment.size <= self.headers_end
     }
 }
 

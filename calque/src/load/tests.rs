@@ -289,11 +289,33 @@ fn plain_elf_starts_in_its_own_mode() {
     let (entry, ram) = run(&elf(false, I386, 0x40_0001, &part), &[]).unwrap();
     assert!(matches!(entry.mode, Mode::Prot32 { eip: 0x40_0001, eax: 0, ebx: 0, .. }), "{entry:?}");
     assert_eq!(&ram.0[0x40_0000..0x40_0005], b"code\0");
+    // An entry point in high virtual or in physical memory means the same place.
+    let high = [Part(LOAD, 0xffff_ffff_8040_0000, 0x40_0000, b"code", 0x1000)];
+    for entry in [0xffff_ffff_8040_0003, 0x40_0003] {
+        let (entry, _) = run(&elf(true, X86_64, entry, &high), &[]).unwrap();
+        assert!(matches!(entry.mode, Mode::Long64 { rip: 0x40_0003, .. }), "{entry:?}");
+    }
     // What was in memory before does not show through in the zeroed part.
     let map = pc_memory_map(8 * MIB as u64, 0);
     let mut ram = Ram(vec![0xcc; 8 * MIB]);
     load(Format::Elf64, &elf(true, X86_64, 0x40_0000, &part), &boot(&map), &mut ram).unwrap();
     assert_eq!((ram.0[0x40_0004], ram.0[0x40_0fff], ram.0[0x40_1000]), (0, 0, 0xcc));
+}
+
+#[test]
+fn a_segment_of_headers_in_the_bios_area_is_left_out() {
+    let headers_and_code =
+        |size| [Part(LOAD, 0xf_f000, 0xf_f000, b"", size), Part(LOAD, 0x10_0000, 0x10_0000, b"hlt", 3)];
+    // The first part's offset in the file is set to 0, so that it covers the headers.
+    let image = |size: u32| {
+        let mut image = elf(false, I386, 0x10_0000, &headers_and_code(u64::from(size)));
+        put(&mut image, 52 + 4, &[0; 4]);
+        put(&mut image, 52 + 16, &size.to_le_bytes());
+        image
+    };
+    let (_, ram) = run(&image(52 + 64), &[]).unwrap();
+    assert_eq!(&ram.0[0xf_f000..0xf_f004], [0; 4]);
+    assert!(refusal(&image(52 + 64 + 1)).contains("segment 0 of the ELF image at 0xff000"));
 }
 
 #[test]
