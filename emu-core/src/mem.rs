@@ -255,6 +255,18 @@ impl PhysMem {
         &self.chunks[index]
     }
 
+    /// To be called once everything decoded from `chunks` of RAM page `index` has been dropped: stores to them need
+    /// no longer be seen. Does nothing while several vCPUs share the memory, since others may have decoded them too.
+    pub fn unmark_code(&self, index: usize, chunks: u64) {
+        if self.mailboxes.get().is_some_and(|m| m.len() > 1) {
+            return;
+        }
+        let old = self.chunks[index].fetch_and(!chunks, Ordering::AcqRel);
+        if old & !chunks == 0 {
+            self.attrs[index].fetch_and(!page::CODE, Ordering::AcqRel);
+        }
+    }
+
     /// Copies from RAM or ROM; false if part of it is neither.
     #[must_use]
     pub fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> bool {

@@ -90,7 +90,7 @@ impl Cpu {
     }
 
     /// After a store of `size` bytes at `addr` into RAM page `index`: dirty logging and derived state.
-    pub(crate) fn written(&mut self, addr: PhysAddr, size: usize, index: usize) {
+    pub fn written(&mut self, addr: PhysAddr, size: usize, index: usize) {
         let attrs = self.mem.attrs(index).fetch_or(page::DIRTY, Ordering::Relaxed);
         if attrs & page::CODE != 0 {
             let first = addr.offset() >> 6;
