@@ -170,6 +170,14 @@ impl AcpiPm {
         self.change(|s| s.gpe_status |= 1 << (event & 15));
     }
 
+    /// The state after power-on; `acpi_mode` as for [`AcpiPm::new`].
+    pub fn reset(&self, acpi_mode: bool) {
+        self.change(|s| {
+            let control = if acpi_mode { CNT_SCI_EN } else { 0 };
+            *s = AcpiPmState { control, halves: s.halves, ..AcpiPmState::default() };
+        });
+    }
+
     /// A copy of the state.
     pub fn save(&self) -> AcpiPmState {
         lock(&self.state).clone()

@@ -141,6 +141,12 @@ impl IoApic {
         Arc::new(Pin { ioapic: self.clone(), pin: pin.into() })
     }
 
+    /// The state after power-on, with the pins as they are.
+    pub fn reset(&self) {
+        let mut state = lock(&self.state);
+        *state = IoApicState { lines: state.lines, ..IoApicState::new(state.id) };
+    }
+
     /// A copy of the state.
     pub fn save(&self) -> IoApicState {
         lock(&self.state).clone()

@@ -80,7 +80,9 @@ impl PicChip {
 
     /// The highest-priority input of `set`, as (rank, input); rank 0 is the highest.
     fn highest(&self, set: u8) -> Option<(u8, u8)> {
-        (0..8u8).map(|rank| (rank, self.lowest.wrapping_add(1 + rank) & 7)).find(|&(_, input)| set >> input & 1 != 0)
+        (0..8u8)
+            .map(|rank| (rank, self.lowest.wrapping_add(1 + rank) & 7))
+            .find(|&(_, input)| set >> input & 1 != 0)
     }
 
     /// The input that requests service now, by priority against those in service (fully nested mode).
@@ -196,6 +198,13 @@ impl Default for PicState {
 }
 
 impl PicState {
+    /// The state after power-on, with the inputs as they are.
+    fn reset(&mut self) {
+        for chip in [&mut self.master, &mut self.slave] {
+            *chip = PicChip { lines: chip.lines, ..PicChip::new(chip.slave) };
+        }
+    }
+
     fn cascade(&mut self) {
         let level = self.slave.request().is_some();
         // The slave's INT behaves as a level: a further request must reach the master without an edge of its own.
@@ -263,7 +272,11 @@ impl PicState {
 
     fn write(&mut self, slave: bool, offset: u16, value: u8) {
         let chip = self.chip(slave);
-        if offset == 0 { chip.write_command(value) } else { chip.write_data(value) }
+        if offset == 0 {
+            chip.write_command(value)
+        } else {
+            chip.write_data(value)
+        }
         self.cascade();
     }
 
@@ -308,6 +321,11 @@ impl Pic {
     /// Input 0 to 15.
     pub fn line(self: &Arc<Self>, input: u8) -> Irq {
         Arc::new(PicLine { pic: self.clone(), input })
+    }
+
+    /// The state after power-on.
+    pub fn reset(&self) {
+        self.change(PicState::reset);
     }
 
     /// A copy of the state.

@@ -136,7 +136,6 @@ fn pci_root(config: &AcpiConfig) -> Raw {
     let names = [
         Name::new("_HID".into(), &EISAName::new("PNP0A08")),
         Name::new("_CID".into(), &EISAName::new("PNP0A03")),
-        Name::new("_ADR".into(), &ZERO),
         Name::new("_BBN".into(), &ZERO),
         Name::new("_UID".into(), &ZERO),
         crs(&windows),

@@ -141,7 +141,12 @@ mod tests {
     fn config(processors: u32) -> AcpiConfig {
         let routes = (0..32)
             .flat_map(|device| {
-                (0..4).map(move |pin| PciRoute { device, pin, gsi: 16 + (device + pin) % 4, pic_irq: Some(11) })
+                (0..4).map(move |pin| PciRoute {
+                    device,
+                    pin,
+                    gsi: 16 + (device + pin) % 4,
+                    pic_irq: Some(11),
+                })
             })
             .collect();
         AcpiConfig {

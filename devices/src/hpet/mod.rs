@@ -68,6 +68,11 @@ impl Hpet {
         Arc::new(LegacyInput { hpet: self.clone(), index: 1 })
     }
 
+    /// The state after power-on.
+    pub fn reset(&self) {
+        self.restore(HpetState::default());
+    }
+
     /// A copy of the state.
     pub fn save(&self) -> HpetState {
         lock(&self.inner).state.clone()

@@ -255,6 +255,11 @@ impl I8042 {
         lock(&self.state).keyboard.leds()
     }
 
+    /// The state after power-on.
+    pub fn reset(&self) {
+        self.restore(I8042State::default());
+    }
+
     /// A copy of the state.
     pub fn save(&self) -> I8042State {
         lock(&self.state).clone()
@@ -372,7 +377,8 @@ mod tests {
     #[test]
     fn self_test_and_interface_tests() {
         let b = Board::new();
-        for (command, reply) in [(0xaa, 0x55), (0xab, 0), (0xa9, 0), (0xc0, 0x80), (0x20, 0x47), (0xa4, 0xf1)] {
+        for (command, reply) in [(0xaa, 0x55), (0xab, 0), (0xa9, 0), (0xc0, 0x80), (0x20, 0x47), (0xa4, 0xf1)]
+        {
             b.command(command);
             assert_eq!(b.read(), [reply], "{command:x}");
         }

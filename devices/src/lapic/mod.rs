@@ -43,7 +43,13 @@ pub struct Lapic {
 impl Lapic {
     /// The APIC with the ID `id`, which tells its processor through `signals`. The bootstrap processor's starts with
     /// LINT0 as ExtINT, as firmware leaves it.
-    pub fn new(id: u32, bsp: bool, bus: &Arc<ApicBus>, timers: &Arc<Timers>, signals: Arc<Signals>) -> Arc<Self> {
+    pub fn new(
+        id: u32,
+        bsp: bool,
+        bus: &Arc<ApicBus>,
+        timers: &Arc<Timers>,
+        signals: Arc<Signals>,
+    ) -> Arc<Self> {
         let state = LapicState::new(id, bsp);
         let lapic = Arc::new_cyclic(|this: &Weak<Self>| Self {
             base: AtomicU64::new(state.apic_base()),
@@ -87,9 +93,9 @@ impl Lapic {
         self.with_timer(|state, _| state.reset());
     }
 
-    /// The state after power-on.
-    pub fn power_on(&self, id: u32, bsp: bool) {
-        self.restore(LapicState::new(id, bsp));
+    /// The state after power-on, with the pins and the TSC offset as they are.
+    pub fn power_on(&self, bsp: bool) {
+        self.with_timer(|s, _| s.power_on(bsp));
     }
 
     /// A copy of the state.

@@ -158,6 +158,11 @@ impl LapicState {
         state
     }
 
+    /// The state after power-on, but for the pins and the offset of the TSC.
+    pub(super) fn power_on(&mut self, bsp: bool) {
+        *self = Self { lint: self.lint, tsc_offset: self.tsc_offset, ..Self::new(self.id, bsp) };
+    }
+
     /// INIT: everything but the ID, the base and the pins (11.4.7.3).
     pub(super) fn reset(&mut self) {
         let mut lvt = [LVT_MASKED; 6];
@@ -453,7 +458,9 @@ impl LapicState {
             reg::SVR => self.write_svr(value),
             reg::ESR => self.esr = std::mem::take(&mut self.errors),
             reg::ICR_LOW if !x2apic => return Ok(self.write_icr(self.icr & !0xffff_ffff | u64::from(value))),
-            reg::ICR_HIGH if !x2apic => self.icr = u64::from(value & 0xff00_0000) << 32 | self.icr & 0xffff_ffff,
+            reg::ICR_HIGH if !x2apic => {
+                self.icr = u64::from(value & 0xff00_0000) << 32 | self.icr & 0xffff_ffff
+            }
             reg::LVT_TIMER..=reg::LVT_ERROR => self.write_lvt((number - reg::LVT_TIMER) as usize, value),
             reg::INITIAL_COUNT => self.timer.set_initial(value, now()),
             reg::DIVIDE => self.timer.set_divide(value, now()),

@@ -323,6 +323,8 @@ fn any_access_is_harmless_and_the_state_serialises() {
         b.timers.run_due();
         while b.cpus[0].acknowledge().is_some() {}
     }
+    b.cpus[0].power_on(true);
+    assert_eq!(b.cpus[0].apic_mmio_read(0xf0), 0xff);
     let text = serde_json::to_string(&b.cpus[0].save()).unwrap();
     b.cpus[1].restore(serde_json::from_str(&text).unwrap());
 }

@@ -263,7 +263,7 @@ impl Channel {
 }
 
 fn to_bcd(value: u16) -> u16 {
-    value / 1000 % 10 << 12 | value / 100 % 10 << 8 | value / 10 % 10 << 4 | value % 10
+    [1, 10, 100, 1000].iter().rev().fold(0, |bcd, digit| bcd << 4 | (value / digit % 10))
 }
 
 fn from_bcd(value: u16) -> u32 {

@@ -66,7 +66,7 @@ impl PitState {
         let tick = ticks(now);
         self.channels[2].sync(tick);
         // Bit 4 follows the memory refresh request: it changes every 15.085 microseconds.
-        let refresh = (now / 15_085 & 1) as u8;
+        let refresh = ((now / 15_085) & 1) as u8;
         self.port61 | refresh << 4 | u8::from(self.channels[2].output(tick)) << 5
     }
 
@@ -116,6 +116,11 @@ impl Pit {
         Arc::new(Port61(self.clone()))
     }
 
+    /// The state after power-on.
+    pub fn reset(&self) {
+        self.restore(PitState::default());
+    }
+
     /// A copy of the state.
     pub fn save(&self) -> PitState {
         lock(&self.state).clone()
@@ -152,9 +157,10 @@ impl Expire for Pit {
 impl PortDevice for Pit {
     fn port_read(&self, offset: u16, _size: u8) -> u32 {
         let mut state = lock(&self.state);
-        let tick = ticks(self.alarm.now());
+        let now = self.alarm.now();
+        let tick = ticks(now);
+        self.catch_up(&mut state, now);
         match state.channels.get_mut(usize::from(offset)) {
-            // What is pending on counter 0 is left to the timer: a read has no effect on OUT.
             Some(channel) => channel.read(tick).into(),
             None => 0xff,
         }

@@ -55,7 +55,8 @@ impl Moment {
         let (era, year_of_era) = (march_year.div_euclid(400), march_year.rem_euclid(400));
         let march_month = (month + 9) % 12;
         let of_year = (153 * march_month + 2) / 5 + i64::from(self.day) - 1;
-        let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + of_year - 719_468;
+        let days =
+            era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + of_year - 719_468;
         let (hour, minute, second) = (i64::from(self.hour), i64::from(self.minute), i64::from(self.second));
         days * DAY + hour * 3600 + minute * 60 + second
     }
@@ -63,7 +64,7 @@ impl Moment {
 
 /// A number as the RTC shows it: BCD, or binary if `binary`.
 pub fn encode(value: u8, binary: bool) -> u8 {
-    if binary { value } else { (value / 10 % 10) << 4 | value % 10 }
+    if binary { value } else { ((value / 10 % 10) << 4) | (value % 10) }
 }
 
 /// The inverse of [`encode`].
@@ -76,7 +77,7 @@ pub fn encode_hour(hour: u8, binary: bool, hours24: bool) -> u8 {
     if hours24 {
         return encode(hour, binary);
     }
-    let twelve = if hour % 12 == 0 { 12 } else { hour % 12 };
+    let twelve = (hour + 11) % 12 + 1;
     encode(twelve, binary) | if hour >= 12 { 0x80 } else { 0 }
 }
 

@@ -58,6 +58,11 @@ impl Rtc {
         }
     }
 
+    /// The RESET pin: no interrupts. The time and the memory stay.
+    pub fn reset(&self) {
+        self.with(|s, _| s.reset());
+    }
+
     /// A copy of the state.
     pub fn save(&self) -> RtcState {
         lock(&self.state).clone()

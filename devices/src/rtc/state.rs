@@ -50,6 +50,13 @@ impl RtcState {
         Self { index: 0, cmos, base: unix_seconds, origin: 0, seen: 0 }
     }
 
+    /// The RESET pin clears the interrupt enables and flags.
+    pub(super) fn reset(&mut self) {
+        self.put(REG_B, self.at(REG_B) & !(PERIODIC | ALARM | UPDATE));
+        self.put(REG_C, 0);
+        self.index = 0;
+    }
+
     fn at(&self, index: u8) -> u8 {
         self.cmos.get(usize::from(index & 0x7f)).copied().unwrap_or(0)
     }
@@ -154,7 +161,8 @@ impl RtcState {
         let field = |index: u8| Some(self.at(index)).filter(|&value| value < ANY);
         let second = field(1).map(|v| i64::from(decode(v, binary)));
         let minute = field(3).map(|v| i64::from(decode(v, binary)));
-        let hour = Some(self.at(5)).filter(|v| v & ANY != ANY).map(|v| decode_hour(v, binary, hours24).into());
+        let hour =
+            Some(self.at(5)).filter(|v| v & ANY != ANY).map(|v| decode_hour(v, binary, hours24).into());
         let first = self.unix(now).saturating_add(1).rem_euclid(86_400);
         let mut at = first;
         // Skips to the next hour, minute or second that can match: 24 + 60 + 60 steps, and as many past midnight.
@@ -270,7 +278,11 @@ impl RtcState {
         self.put(register, value);
         if !was_running && self.running() {
             self.load_time(now, false);
-        } else if was_running && register == REG_B && (old_b ^ value) & (B_BINARY | B_24H) != 0 && self.running() {
+        } else if was_running
+            && register == REG_B
+            && (old_b ^ value) & (B_BINARY | B_24H) != 0
+            && self.running()
+        {
             // The time goes on; only its encoding changes.
             self.store_time(now);
         }

@@ -51,6 +51,11 @@ impl Uart {
         state.room() > 0
     }
 
+    /// The state after power-on.
+    pub fn reset(&self) {
+        self.restore(UartState::default());
+    }
+
     /// A copy of the state.
     pub fn save(&self) -> UartState {
         lock(&self.state).clone()
