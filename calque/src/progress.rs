@@ -30,3 +30,9 @@ impl Drop for Spinner {
         self.0.finish_and_clear();
     }
 }
+
+impl crate::guests::Progress for Spinner {
+    fn message(&self, text: &str) {
+        self.0.set_message(text.to_owned());
+    }
+}

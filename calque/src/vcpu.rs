@@ -1,5 +1,6 @@
 //! The run loop of one virtual processor: runs its engine, sleeps when the guest halts, serves what engines leave.
 
+use crate::board::counters::{Counter, Counters};
 use crate::ending::Ending;
 use emu_core::clock::Timers;
 use emu_core::cpu::Cpu;
@@ -25,7 +26,7 @@ pub enum Stop {
 }
 
 /// Runs `cpu` until something ends the run.
-pub fn run(cpu: &mut Cpu, engine: &mut dyn Engine, timers: &Arc<Timers>) -> Stop {
+pub fn run(cpu: &mut Cpu, engine: &mut dyn Engine, timers: &Arc<Timers>, counters: &Counters) -> Stop {
     let clock = cpu.clock.clone();
     // Nanoseconds that the virtual clock is ahead of the instruction count, from skipped idle time.
     let mut skipped = clock.now().saturating_sub(cpu.state.icount);
@@ -37,6 +38,7 @@ pub fn run(cpu: &mut Cpu, engine: &mut dyn Engine, timers: &Arc<Timers>) -> Stop
             REAL_SLICE
         };
         let exit = engine.run(cpu, slice);
+        publish(cpu, counters);
         if clock.is_virtual() {
             clock.advance_to(cpu.state.icount + skipped);
             timers.run_due();
@@ -76,6 +78,13 @@ pub fn run(cpu: &mut Cpu, engine: &mut dyn Engine, timers: &Arc<Timers>) -> Stop
             Exit::Shutdown => return Stop::Ended(Ending::TripleFault(whereabouts(cpu))),
         }
     }
+}
+
+/// Publishes what the guest may read about itself.
+fn publish(cpu: &Cpu, counters: &Counters) {
+    counters.set(Counter::Instructions, cpu.state.icount);
+    counters.set(Counter::TlbMisses, cpu.mmu.stats.misses);
+    counters.set(Counter::Walks, cpu.mmu.stats.walks);
 }
 
 /// Where the processor stands, in one line.

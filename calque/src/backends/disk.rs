@@ -4,7 +4,7 @@
 //! that a guest has flushed is lost when calque or the host dies.
 
 use crate::config::Disk;
-use devices::virtio::blk::BlockBackend;
+use devices::virtio::BlockBackend;
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -132,8 +132,9 @@ impl BlockBackend for RawDisk {
         }
     }
 
-    fn write_zeroes(&self, offset: u64, len: u64) -> io::Result<()> {
-        match self.punch(FallocateFlags::PUNCH_HOLE, offset, len) {
+    fn write_zeroes(&self, offset: u64, len: u64, may_unmap: bool) -> io::Result<()> {
+        let how = if may_unmap { FallocateFlags::PUNCH_HOLE } else { FallocateFlags::ZERO_RANGE };
+        match self.punch(how, offset, len) {
             Err(e) if e.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()) => {
                 let zeroes = vec![0; (1 << 20).min(len as usize)];
                 let mut done = 0;

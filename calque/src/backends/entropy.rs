@@ -1,6 +1,6 @@
 //! The host's randomness, for virtio-rng.
 
-use devices::virtio::rng::EntropySource;
+use devices::virtio::EntropySource;
 use std::fs::File;
 use std::io::{self, Read};
 

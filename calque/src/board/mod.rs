@@ -12,9 +12,9 @@
 //! | 3f8-3ff | 16550 | 4 |
 //! | 505 | pvpanic | |
 //! | 501 (or as asked) | isa-debug-exit | |
-//! | 600-67f | ACPI power management | 9 |
+//! | 600-63f | ACPI power management | 9 |
 //! | ca0-caf | calque's counters | |
-//! | cf8-cff | PCI configuration; cf9 reset | |
+//! | cf8-cff | PCI configuration | |
 //!
 //! | physical | device |
 //! |---|---|
@@ -27,6 +27,7 @@
 
 pub mod bus;
 pub mod counters;
+pub mod tables;
 
 use crate::backends::disk::RawDisk;
 use crate::backends::entropy::HostEntropy;
@@ -71,7 +72,7 @@ pub const HPET_BASE: u64 = 0xfed0_0000;
 /// ACPI power management ports.
 pub const PM_BASE: u16 = 0x600;
 /// Ports from `PM_BASE` on.
-const PM_PORTS: u16 = 0x80;
+const PM_PORTS: u16 = 0x40;
 
 /// What the run loop needs of a built board.
 #[derive(Debug)]
@@ -187,7 +188,7 @@ pub fn build(parts: Parts<'_>) -> Result<Board> {
     bus.add_ports(0x505, 1, PvPanic::new(power.clone()));
     bus.add_ports(PM_BASE, PM_PORTS, pm.clone());
     bus.add_ports(0xca0, 16, Arc::new(CountersPort::new(counters.clone())));
-    bus.add_ports(0xcf8, 8, Arc::new(ConfigPorts::new(pci.clone(), Some(pm.reset_port()))));
+    bus.add_ports(0xcf8, 8, Arc::new(ConfigPorts::new(pci.clone(), None)));
     if let Some(sink) = parts.debugcon {
         let console = DebugConsole::new(sink);
         bus.add_ports(0xe9, 1, console.clone());

@@ -158,12 +158,13 @@ fn guest(name: &str, m: &mut Machine, append: &str) -> Result<Option<String>, Us
         }
     };
     let progress = crate::progress::Spinner::new();
-    let prepared = guests::debian::prepare(flavour, &progress).map_err(|e| Usage(e.to_string()))?;
+    let cache = guests::cache::Cache::of_user().map_err(|e| Usage(e.to_string()))?;
+    let prepared = guests::debian::prepare(flavour, &cache, &progress).map_err(|e| Usage(e.to_string()))?;
     drop(progress);
     m.boot.append = format!("{} {append}", prepared.append).trim().to_owned();
     m.boot.kernel = prepared.kernel;
     m.boot.initrd = Some(prepared.initrd);
-    Ok(Some(format!("Debian, kernel {}", prepared.version)))
+    Ok(Some(prepared.description))
 }
 
 /// The built-in guest.
@@ -188,12 +189,6 @@ pub(super) fn checked(m: Machine) -> Result<Machine, Usage> {
             m.memory >> 20,
             host >> 20
         )));
-    }
-    for pass in &m.passes_off {
-        if !emu_core::ir::passes::names().any(|n| n == pass) {
-            let all: Vec<_> = emu_core::ir::passes::names().collect();
-            return Err(Usage(format!("there is no pass '{pass}': the passes are {}", all.join(", "))));
-        }
     }
     Ok(m)
 }

@@ -1,9 +1,5 @@
 //! The engines behind `--engine`, put together from the crates that know how to interpret, lift and emit.
 
-pub mod jit;
-pub mod lockstep;
-mod replay;
-pub mod translator;
 
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::mem::page;
@@ -28,5 +24,17 @@ fn left(result: interp::StepResult) -> Option<emu_core::engine::Exit> {
         StepResult::Done => None,
         StepResult::Halted => Some(Exit::Halted),
         StepResult::Shutdown => Some(Exit::Shutdown),
+    }
+}
+
+/// The engine that `machine` asks for.
+///
+/// # Errors
+/// When there is no back-end for this host.
+pub fn make(machine: &crate::config::Machine, _log: &std::sync::Arc<crate::log::Log>) -> anyhow::Result<Box<dyn emu_core::engine::Engine>> {
+    use crate::config::EngineKind;
+    match machine.engine {
+        EngineKind::Interp => Ok(Box::new(interp::Interp::new())),
+        _ => anyhow::bail!("not yet"),
     }
 }

@@ -6,6 +6,7 @@
 pub mod cache;
 pub mod cpio;
 pub mod debian;
+pub mod monitor;
 mod error;
 
 pub use cache::Cache;
