@@ -78,7 +78,13 @@ pub fn exception(cpu: &mut Cpu, e: Exception) -> Result<(), Shutdown> {
         match raise(cpu, current) {
             Ok(()) => return Ok(()),
             Err(next) => match combine(current.vector, next) {
-                Some(e) => current = e,
+                Some(e) => {
+                    // Also when it becomes a double fault: handlers look there for an overflown stack.
+                    if next.vector == Vector::PF {
+                        cpu.state.cr2 = next.cr2;
+                    }
+                    current = e;
+                }
                 None => {
                     tracing::debug!(rip = cpu.state.rip, first = ?e, "triple fault");
                     cpu.state.activity = Activity::Shutdown;
