@@ -299,8 +299,7 @@ mod tests {
     fn privileged_instructions_are_refused_to_users() {
         let mut b = Bed::long().user(USER_CODE64);
         let gp = Err(Exception::gp0());
-        let ops: [fn(&mut Cpu) -> Result<(), Exception>; 5] = [hlt, wbinvd, clts, swapgs, rdpmc];
-        for op in ops {
+        for op in [hlt, wbinvd, clts, swapgs, rdpmc] {
             assert_eq!(op(&mut b.cpu), gp);
         }
         assert_eq!(invlpg(&mut b.cpu, 0), gp);

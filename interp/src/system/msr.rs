@@ -347,7 +347,8 @@ mod tests {
         assert_eq!((tsc, ns), (1000, 777));
         let (mul, shift) = (b.peek(0x6018, 4), b.peek(0x601c, 1));
         let later = 5_000_000_000u64;
-        assert_eq!((u128::from(later) << shift) * u128::from(mul) >> 32, u128::from(later));
+        let scaled = (u128::from(later) << shift) * u128::from(mul);
+        assert_eq!(scaled >> 32, u128::from(later));
         assert_eq!(b.peek(0x601d, 1), 1);
         wrmsr(&mut b.cpu, 0x10, 0).unwrap();
         assert_eq!((b.peek(0x6000, 4), b.peek(0x6008, 8)), (4, 0));

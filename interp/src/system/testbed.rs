@@ -136,7 +136,9 @@ impl Bed {
         s.cr3 = 0x1_0000;
         s.cr4 |= cr4::PAE;
         s.efer = efer::LME | efer::LMA | efer::NXE | efer::SCE;
+        let old0 = s.cr0;
         s.cr0 |= cr0::PE | cr0::PG | cr0::WP;
+        bed.cpu.paging_changed(old0, 0, 0);
         bed.enter(CODE64, DATA);
         bed
     }
