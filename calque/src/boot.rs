@@ -2,8 +2,8 @@
 
 use crate::board::{ECAM_BASE, tables};
 use crate::config::Machine;
-use crate::load::{Entry, GuestMemory, MemoryRange, Mode, OutsideMemory, RangeKind, pc_memory_map};
 use crate::load::{self, Boot, Flat, Module};
+use crate::load::{Entry, GuestMemory, MemoryRange, Mode, OutsideMemory, RangeKind, pc_memory_map};
 use anyhow::{Context, Result};
 use devices::pci::Ecam;
 use emu_core::addr::PhysAddr;
@@ -83,7 +83,8 @@ impl Image {
             memory_map: &map,
             rsdp: Some(tables::ACPI_BASE.into()),
         };
-        load::load(self.detected.format, &self.bytes, &boot, &mut Ram(mem)).with_context(|| format!("'{}'", self.name))
+        load::load(self.detected.format, &self.bytes, &boot, &mut Ram(mem))
+            .with_context(|| format!("'{}'", self.name))
     }
 }
 

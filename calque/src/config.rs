@@ -68,7 +68,11 @@ impl std::str::FromStr for Disk {
             Some(path) => (path, true),
             None => (s, false),
         };
-        if path.is_empty() { Err("a disk needs a path".into()) } else { Ok(Self { path: path.into(), read_only }) }
+        if path.is_empty() {
+            Err("a disk needs a path".into())
+        } else {
+            Ok(Self { path: path.into(), read_only })
+        }
     }
 }
 

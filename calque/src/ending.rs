@@ -44,7 +44,9 @@ impl fmt::Display for Ending {
         match self {
             Ending::PowerOff => write!(f, "the guest powered off"),
             Ending::Reset => write!(f, "the guest asked for a reset, and resets end the run"),
-            Ending::DebugExit(v) => write!(f, "the guest ended the run through isa-debug-exit with value {v:#x}"),
+            Ending::DebugExit(v) => {
+                write!(f, "the guest ended the run through isa-debug-exit with value {v:#x}")
+            }
             Ending::TripleFault(at) => write!(f, "triple fault {at}"),
             Ending::GuestPanic => write!(f, "the guest panicked"),
             Ending::TimeLimit => write!(f, "the time limit ran out"),

@@ -188,7 +188,9 @@ fn pump_keys(host: &Host) {
         console::pump_stdin(|key| {
             match key {
                 Key::Byte(b) => {
-                    let Some(uart) = input.lock().unwrap_or_else(|e| e.into_inner()).clone() else { return true };
+                    let Some(uart) = input.lock().unwrap_or_else(|e| e.into_inner()).clone() else {
+                        return true;
+                    };
                     // A guest that does not read holds up the terminal, not calque: try again as room appears.
                     while uart.receive(&[b]) == 0 {
                         uart.wait_for_room(Duration::from_millis(50));

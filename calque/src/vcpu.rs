@@ -75,7 +75,13 @@ pub fn run(cpu: &mut Cpu, engine: &mut dyn Engine, timers: &Arc<Timers>, counter
                 cpu.signals.take(request::SIPI | request::SMI);
                 std::thread::sleep(Duration::ZERO);
             }
-            Exit::Shutdown => return Stop::Ended(Ending::TripleFault(whereabouts(cpu))),
+            Exit::Shutdown => {
+                return Stop::Ended(Ending::TripleFault(format!(
+                    "{}, code {}",
+                    whereabouts(cpu),
+                    code_bytes(cpu)
+                )));
+            }
         }
     }
 }
@@ -87,10 +93,21 @@ fn publish(cpu: &Cpu, counters: &Counters) {
     counters.set(Counter::Walks, cpu.mmu.stats.walks);
 }
 
+/// The bytes at the instruction pointer.
+fn code_bytes(cpu: &mut Cpu) -> String {
+    let s = &cpu.state;
+    let lin = if s.is_long64() { s.rip } else { s.seg[1].base.wrapping_add(s.rip) & 0xffff_ffff };
+    match cpu.fetch(lin) {
+        Ok(f) => f.bytes[..f.len].iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" "),
+        Err(_) => "not readable".into(),
+    }
+}
+
 /// Where the processor stands, in one line.
 pub fn whereabouts(cpu: &Cpu) -> String {
     let s = &cpu.state;
-    let mode = match (s.mode.contains(Mode::CODE64), s.mode.contains(Mode::PROT), s.mode.contains(Mode::V86)) {
+    let mode = match (s.mode.contains(Mode::CODE64), s.mode.contains(Mode::PROT), s.mode.contains(Mode::V86))
+    {
         (true, ..) => "64-bit",
         (_, true, _) if s.long_mode() => "compatibility",
         (_, true, _) => "protected",

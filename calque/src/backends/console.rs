@@ -119,9 +119,6 @@ mod tests {
     fn escapes_follow_ctrl_a() {
         let mut e = Escapes::default();
         let keys: Vec<_> = b"a\x01x\x01\x01b\x01z\x01c\x01h".iter().filter_map(|&b| e.feed(b)).collect();
-        assert_eq!(
-            keys,
-            [Key::Byte(b'a'), Key::Quit, Key::Byte(1), Key::Byte(b'b'), Key::Status, Key::Help]
-        );
+        assert_eq!(keys, [Key::Byte(b'a'), Key::Quit, Key::Byte(1), Key::Byte(b'b'), Key::Status, Key::Help]);
     }
 }

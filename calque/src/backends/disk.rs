@@ -15,15 +15,21 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages are the documentation")]
 pub enum DiskError {
-    #[error("disk image '{0}' does not exist: create it with 'truncate -s 10G {0}' or 'qemu-img create -f raw {0} 10G'")]
+    #[error(
+        "disk image '{0}' does not exist: create it with 'truncate -s 10G {0}' or 'qemu-img create -f raw {0} 10G'"
+    )]
     Missing(PathBuf),
     #[error("disk image '{0}' is a directory")]
     Directory(PathBuf),
-    #[error("disk image '{0}' is read-only for you: add ',ro' to let the guest only read it, or make it writable")]
+    #[error(
+        "disk image '{0}' is read-only for you: add ',ro' to let the guest only read it, or make it writable"
+    )]
     ReadOnly(PathBuf),
     #[error("disk image '{0}' is in use by another calque: end that one first, or give both ',ro'")]
     InUse(PathBuf),
-    #[error("disk image '{0}' is a {1} image, and only raw images are supported: convert it with 'qemu-img convert -O raw'")]
+    #[error(
+        "disk image '{0}' is a {1} image, and only raw images are supported: convert it with 'qemu-img convert -O raw'"
+    )]
     NotRaw(PathBuf, &'static str),
     #[error("disk image '{0}' has {1} bytes, which is not a positive multiple of 512")]
     BadSize(PathBuf, u64),
@@ -57,14 +63,17 @@ impl RawDisk {
         if !disk.read_only && meta.permissions().readonly() {
             return Err(DiskError::ReadOnly(path()));
         }
-        let file = OpenOptions::new().read(true).write(!disk.read_only).open(&disk.path).map_err(|e| {
-            match e.kind() {
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem if !disk.read_only => {
-                    DiskError::ReadOnly(path())
+        let file =
+            OpenOptions::new().read(true).write(!disk.read_only).open(&disk.path).map_err(|e| {
+                match e.kind() {
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                        if !disk.read_only =>
+                    {
+                        DiskError::ReadOnly(path())
+                    }
+                    _ => DiskError::Io(path(), e),
                 }
-                _ => DiskError::Io(path(), e),
-            }
-        })?;
+            })?;
         let how = if disk.read_only {
             FlockOperation::NonBlockingLockShared
         } else {

@@ -28,7 +28,8 @@ pub struct Threaded {
 impl Threaded {
     fn start(out: impl Write + Send + 'static) -> io::Result<Arc<Self>> {
         let (queue, chunks) = bounded(DEPTH);
-        let thread = std::thread::Builder::new().name("output".into()).spawn(move || write_all(out, &chunks))?;
+        let thread =
+            std::thread::Builder::new().name("output".into()).spawn(move || write_all(out, &chunks))?;
         Ok(Arc::new(Self { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)) }))
     }
 

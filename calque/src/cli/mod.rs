@@ -49,7 +49,8 @@ pub struct Usage(pub String);
 /// # Errors
 /// [`Usage`] with one line that says what is wrong and how to mend it.
 pub fn parse(args: Vec<String>) -> Result<Request, Usage> {
-    let name = args.first().map(|a| Path::new(a).file_name().unwrap_or_default().to_string_lossy().into_owned());
+    let name =
+        args.first().map(|a| Path::new(a).file_name().unwrap_or_default().to_string_lossy().into_owned());
     if name.is_some_and(|n| n.starts_with("qemu-system-")) {
         return qemu::parse(&args[1..]);
     }

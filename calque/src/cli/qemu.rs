@@ -215,7 +215,9 @@ fn drive(text: &str) -> Result<Disk, Usage> {
                     "-drive format={other} is not supported: convert it with 'qemu-img convert -O raw'"
                 )));
             }
-            _ => return Err(Usage(format!("-drive {key}={value} is not supported: use if=virtio,format=raw"))),
+            _ => {
+                return Err(Usage(format!("-drive {key}={value} is not supported: use if=virtio,format=raw")));
+            }
         }
     }
     if disk.path.as_os_str().is_empty() {
@@ -230,7 +232,8 @@ fn device(text: &str, m: &mut Machine) -> Result<(), Usage> {
         Some(("isa-debug-exit", _)) => {
             let mut port = 0x501;
             for (key, value) in parts {
-                let n = value.strip_prefix("0x").map_or_else(|| value.parse(), |h| u16::from_str_radix(h, 16));
+                let n =
+                    value.strip_prefix("0x").map_or_else(|| value.parse(), |h| u16::from_str_radix(h, 16));
                 match (key, n) {
                     ("iobase", Ok(n)) => port = n,
                     ("iosize", Ok(_)) => {}
@@ -273,8 +276,14 @@ mod tests {
 
     #[test]
     fn nothing_is_dropped_in_silence() {
-        for bad in ["-bios x -kernel K", "-frobnicate", "-kernel K -cpu 8086", "-m 0 -kernel K", "disk.img", "-kernel"]
-        {
+        for bad in [
+            "-bios x -kernel K",
+            "-frobnicate",
+            "-kernel K -cpu 8086",
+            "-m 0 -kernel K",
+            "disk.img",
+            "-kernel",
+        ] {
             let args: Vec<_> = bad.split_whitespace().map(String::from).collect();
             assert!(matches!(parse(&args), Err(Usage(line)) if !line.contains('\n')), "{bad}");
         }
@@ -282,7 +291,9 @@ mod tests {
 
     #[test]
     fn devices_and_drives() {
-        let m = machine_of("-kernel K -device isa-debug-exit,iobase=0xf4,iosize=0x04 -drive file=a,readonly=on,format=raw");
+        let m = machine_of(
+            "-kernel K -device isa-debug-exit,iobase=0xf4,iosize=0x04 -drive file=a,readonly=on,format=raw",
+        );
         assert_eq!(m.debug_exit, Some(0xf4));
         assert!(m.disks[0].read_only);
     }

@@ -135,8 +135,7 @@ impl RunArgs {
                 ));
             }
         };
-        m.boot =
-            Boot { kernel, initrd: self.initrd, append, load_address: self.load_address, builtin: None };
+        m.boot = Boot { kernel, initrd: self.initrd, append, load_address: self.load_address, builtin: None };
         Ok(Request::Run(Box::new(checked(m)?), String::new()))
     }
 }

@@ -1,6 +1,5 @@
 //! The engines behind `--engine`, put together from the crates that know how to interpret, lift and emit.
 
-
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::mem::page;
 use std::sync::atomic::Ordering;
@@ -31,7 +30,10 @@ fn left(result: interp::StepResult) -> Option<emu_core::engine::Exit> {
 ///
 /// # Errors
 /// When there is no back-end for this host.
-pub fn make(machine: &crate::config::Machine, _log: &std::sync::Arc<crate::log::Log>) -> anyhow::Result<Box<dyn emu_core::engine::Engine>> {
+pub fn make(
+    machine: &crate::config::Machine,
+    _log: &std::sync::Arc<crate::log::Log>,
+) -> anyhow::Result<Box<dyn emu_core::engine::Engine>> {
     use crate::config::EngineKind;
     match machine.engine {
         EngineKind::Interp => Ok(Box::new(interp::Interp::new())),

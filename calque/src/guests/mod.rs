@@ -6,8 +6,8 @@
 pub mod cache;
 pub mod cpio;
 pub mod debian;
-pub mod monitor;
 mod error;
+pub mod monitor;
 
 pub use cache::Cache;
 pub use error::GuestError;
