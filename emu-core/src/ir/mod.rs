@@ -14,8 +14,13 @@
 
 pub mod block;
 pub mod ops;
+pub mod parse;
+pub mod print;
 pub mod vecop;
+pub mod verify;
 
 pub use block::{Block, BlockKey, Inst, Value};
 pub use ops::{BrKind, Cc, Op, RepKind, StateField, Type, mem_flags};
+pub use parse::ParseError;
 pub use vecop::VecOp;
+pub use verify::{VerifyError, verify};
