@@ -156,8 +156,8 @@ fn with_imm(m: M, cx: &Cx) -> Option<(VecOp, i64)> {
         M::Palignr => (VecOp::Palignr, imm),
         M::Pblendw => (VecOp::Pblendw, imm),
         // Wider lanes are two or four words each.
-        M::Blendps => (VecOp::Pblendw, (0..4).map(|i| (imm >> i & 1) * 3 << (2 * i)).sum()),
-        M::Blendpd => (VecOp::Pblendw, (0..2).map(|i| (imm >> i & 1) * 15 << (4 * i)).sum()),
+        M::Blendps => (VecOp::Pblendw, (0..4).map(|i| ((imm >> i & 1) * 3) << (2 * i)).sum()),
+        M::Blendpd => (VecOp::Pblendw, (0..2).map(|i| ((imm >> i & 1) * 15) << (4 * i)).sum()),
         _ => return None,
     })
 }
