@@ -6,8 +6,8 @@
 //!
 //! A `Flags` argument c that only passes flags on may be absent ([`super::Value::NONE`]) where nothing can come of
 //! it: for `Shl`, `Shr` and `Sar` by a constant whose masked count is not 0, and for `Rol`, `Ror`, `BitTest`, `Clz`,
-//! `Ctz` and the shifts by any count when no `FlagsOf` with a mask other than 0 names the instruction. `Adc`, `Sbb`, `Rcl` and `Rcr` always
-//! have theirs, since they compute with its CF.
+//! `Ctz` and the shifts by any count when no `FlagsOf` with a mask other than 0 names the instruction. `Adc`, `Sbb`,
+//! `Rcl` and `Rcr` always have theirs, since they compute with its CF.
 
 /// The type of a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]

@@ -186,7 +186,9 @@ impl Verifier<'_> {
     /// Whether argument `n` may be absent: see [`super::ops`].
     fn may_lack(&self, at: usize, i: &Inst, n: usize) -> bool {
         use Op::*;
-        let asked = || self.block.insts[at..].iter().any(|u| u.op == FlagsOf && u.args[0].index() == at);
+        let asked = || {
+            self.block.insts[at..].iter().any(|u| u.op == FlagsOf && u.imm != 0 && u.args[0].index() == at)
+        };
         match i.op {
             Lea => true,
             Fp => n == 1,
