@@ -141,11 +141,11 @@ impl JitEngine {
 impl Engine for JitEngine {
     fn run(&mut self, cpu: &mut Cpu, budget: u64) -> Exit {
         let end = cpu.state.icount.saturating_add(budget);
-        self.translator.jit.set_budget(cpu, budget);
+        self.translator.jit.set_budget(end);
         loop {
             if cpu.signals.peek() != 0 || cpu.state.activity != Activity::Active {
                 match deliver::service(cpu) {
-                    Service::Exit => return Exit::Signal,
+                    Service::Exit(_) => return Exit::Signal,
                     Service::Shutdown => return Exit::Shutdown,
                     Service::Halted => return Exit::Halted,
                     Service::Nothing | Service::Taken => {}
@@ -185,7 +185,7 @@ impl Engine for JitEngine {
             ("exits: signal".to_owned(), c.signals),
             ("stores to decoded code".to_owned(), c.code_hits),
         ];
-        list.extend(self.translator.jit.stats());
+        list.extend(super::jit_stats(&self.translator.jit));
         list.extend(self.interp.stats().into_iter().map(|(name, n)| (format!("interpreter: {name}"), n)));
         for (mnemonic, n) in self.translator.fallbacks().into_iter().take(40) {
             list.push((format!("interpreted {mnemonic}"), n));
