@@ -129,7 +129,11 @@ impl Machine {
     pub fn fault(&mut self) -> u64 {
         self.run();
         let at = self.cpu.state.rip.wrapping_sub(HANDLERS + 1);
-        assert!(at < 512 && at % 16 == 0, "halted outside the handlers, at {:#x}", self.cpu.state.rip);
+        assert!(
+            at < 512 && at.is_multiple_of(16),
+            "halted outside the handlers, at {:#x}",
+            self.cpu.state.rip
+        );
         at / 16
     }
 
