@@ -1,1 +1,5 @@
 //! calque: devices.
+#![forbid(unsafe_code)]
+
+pub mod pci;
+pub mod virtio;

@@ -118,7 +118,7 @@ impl PhysMem {
     /// # Errors
     /// [`MemError`] if the size is no multiple of 4 KiB or the host refuses.
     pub fn new(size: u64) -> Result<Arc<Self>, MemError> {
-        if size == 0 || size % PAGE_SIZE != 0 {
+        if size == 0 || !size.is_multiple_of(PAGE_SIZE) {
             return Err(MemError::BadSize(size));
         }
         let len = usize::try_from(size).map_err(|_| MemError::BadSize(size))?;
@@ -164,7 +164,7 @@ impl PhysMem {
     pub fn set_roms(&self, roms: &[(u64, &[u8])]) -> Result<(), MemError> {
         let mut list = Vec::new();
         for &(base, bytes) in roms {
-            assert!(base % PAGE_SIZE == 0, "ROM base must be page-aligned");
+            assert!(base.is_multiple_of(PAGE_SIZE), "ROM base must be page-aligned");
             let len = bytes.len().next_multiple_of(PAGE_SIZE as usize).max(PAGE_SIZE as usize);
             let mut map =
                 memmap2::MmapMut::map_anon(len).map_err(|e| MemError::NoMemory((len >> 20) as u64, e))?;
@@ -237,6 +237,12 @@ impl PhysMem {
         }
     }
 
+    /// Host address of the first byte of RAM page `index` (from [`Frame::Ram`]).
+    pub fn host_page(&self, index: usize) -> *mut u8 {
+        assert!(index < self.attrs.len(), "no such RAM page");
+        self.ram.as_mut_ptr().wrapping_add(index << PAGE_SHIFT)
+    }
+
     /// Attribute bits of RAM page `index` (from [`Frame::Ram`]).
     #[inline(always)]
     pub fn attrs(&self, index: usize) -> &AtomicU8 {
@@ -247,6 +253,18 @@ impl PhysMem {
     #[inline(always)]
     pub fn code_chunks(&self, index: usize) -> &AtomicU64 {
         &self.chunks[index]
+    }
+
+    /// To be called once everything decoded from `chunks` of RAM page `index` has been dropped: stores to them need
+    /// no longer be seen. Does nothing while several vCPUs share the memory, since others may have decoded them too.
+    pub fn unmark_code(&self, index: usize, chunks: u64) {
+        if self.mailboxes.get().is_some_and(|m| m.len() > 1) {
+            return;
+        }
+        let old = self.chunks[index].fetch_and(!chunks, Ordering::AcqRel);
+        if old & !chunks == 0 {
+            self.attrs[index].fetch_and(!page::CODE, Ordering::AcqRel);
+        }
     }
 
     /// Copies from RAM or ROM; false if part of it is neither.

@@ -90,7 +90,7 @@ impl Cpu {
     }
 
     /// After a store of `size` bytes at `addr` into RAM page `index`: dirty logging and derived state.
-    pub(crate) fn written(&mut self, addr: PhysAddr, size: usize, index: usize) {
+    pub fn written(&mut self, addr: PhysAddr, size: usize, index: usize) {
         let attrs = self.mem.attrs(index).fetch_or(page::DIRTY, Ordering::Relaxed);
         if attrs & page::CODE != 0 {
             let first = addr.offset() >> 6;
@@ -105,9 +105,6 @@ impl Cpu {
             self.table_written(addr, size);
         }
     }
-
-    /// A store to a page that holds shadowed page tables.
-    fn table_written(&mut self, _addr: PhysAddr, _size: usize) {}
 
     /// Sets `bits` in a paging-structure entry that held `old`, atomically, leaving it alone if it has changed.
     pub(super) fn phys_set_bits(&mut self, addr: PhysAddr, bits: u64, old: u64, wide: bool) {
@@ -171,7 +168,7 @@ fn split(addr: PhysAddr, size: usize) -> impl Iterator<Item = (PhysAddr, u8, u32
         }
         let a = addr.wrapping_add(done as u64);
         let mut n = 8usize;
-        while n > size - done || a.0 % n as u64 != 0 {
+        while n > size - done || !a.0.is_multiple_of(n as u64) {
             n /= 2;
         }
         let item = (a, n as u8, 8 * done as u32);
