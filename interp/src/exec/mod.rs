@@ -7,12 +7,16 @@
 pub mod alu;
 pub mod bits;
 pub mod branch;
+pub mod fxsave;
 pub mod mov;
 pub mod muldiv;
+pub mod save_area;
 pub mod shift;
 pub mod stack;
 pub mod string;
 pub mod system;
+pub mod x87;
+pub mod xsave;
 
 use crate::decode::{Chosen, Op, Shape};
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
@@ -39,7 +43,10 @@ pub fn choose(s: &Shape, op: &mut Op) -> Option<Chosen> {
         .or_else(|| shift::choose(s))
         .or_else(|| muldiv::choose(s))
         .or_else(|| bits::choose(s))
-        .or_else(|| string::choose(s));
+        .or_else(|| string::choose(s))
+        .or_else(|| x87::choose(s, op))
+        .or_else(|| fxsave::choose(s))
+        .or_else(|| xsave::choose(s));
     if let Some(run) = simple {
         return Some(run.into());
     }
