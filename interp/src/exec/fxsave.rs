@@ -19,7 +19,7 @@ fn area_address(cpu: &mut Cpu, op: &Op, write: bool) -> Result<u64, Exception> {
 
 fn fxsave<const WIDE: bool>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let lin = area_address(cpu, op, true)?;
-    let mut area = Area::new();
+    let mut area = Area::empty();
     area.set_x87(&cpu.state.fpu, WIDE);
     area.set_mxcsr(cpu.state.mxcsr);
     area.set_xmm(&cpu.state);
@@ -28,7 +28,7 @@ fn fxsave<const WIDE: bool>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
 
 fn fxrstor<const WIDE: bool>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let lin = area_address(cpu, op, false)?;
-    let mut area = Area::new();
+    let mut area = Area::empty();
     // What follows is reserved or the guest's own.
     area.read(cpu, lin, op.stack(), 0, XMM_AT + XMM_SIZE)?;
     cpu.state.mxcsr = area.mxcsr()?;

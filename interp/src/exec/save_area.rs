@@ -39,7 +39,7 @@ pub struct Area {
 
 impl Area {
     /// Nothing set.
-    pub fn new() -> Self {
+    pub fn empty() -> Self {
         Self { words: [0; WORDS], touched: [0; WORDS.div_ceil(64)] }
     }
 
@@ -164,7 +164,8 @@ impl Area {
     }
 }
 
-fn address(cpu: &Cpu, lin: u64, at: usize) -> u64 {
+/// The linear address `at` bytes beyond `lin`.
+pub fn address(cpu: &Cpu, lin: u64, at: usize) -> u64 {
     let sum = lin.wrapping_add(at as u64);
     if cpu.state.long_mode() { sum } else { sum & 0xffff_ffff }
 }

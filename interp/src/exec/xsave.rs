@@ -97,7 +97,7 @@ fn save<const FORM: u8, const WIDE: bool>(cpu: &mut Cpu, op: &Op) -> Result<(), 
     let compacted = FORM >= XSAVEC;
     let layout = compacted.then_some(rfbm);
     let lin = area_address(cpu, op, extent(layout, rfbm), true)?;
-    let mut area = Area::new();
+    let mut area = Area::empty();
     let s = &cpu.state;
     let mut xinuse = in_use(s);
     if compacted && s.mxcsr != MXCSR_INIT {
@@ -126,7 +126,7 @@ fn save<const FORM: u8, const WIDE: bool>(cpu: &mut Cpu, op: &Op) -> Result<(), 
         area.set(XSTATE_BV, rfbm & xinuse);
         area.set(XCOMP_BV, COMPACTED | rfbm);
     } else {
-        let mut old = Area::new();
+        let mut old = Area::empty();
         old.read(cpu, lin, op.stack(), XSTATE_BV, 8)?;
         area.set(XSTATE_BV, old.get(XSTATE_BV) & !rfbm | rfbm & xinuse);
     }
@@ -158,7 +158,7 @@ fn check_header(cpu: &Cpu, area: &Area, supervisor: bool) -> Result<(u64, Option
 fn restore<const SUPERVISOR: bool, const WIDE: bool>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let rfbm = requested(cpu, SUPERVISOR)?;
     let lin = area_address(cpu, op, HEADER + HEADER_SIZE, false)?;
-    let mut area = Area::new();
+    let mut area = Area::empty();
     area.read(cpu, lin, op.stack(), HEADER, HEADER_SIZE)?;
     let (bv, layout) = check_header(cpu, &area, SUPERVISOR)?;
     let present = rfbm & bv;
