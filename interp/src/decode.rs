@@ -169,10 +169,11 @@ pub fn decode(bytes: &[u8], rip: u64, mode: Mode, cpu: &Cpu) -> Option<Decoded> 
     let ins = decoder.decode();
     let len = decoder.position().max(1) as u8;
     if ins.is_invalid() {
-        if decoder.last_error() != DecoderError::NoMoreBytes {
-            return Some(raiser(Vector::UD, len));
+        // iced reports the 15-byte limit as an invalid instruction.
+        if len == 15 {
+            return Some(raiser(Vector::GP, len));
         }
-        return (bytes.len() == 15).then(|| raiser(Vector::GP, len));
+        return (decoder.last_error() != DecoderError::NoMoreBytes).then(|| raiser(Vector::UD, len));
     }
     if !features::offered(&cpu.features, &ins) {
         return Some(raiser(Vector::UD, len));
