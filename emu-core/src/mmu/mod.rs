@@ -1,10 +1,17 @@
 //! The software MMU: from linear addresses to host memory.
 //!
-//! Every access probes the inline cache ([`tlb`]) first; a miss goes to [`Cpu::translate`], which walks the
-//! guest's tables ([`walk`]) and fills the cache, or raises #PF as a value.
+//! Every access probes the inline cache ([`tlb`]) first; a miss goes to [`Cpu::translate`], which asks the shadow
+//! tables ([`shadow`]), then walks the guest's own ([`walk`]), and fills both, or raises #PF as a value. Each address
+//! space keeps its inline caches ([`space`]) while others run.
 
 pub mod access;
+pub mod bulk;
 pub mod phys;
+pub mod rmw;
+pub mod shadow;
+pub mod space;
+#[cfg(test)]
+mod tests;
 pub mod tlb;
 pub mod walk;
 
@@ -12,10 +19,11 @@ use crate::addr::{PAGE_MASK, PhysAddr, is_canonical};
 use crate::cpu::Cpu;
 use crate::fault::{Exception, Vector};
 use crate::mem::{Frame, page};
-use crate::state::bits::{cr0, cr4, rflags};
+use crate::state::bits::{cr0, cr4, efer, rflags};
+use shadow::{Dropped, Found, Shadow, Shape};
+use space::{Selected, Spaces};
 use std::sync::atomic::Ordering;
-use tlb::TlbSet;
-use walk::Intent;
+use walk::{Intent, Leaf, Path};
 
 /// The kind of a memory access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,30 +52,31 @@ pub struct MmuStats {
     pub misses: u64,
     /// Walks of the guest's own tables.
     pub walks: u64,
-    /// Whole-cache flushes.
+    /// Times every translation cache was emptied.
     pub flushes: u64,
     /// CR3 loads.
     pub cr3_loads: u64,
+    /// CR3 loads that found their address space still there.
+    pub cr3_kept: u64,
     /// Single-page invalidations.
     pub invlpgs: u64,
 }
 
-/// Indices into [`Mmu::sets`].
-const SUPER: usize = 0;
-const SUPER_AC: usize = 1;
-const USER: usize = 2;
-
-/// The translation caches of one vCPU.
-#[derive(Debug)]
+/// The translation caches and shadow tables of one vCPU.
+#[derive(Debug, Default)]
 pub struct Mmu {
-    sets: [Box<TlbSet>; 3],
+    /// Address spaces with translation caches.
+    pub(crate) spaces: Spaces,
+    /// Shadow tables.
+    pub shadow: Shadow,
     /// Counters.
     pub stats: MmuStats,
     /// While set, no write entry is ever cached, so that every store passes [`Cpu::translate`] (lockstep).
     pub trap_writes: bool,
     /// Old bytes of every write to RAM since it was last taken, newest last; None: not recorded (lockstep).
     pub journal: Option<Vec<JournalEntry>>,
-    /// Grows whenever a fetch translation that was handed out may have become stale.
+    /// Changes whenever a fetch translation that was handed out may have become stale: it names the set of fetch
+    /// translations in force, and a value never comes back for another set.
     pub exec_generation: u64,
 }
 
@@ -84,18 +93,6 @@ pub struct JournalEntry {
     pub len: u8,
 }
 
-impl Default for Mmu {
-    fn default() -> Self {
-        Self {
-            sets: std::array::from_fn(|_| TlbSet::new()),
-            stats: MmuStats::default(),
-            trap_writes: false,
-            journal: None,
-            exec_generation: 0,
-        }
-    }
-}
-
 /// A translated page.
 #[derive(Clone, Copy, Debug)]
 pub struct Translation {
@@ -106,14 +103,14 @@ pub struct Translation {
 }
 
 impl Cpu {
-    /// Which of the sets serves accesses at the current privilege.
+    /// Which of a space's sets serves accesses at the current privilege.
     fn set_index(&self) -> usize {
         if self.state.cpl() == 3 {
-            USER
+            space::USER
         } else if self.state.rflags & rflags::AC != 0 {
-            SUPER_AC
+            space::SUPER_AC
         } else {
-            SUPER
+            space::SUPER
         }
     }
 
@@ -125,9 +122,23 @@ impl Cpu {
     }
 
     /// Points [`crate::state::CpuState::tlb`] at the cache of the current privilege; enough after EFLAGS.AC alone.
+    #[inline]
     pub fn select_tlb(&mut self) {
         let i = self.set_index();
-        self.state.tlb = &raw mut *self.mmu.sets[i];
+        self.state.tlb = self.mmu.spaces.current().set(i);
+    }
+
+    fn shape(&self) -> Shape {
+        let s = &self.state;
+        if s.cr0 & cr0::PG == 0 {
+            return Shape::default();
+        }
+        let levels = match (s.cr4 & cr4::PAE != 0, s.long_mode()) {
+            (false, _) => 2,
+            (true, false) => 3,
+            (true, true) => 4 + u8::from(s.cr4 & cr4::LA57 != 0),
+        };
+        Shape { levels, nxe: s.efer & efer::NXE != 0, pse: s.cr4 & cr4::PSE != 0, pge: s.cr4 & cr4::PGE != 0 }
     }
 
     /// Translates `lin` for an access that stays within its page, filling the inline cache where that is allowed.
@@ -153,16 +164,114 @@ impl Cpu {
         };
         let (intent, set) = match privilege {
             Priv::Current => (self.intent(access), self.set_index()),
-            Priv::System => (Intent { access, user: false, ac: false }, SUPER),
+            Priv::System => (Intent { access, user: false, ac: false }, space::SUPER),
         };
-        self.mmu.stats.walks += 1;
-        let leaf = self.walk(lin, intent)?;
+        let (leaf, cacheable) = match self.shadow_leaf(lin, intent) {
+            Some(leaf) => (leaf, true),
+            None => {
+                self.mmu.stats.walks += 1;
+                let (leaf, path) = self.walk(lin, intent)?;
+                (leaf, self.enter(lin, &leaf, &path, access))
+            }
+        };
         let frame = self.mem.frame(leaf.gpa);
-        self.fill(set, lin, leaf.gpa, frame, access, leaf.dirty);
+        if cacheable {
+            self.fill(set, lin, leaf.gpa, frame, access);
+        }
         Ok(Translation { gpa: leaf.gpa, frame })
     }
 
-    fn fill(&mut self, set: usize, lin: u64, gpa: PhysAddr, frame: Frame, access: Access, _dirty: bool) {
+    /// What the shadow tables say, if that settles the access.
+    fn shadow_leaf(&mut self, lin: u64, intent: Intent) -> Option<Leaf> {
+        let space = self.mmu.spaces.current();
+        let (root, shape, number) = (space.root?, space.shape, self.mmu.spaces.current_number());
+        let fetch = intent.access == Access::Exec;
+        let leaf = self.mmu.shadow.lookup(root, shape, lin, number, fetch)?;
+        let settled =
+            (intent.access != Access::Write || leaf.dirty) && self.violation(&leaf, intent).is_none();
+        self.mmu.shadow.stats.hits += u64::from(settled);
+        settled.then_some(leaf)
+    }
+
+    /// Enters a walk's result in the shadow tables and tracks the guest's tables that it passed. False when that
+    /// cannot be: then the translation must not be cached either.
+    fn enter(&mut self, lin: u64, leaf: &Leaf, path: &Path, access: Access) -> bool {
+        if path.len == 0 {
+            return true;
+        }
+        if path.tables[..path.len].iter().any(|&t| !matches!(self.mem.frame(PhysAddr(t)), Frame::Ram(..))) {
+            return false;
+        }
+        let mut track = Vec::new();
+        for attempt in 0..2 {
+            let (root, page) = match self.mmu.root() {
+                Some(found) => found,
+                None => {
+                    self.drop_shadow();
+                    continue;
+                }
+            };
+            track.extend(page);
+            let (shape, number) = (self.mmu.spaces.current().shape, self.mmu.spaces.current_number());
+            let found = Found { leaf, path, fetch: access == Access::Exec };
+            if self.mmu.shadow.insert(root, shape, lin, number, found, &mut track) {
+                for page in track {
+                    self.track(page);
+                }
+                return true;
+            }
+            if attempt == 0 {
+                track.clear();
+                self.drop_shadow();
+            }
+        }
+        false
+    }
+
+    /// From now on every store to the page at `page` takes the slow path.
+    fn track(&mut self, page: PhysAddr) {
+        if let Frame::Ram(host, index) = self.mem.frame(page) {
+            let old = self.mem.attrs(index).fetch_or(page::TABLE, Ordering::AcqRel);
+            if old & page::WRITABLE != 0 {
+                self.mmu.spaces.forget_writes(host as u64, index);
+                self.mem.attrs(index).fetch_and(!page::WRITABLE, Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// Gives up every shadow table, for lack of room or because what lies behind addresses has changed.
+    fn drop_shadow(&mut self) {
+        for page in self.mmu.shadow.drop_all() {
+            if let Frame::Ram(_, index) = self.mem.frame(page) {
+                self.mem.attrs(index).fetch_and(!page::TABLE, Ordering::AcqRel);
+            }
+        }
+        self.mmu.spaces.forget_roots();
+        self.flush_caches();
+    }
+
+    /// A store to a page that holds shadowed page tables.
+    pub(crate) fn table_written(&mut self, addr: PhysAddr, size: usize) {
+        let mut dropped = Vec::new();
+        if self.mmu.shadow.entry_written(addr, size as u64, &mut dropped) {
+            if let Frame::Ram(_, index) = self.mem.frame(addr) {
+                self.mem.attrs(index).fetch_and(!page::TABLE, Ordering::AcqRel);
+            }
+            self.mmu.spaces.forget_roots();
+        }
+        for d in dropped {
+            self.forget(d);
+        }
+    }
+
+    fn forget(&mut self, d: Dropped) {
+        if d.fetched {
+            self.mmu.exec_generation += 1;
+        }
+        self.mmu.spaces.forget(d);
+    }
+
+    fn fill(&mut self, set: usize, lin: u64, gpa: PhysAddr, frame: Frame, access: Access) {
         let host = match frame {
             Frame::Ram(p, _) => p.cast_const(),
             Frame::Rom(p) => p,
@@ -171,11 +280,11 @@ impl Cpu {
         let tag = lin & !PAGE_MASK;
         let addend = (host as u64).wrapping_sub(tag);
         let i = tlb::index(lin);
-        let set = &mut self.mmu.sets[set];
         match access {
-            Access::Read => set.read[i] = tlb::TlbEntry { tag, addend },
+            Access::Read => self.mmu.spaces.filled(set).read[i] = tlb::TlbEntry { tag, addend },
             Access::Exec => {
-                set.exec[i] = tlb::ExecEntry { tag, addend, gpa: gpa.0 & !PAGE_MASK, unused: 0 };
+                self.mmu.spaces.filled(set).exec[i] =
+                    tlb::ExecEntry { tag, addend, gpa: gpa.0 & !PAGE_MASK, unused: 0 };
             }
             Access::Write => {
                 let Frame::Ram(_, index) = frame else { return };
@@ -185,35 +294,40 @@ impl Cpu {
                     return;
                 }
                 attrs.fetch_or(page::WRITABLE, Ordering::Relaxed);
-                set.write[i] = tlb::TlbEntry { tag, addend };
+                self.mmu.spaces.filled(set).write[i] = tlb::TlbEntry { tag, addend };
+                self.mmu.spaces.note_writer(set, i, host as u64, index);
             }
         }
     }
 
-    /// Forgets every cached translation.
-    pub fn flush_all(&mut self) {
+    fn flush_caches(&mut self) {
         self.mmu.stats.flushes += 1;
         self.mmu.exec_generation += 1;
-        for set in &mut self.mmu.sets {
-            set.flush();
-        }
+        self.mmu.spaces.flush();
     }
 
-    /// INVLPG: forgets the page of `lin` in the current address space.
+    /// Forgets every cached translation and shadow table.
+    pub fn flush_all(&mut self) {
+        self.drop_shadow();
+        self.select_space();
+    }
+
+    /// INVLPG: forgets the page of `lin` in the current address space. Shadow entries follow the guest's tables by
+    /// themselves; this serves guests that rely on it for pages whose tables lie outside RAM.
     pub fn invlpg(&mut self, lin: u64) {
         self.mmu.stats.invlpgs += 1;
-        self.mmu.exec_generation += 1;
-        for set in &mut self.mmu.sets {
-            set.forget(lin);
+        let space = self.mmu.spaces.current();
+        let (root, shape) = (space.root, space.shape);
+        if let Some(d) = root.and_then(|root| self.mmu.shadow.clear(root, shape, lin)) {
+            self.forget(d);
         }
     }
 
     /// INVPCID of each type (SDM vol. 2A): 0 one address, 1 one context, 2 all with globals, 3 all but globals.
-    /// The operands have been checked.
+    /// The operands have been checked. Only a single address has any work to do: see [`shadow`].
     pub fn invpcid(&mut self, kind: u64, _pcid: u16, lin: u64) {
-        match kind {
-            0 => self.invlpg(lin),
-            _ => self.flush_all(),
+        if kind == 0 {
+            self.invlpg(lin);
         }
     }
 
@@ -221,22 +335,53 @@ impl Cpu {
     pub fn load_cr3(&mut self, value: u64) {
         self.mmu.stats.cr3_loads += 1;
         self.state.cr3 = value & !(1 << 63);
-        self.flush_all();
+        self.select_space();
+    }
+
+    /// Finds or makes the address space that CR3 and the paging mode name.
+    fn select_space(&mut self) {
+        let shape = self.shape();
+        let table = match shape.levels {
+            0 => 0,
+            2 => self.state.cr3 & 0xffff_f000,
+            3 => self.state.cr3 & 0xffff_ffe0,
+            _ => self.state.cr3 & walk::ADDR,
+        };
+        match self.mmu.spaces.select(table, shape) {
+            Selected::Same => {}
+            Selected::Kept => {
+                self.mmu.stats.cr3_kept += 1;
+                self.mmu.exec_generation += 1;
+            }
+            Selected::New(number) => {
+                self.mmu.shadow.retire_space(number);
+                self.mmu.exec_generation += 1;
+            }
+        }
+        // The root may be known already; if there is no room for one, the first miss deals with that.
+        if shape.levels != 0
+            && let Some((_, Some(page))) = self.mmu.root()
+        {
+            self.track(page);
+        }
         self.select_tlb();
     }
 
     /// To be called after CR0, CR4 or EFER changed: drops what the change may have made stale.
     pub fn paging_changed(&mut self, old_cr0: u64, old_cr4: u64, old_efer: u64) {
-        let cr0_bits = cr0::PG | cr0::WP | cr0::PE;
-        let cr4_bits =
-            cr4::PSE | cr4::PAE | cr4::PGE | cr4::PCIDE | cr4::SMEP | cr4::SMAP | cr4::LA57 | cr4::PKE;
-        if (old_cr0 ^ self.state.cr0) & cr0_bits != 0
-            || (old_cr4 ^ self.state.cr4) & cr4_bits != 0
-            || old_efer != self.state.efer
-        {
-            self.flush_all();
+        let rights = (old_cr0 ^ self.state.cr0) & (cr0::WP | cr0::PE | cr0::PG) != 0
+            || (old_cr4 ^ self.state.cr4) & (cr4::SMEP | cr4::SMAP | cr4::PKE) != 0
+            || (old_efer ^ self.state.efer) & efer::NXE != 0;
+        if rights {
+            self.flush_caches();
         }
-        self.mode_changed();
+        self.state.update_mode();
+        self.select_space();
+    }
+
+    /// To be called after PKRU changed: user pages may have gained or lost rights.
+    pub fn keys_changed(&mut self) {
+        self.flush_caches();
     }
 
     /// To be called before code bytes of RAM page `index` are decoded: from now on every store to the page passes
@@ -245,10 +390,22 @@ impl Cpu {
         self.mem.code_chunks(index).fetch_or(chunks, Ordering::Relaxed);
         let old = self.mem.attrs(index).fetch_or(page::CODE, Ordering::AcqRel);
         if old & page::CODE == 0 && old & page::WRITABLE != 0 {
+            self.mmu.spaces.forget_writes(self.mem.host_page(index) as u64, index);
             self.mem.attrs(index).fetch_and(!page::WRITABLE, Ordering::AcqRel);
-            for set in &mut self.mmu.sets {
-                set.flush_writes();
-            }
         }
+    }
+}
+
+impl Mmu {
+    /// The current space's shadow root, made if there is none, and the page to track with it.
+    fn root(&mut self) -> Option<(shadow::TableId, Option<PhysAddr>)> {
+        let space = self.spaces.current();
+        if let Some(root) = space.root {
+            return Some((root, None));
+        }
+        let (root, page) =
+            self.shadow.table_for(space.table, space.shape.levels, space.shape, 0, shadow::ALL_RIGHTS)?;
+        self.spaces.set_root(root);
+        Some((root, page))
     }
 }

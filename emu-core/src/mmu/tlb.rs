@@ -55,7 +55,7 @@ pub const fn index(lin: u64) -> usize {
 }
 
 /// The tag of an empty entry at `index`.
-const fn empty_tag(index: usize) -> u64 {
+pub(super) const fn empty_tag(index: usize) -> u64 {
     ((index ^ 1) as u64) << PAGE_SHIFT
 }
 
@@ -90,10 +90,12 @@ impl TlbSet {
         }
     }
 
-    /// Empties every write entry.
-    pub fn flush_writes(&mut self) {
+    /// Forgets every write entry that leads to the page at host address `host`.
+    pub(super) fn forget_host(&mut self, host: u64) {
         for (i, e) in self.write.iter_mut().enumerate() {
-            e.tag = empty_tag(i);
+            if e.tag.wrapping_add(e.addend) == host {
+                e.tag = empty_tag(i);
+            }
         }
     }
 

@@ -27,6 +27,17 @@ pub struct Leaf {
     pub key: u8,
 }
 
+/// The paging structures that a walk passed, from the root on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Path {
+    /// Guest-physical address of each structure's first entry.
+    pub tables: [u64; 5],
+    /// The rights that the entries before it leave: bit 0 user, bit 1 write, bit 2 execute.
+    pub rights: [u8; 5],
+    /// How many.
+    pub len: usize,
+}
+
 const P: u64 = 1;
 const RW: u64 = 2;
 const US: u64 = 4;
@@ -37,7 +48,7 @@ const G: u64 = 1 << 8;
 const XD: u64 = 1 << 63;
 /// Implemented physical-address bits, as CPUID leaf 8000_0008h reports them.
 pub const PHYS_BITS: u32 = 40;
-const ADDR: u64 = ((1 << PHYS_BITS) - 1) & !0xfff;
+pub(super) const ADDR: u64 = ((1 << PHYS_BITS) - 1) & !0xfff;
 /// Address bits above the implemented ones, reserved in PAE and long-mode entries.
 const HIGH_RSVD: u64 = ((1 << 52) - 1) & !((1 << PHYS_BITS) - 1);
 
@@ -57,10 +68,11 @@ impl Cpu {
     ///
     /// # Errors
     /// #PF with the architectural error code. Canonicality is the caller's business.
-    pub fn walk(&mut self, lin: u64, intent: Intent) -> Result<Leaf, Exception> {
+    pub fn walk(&mut self, lin: u64, intent: Intent) -> Result<(Leaf, Path), Exception> {
+        let mut path = Path::default();
         let s = &self.state;
         if s.cr0 & cr0::PG == 0 {
-            return Ok(Leaf {
+            let leaf = Leaf {
                 gpa: PhysAddr(lin & 0xffff_ffff),
                 shift: 12,
                 user: true,
@@ -69,7 +81,8 @@ impl Cpu {
                 global: false,
                 dirty: true,
                 key: 0,
-            });
+            };
+            return Ok((leaf, path));
         }
         let nxe = s.efer & efer::NXE != 0;
         let mut code = 0;
@@ -101,6 +114,9 @@ impl Cpu {
         let (mut user, mut writable, mut exec) = (true, true, true);
         let mut level = levels;
         loop {
+            path.tables[path.len] = table;
+            path.rights[path.len] = u8::from(user) | u8::from(writable) << 1 | u8::from(exec) << 2;
+            path.len += 1;
             let shift = 12 + width * (level - 1);
             let index = lin >> shift & ((1 << width) - 1);
             let pdpte = pae && !lma && level == 3;
@@ -183,7 +199,7 @@ impl Cpu {
                 entry & 0xffff_f000
             };
             leaf.gpa = PhysAddr(base | lin & ((1 << shift) - 1));
-            return Ok(leaf);
+            return Ok((leaf, path));
         }
     }
 

@@ -1,0 +1,223 @@
+//! Address spaces and their inline translation caches, kept while other spaces run.
+//!
+//! A space is one guest root table in one paging shape. Its caches hold only what shadow entries (or paging off)
+//! justify, so they stay right across CR3 loads.
+
+use super::shadow::{Dropped, Shape, TableId};
+use super::tlb::{self, TlbSet};
+use crate::addr::PAGE_SIZE;
+use std::collections::HashMap;
+
+/// Number of address spaces kept.
+pub const SPACES: usize = 16;
+
+/// Set index: supervisor accesses, subject to SMAP.
+pub(super) const SUPER: usize = 0;
+/// Set index: supervisor accesses with EFLAGS.AC.
+pub(super) const SUPER_AC: usize = 1;
+/// Set index: user accesses.
+pub(super) const USER: usize = 2;
+
+/// One address space.
+#[derive(Debug)]
+pub(crate) struct Space {
+    /// Guest-physical address of the root table (0 without paging).
+    pub(super) table: u64,
+    pub(super) shape: Shape,
+    pub(super) root: Option<TableId>,
+    sets: [Option<Box<TlbSet>>; 3],
+    /// Bit i: set i may hold entries.
+    used: u8,
+    /// When it was last selected.
+    stamp: u64,
+}
+
+impl Space {
+    fn new(table: u64, shape: Shape) -> Self {
+        Self { table, shape, root: None, sets: [None, None, None], used: 0, stamp: 0 }
+    }
+
+    /// Address of set `i`, made on first use.
+    pub(super) fn set(&mut self, i: usize) -> *mut TlbSet {
+        // Whoever holds the address may fill the set without telling; what is handed out counts as used.
+        self.used |= 1 << i;
+        &raw mut **self.sets[i].get_or_insert_with(TlbSet::new)
+    }
+
+    fn flush(&mut self) {
+        for (i, set) in self.sets.iter_mut().enumerate() {
+            if let Some(set) = set
+                && self.used & 1 << i != 0
+            {
+                set.flush();
+            }
+        }
+        self.used = 0;
+    }
+}
+
+/// What [`Spaces::select`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Selected {
+    /// It is the current space already.
+    Same,
+    /// It was kept.
+    Kept,
+    /// It is new, under this number.
+    New(u32),
+}
+
+/// The address spaces of one vCPU.
+#[derive(Debug)]
+pub(crate) struct Spaces {
+    list: Vec<Space>,
+    current: usize,
+    clock: u64,
+    /// RAM page index to the one write entry that may map it, or `SEVERAL`.
+    writers: HashMap<usize, u32>,
+}
+
+const SEVERAL: u32 = u32::MAX;
+
+impl Default for Spaces {
+    fn default() -> Self {
+        Self { list: vec![Space::new(0, Shape::default())], current: 0, clock: 0, writers: HashMap::new() }
+    }
+}
+
+impl Spaces {
+    /// The space in force.
+    #[inline(always)]
+    pub(super) fn current(&mut self) -> &mut Space {
+        &mut self.list[self.current]
+    }
+
+    /// Its number, below [`SPACES`].
+    pub(super) fn current_number(&self) -> u32 {
+        self.current as u32
+    }
+
+    pub(super) fn set_root(&mut self, root: TableId) {
+        self.current().root = Some(root);
+    }
+
+    /// Makes the space of `table` and `shape` current, evicting the one longest unused if there is no room.
+    pub(super) fn select(&mut self, table: u64, shape: Shape) -> Selected {
+        self.clock += 1;
+        let clock = self.clock;
+        let is = |s: &Space| s.table == table && s.shape == shape;
+        if is(self.current()) {
+            return Selected::Same;
+        }
+        if let Some(i) = self.list.iter().position(is) {
+            self.current = i;
+            self.current().stamp = clock;
+            return Selected::Kept;
+        }
+        if self.list.len() < SPACES {
+            self.list.push(Space::new(table, shape));
+            self.current = self.list.len() - 1;
+        } else {
+            let oldest = (0..SPACES).min_by_key(|&i| self.list[i].stamp).unwrap_or(0);
+            let space = &mut self.list[oldest];
+            space.flush();
+            space.table = table;
+            space.shape = shape;
+            space.root = None;
+            self.current = oldest;
+        }
+        self.current().stamp = clock;
+        Selected::New(self.current as u32)
+    }
+
+    /// Set `i` of the current space, about to be filled.
+    #[inline]
+    pub(super) fn filled(&mut self, i: usize) -> &mut TlbSet {
+        let space = &mut self.list[self.current];
+        space.used |= 1 << i;
+        space.sets[i].get_or_insert_with(TlbSet::new)
+    }
+
+    /// Empties every cache.
+    pub(super) fn flush(&mut self) {
+        let current = self.current;
+        for (i, space) in self.list.iter_mut().enumerate() {
+            space.flush();
+            if i == current {
+                // Its sets are in the hands of whoever runs.
+                space.used = 7;
+            }
+        }
+    }
+
+    /// Shadow tables have gone: roots have to be looked up anew.
+    pub(super) fn forget_roots(&mut self) {
+        for space in &mut self.list {
+            space.root = None;
+        }
+    }
+
+    /// Empties what was filled from a cleared shadow entry.
+    pub(super) fn forget(&mut self, d: Dropped) {
+        /// Ranges up to this many pages are forgotten page by page, larger ones by emptying the caches.
+        const PIECEWISE: u64 = 512;
+        let pages = if d.shift >= 32 { u64::MAX } else { (1u64 << d.shift) / PAGE_SIZE };
+        for (i, space) in self.list.iter_mut().enumerate() {
+            if d.spaces & 1 << i == 0 {
+                continue;
+            }
+            if pages > PIECEWISE {
+                let used = space.used;
+                space.flush();
+                space.used = if i == self.current { used } else { 0 };
+                continue;
+            }
+            for set in space.sets.iter_mut().flatten() {
+                for page in 0..pages {
+                    set.forget(d.lin.wrapping_add(page * PAGE_SIZE));
+                }
+            }
+        }
+    }
+
+    /// A write entry for RAM page `index` at host address `host` was filled in set `set`, slot `slot`.
+    pub(super) fn note_writer(&mut self, set: usize, slot: usize, host: u64, index: usize) {
+        let new = ((self.current * 3 + set) * tlb::TLB_ENTRIES + slot) as u32;
+        match self.writers.get(&index).copied() {
+            None => {
+                self.writers.insert(index, new);
+            }
+            Some(old) if old == new || old == SEVERAL => {}
+            Some(old) => {
+                let still = self.entry(old).is_some_and(|e| e.tag.wrapping_add(e.addend) == host);
+                self.writers.insert(index, if still { SEVERAL } else { new });
+            }
+        }
+    }
+
+    fn entry(&mut self, writer: u32) -> Option<&mut tlb::TlbEntry> {
+        let (set, slot) = (writer as usize / tlb::TLB_ENTRIES, writer as usize % tlb::TLB_ENTRIES);
+        let space = self.list.get_mut(set / 3)?;
+        Some(&mut space.sets[set % 3].as_mut()?.write[slot])
+    }
+
+    /// Drops every write entry for RAM page `index`, whose first byte is at host address `host`.
+    pub(super) fn forget_writes(&mut self, host: u64, index: usize) {
+        match self.writers.remove(&index) {
+            None => {}
+            Some(SEVERAL) => {
+                for set in self.list.iter_mut().flat_map(|s| s.sets.iter_mut().flatten()) {
+                    set.forget_host(host);
+                }
+            }
+            Some(one) => {
+                let slot = one as usize % tlb::TLB_ENTRIES;
+                if let Some(e) = self.entry(one)
+                    && e.tag.wrapping_add(e.addend) == host
+                {
+                    e.tag = tlb::empty_tag(slot);
+                }
+            }
+        }
+    }
+}
