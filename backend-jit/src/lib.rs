@@ -186,9 +186,9 @@ impl Jit {
         }
     }
 
-    /// `icount` at which [`Jit::run`] comes back with [`RunExit::Budget`]; tested where signals are.
-    pub fn set_budget(&mut self, icount: u64) {
-        self.budget = icount;
+    /// Lets [`Jit::run`] come back with [`RunExit::Budget`] after `insns` more instructions; tested where signals are.
+    pub fn set_budget(&mut self, cpu: &Cpu, insns: u64) {
+        self.budget = cpu.state.icount.saturating_add(insns);
     }
 
     /// Runs the block `id`, which the processor's RIP and mode must lead to, and those that follow.
@@ -289,8 +289,30 @@ impl Jit {
         self.cache.flush();
     }
 
+    /// Counters by name, for `--stats`.
+    pub fn stats(&self) -> Vec<(String, u64)> {
+        let c = self.counters();
+        [
+            ("blocks translated", c.blocks),
+            ("guest instructions in them", c.guest_insns),
+            ("host bytes made", c.host_bytes),
+            ("live blocks", c.live_blocks),
+            ("code cache bytes in use", c.cache_used),
+            ("code cache flushes", c.flushes),
+            ("blocks invalidated", c.invalidated),
+            ("direct links", c.links),
+            ("entries into translated code", c.entries),
+            ("exits at a direct jump", c.exits_direct),
+            ("exits at an indirect jump", c.exits_indirect),
+            ("exits to the interpreter", c.exits_interpret),
+            ("exits with a fault", c.exits_fault),
+        ]
+        .map(|(name, n)| (name.to_owned(), n))
+        .into()
+    }
+
     /// Counters.
-    pub fn stats(&self) -> JitStats {
+    pub fn counters(&self) -> JitStats {
         JitStats {
             links: self.cache.links,
             flushes: self.cache.flushes,
@@ -301,8 +323,13 @@ impl Jit {
         }
     }
 
-    /// A block's host code and the address it runs at, for a disassembler.
-    pub fn host_code(&self, id: BlockId) -> Option<(Vec<u8>, u64)> {
-        self.cache.host_code(id).map(|(code, at)| (code, at as u64))
+    /// A block's host code, for a disassembler; empty when the block is gone.
+    pub fn host_code(&self, id: BlockId) -> Vec<u8> {
+        self.cache.host_code(id).map(|(code, _)| code).unwrap_or_default()
+    }
+
+    /// The address at which a block's host code runs.
+    pub fn host_address(&self, id: BlockId) -> Option<u64> {
+        self.cache.host_code(id).map(|(_, at)| at as u64)
     }
 }

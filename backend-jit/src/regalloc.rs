@@ -54,7 +54,7 @@ pub struct Analysis {
 /// Which flags `inst`, of whose own flags `mask` is read, reads of its flags argument.
 pub fn flags_argument(insts: &[Inst], inst: &Inst, mask: u16) -> u16 {
     let count = || {
-        let by = &insts[inst.args[1].index()];
+        let by = insts.get(inst.args[1].index())?;
         (by.op == Op::Const).then(|| by.imm as u32 & if inst.ty == Type::I64 { 63 } else { 31 })
     };
     match inst.op {

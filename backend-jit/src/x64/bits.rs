@@ -1,7 +1,7 @@
 //! Bit tests, counts and byte order.
 
 use super::asm::{Alu, Opc, RAX, Reg, Rm, Shift};
-use super::flags::{E, NE};
+use super::flags::NE;
 use super::{Codegen, Loc};
 use dynasmrt::{DynasmApi, dynasm};
 use emu_core::ir::{Cc, Inst, Op, Type, Value};
@@ -94,7 +94,9 @@ impl Codegen {
         let d = super::alu::Dest::Temp(self.grab());
         let lead = inst.op == Op::Clz;
         let direct = if lead { self.host.lzcnt } else { self.host.bmi1 };
-        if direct {
+        if ty == Type::I8 {
+            self.count_byte(lead, d.reg(), src);
+        } else if direct {
             self.asm.word(ty, 0xf3, 1, if lead { 0xbd } else { 0xbc }, d.reg(), src);
         } else {
             self.count_by_scan(ty, lead, d.reg(), src);
@@ -106,6 +108,7 @@ impl Codegen {
                 dynasm!(self.asm; .arch x64; lahf; and eax, 0x4100);
                 if let Rm::R(r) = src {
                     self.unlock(r);
+                    self.drop_temp(r);
                 }
                 let t = self.grab();
                 self.asm.load(Type::I16, t, m);
@@ -130,12 +133,30 @@ impl Codegen {
             // width - 1 - index, and the width for zero: index ^ (width - 1), with 2 * width - 1 chosen to fit.
             self.asm.alu_imm(Type::I32, Alu::Xor, Rm::R(d), bits - 1);
         }
-        // CF = (d = width) = not (d < width); then ZF by the result, which leaves CF alone.
+        self.count_flags(d, bits);
+    }
+
+    /// CF = (d = width) = not (d < width); then ZF by the result, which leaves CF alone.
+    fn count_flags(&mut self, d: Reg, bits: i32) {
         self.asm.alu_imm(Type::I32, Alu::Cmp, Rm::R(d), bits);
         dynasm!(self.asm; .arch x64; cmc);
         self.asm.op(false, Opc(0, 0, 0xff), 0, Rm::R(d), 0);
         self.asm.op(false, Opc(0, 0, 0xff), 1, Rm::R(d), 0);
-        let _ = E;
+    }
+
+    /// A byte, with a one planted behind it.
+    fn count_byte(&mut self, lead: bool, d: Reg, src: Rm) {
+        self.asm.zext(Type::I8, d, src);
+        if lead {
+            self.asm.shift_imm(Type::I32, Shift::Shl, Rm::R(d), 8);
+            self.asm.alu_imm(Type::I32, Alu::Or, Rm::R(d), 0x80);
+            self.asm.word(Type::I32, 0, 1, 0xbd, d, Rm::R(d));
+            self.asm.alu_imm(Type::I32, Alu::Xor, Rm::R(d), 15);
+        } else {
+            self.asm.alu_imm(Type::I32, Alu::Or, Rm::R(d), 0x100);
+            self.asm.word(Type::I32, 0, 1, 0xbc, d, Rm::R(d));
+        }
+        self.count_flags(d, 8);
     }
 
     pub fn popcnt(&mut self, me: Value, inst: &Inst) {

@@ -10,7 +10,7 @@ use crate::cache::{ExitDesc, JUMP_SLOTS, jump_index};
 use crate::layout;
 use dynasmrt::DynamicLabel;
 use emu_core::addr::PAGE_SIZE;
-use emu_core::ir::{Inst, Op, Type};
+use emu_core::ir::{Inst, Type};
 use emu_core::state::{CpuState, Mode};
 use std::mem::offset_of;
 
@@ -143,8 +143,7 @@ impl Codegen {
 
     pub fn exit_if(&mut self, inst: &Inst) {
         let rel = inst.imm;
-        let finished = self.done_insns + u32::from(rel != self.insn_rel);
-        let undo = self.total_insns.saturating_sub(finished);
+        let undo = self.total_insns.saturating_sub(self.done_insns + 1);
         let label = self.asm.label();
         if let Some(c) = self.constant(inst.args[0]) {
             if c != 0 {
@@ -227,10 +226,5 @@ impl Codegen {
             let m = state(layout::field(ICOUNT as usize));
             self.asm.alu_imm(Type::I64, Alu::Add, Rm::M(m), self.total_insns as i32);
         }
-    }
-
-    /// Whether `op` is emitted by this file.
-    pub fn leaves(op: Op) -> bool {
-        matches!(op, Op::Goto | Op::Branch | Op::GotoReg | Op::Interpret | Op::ExitIf)
     }
 }

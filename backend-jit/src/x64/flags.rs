@@ -114,14 +114,6 @@ impl Codegen {
         Mem { disp: m.disp + 1, ..m }
     }
 
-    /// CF of `f` into the host's CF. The host's flags must have been saved, unless they are `f`.
-    pub fn carry_to_host(&mut self, f: Value, native: bool) {
-        if !native {
-            let m = self.word(f);
-            self.asm.bt_mem16(m, 8);
-        }
-    }
-
     /// Loads `f` into the host's flags.
     fn flags_to_host(&mut self, f: Value) {
         let m = self.word(f);

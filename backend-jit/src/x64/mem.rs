@@ -8,7 +8,7 @@
 //! Stores are looked at before they are done: one that would hit decoded code leaves for the interpreter with the
 //! instruction not begun, so a block never runs on after it has modified itself.
 
-use super::asm::{Alu, Mem, Opc, RAX, RDX, Reg, Rm, Shift, state};
+use super::asm::{Alu, Mem, RAX, RDX, Reg, Rm, Shift, state};
 use super::vals::Src;
 use super::{Codegen, Loc, Owner};
 use crate::helpers::Helper;
@@ -522,10 +522,5 @@ impl Codegen {
         }
         self.sites.push(site);
         n
-    }
-
-    /// Unused opcodes of this group keep their imports alive.
-    pub fn op_raw(&mut self, opc: Opc, reg: u8, rm: Rm) {
-        self.asm.op(false, opc, reg, rm, 0);
     }
 }

@@ -229,11 +229,14 @@ impl Codegen {
             self.asm.mov_imm(d, c);
             return;
         }
+        let locked = self.locked;
         match self.rm(v) {
             Rm::R(r) if r == d => {}
             Rm::R(r) => self.asm.mov(ty, d, r),
             Rm::M(m) => self.asm.load(ty, d, m),
         }
+        // The source is not needed where it was any more.
+        self.locked = locked;
     }
 
     /// Copies `v` into fixed temporary `d`, which is vacated first, and locks it.
