@@ -148,7 +148,8 @@ mod sys {
     const MAP_PRIVATE_ANON_JIT: c_int = 0x2 | 0x1000 | 0x800;
 
     unsafe extern "C" {
-        fn mmap(addr: *mut c_void, len: usize, prot: c_int, flags: c_int, fd: c_int, off: i64) -> *mut c_void;
+        fn mmap(addr: *mut c_void, len: usize, prot: c_int, flags: c_int, fd: c_int, off: i64)
+        -> *mut c_void;
         fn munmap(addr: *mut c_void, len: usize) -> c_int;
         fn sys_icache_invalidate(start: *mut c_void, len: usize);
         #[cfg(target_arch = "aarch64")]

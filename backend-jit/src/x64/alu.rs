@@ -95,7 +95,8 @@ impl Codegen {
                 Hint::None => false,
             };
             let dying = |v: Value| matches!(self.val[v.index()].loc, Loc::Temp(_)) && !self.lives(v);
-            if self.constant(a).is_some() || in_hint(b) && !in_hint(a) || !in_hint(a) && !dying(a) && dying(b) {
+            if self.constant(a).is_some() || in_hint(b) && !in_hint(a) || !in_hint(a) && !dying(a) && dying(b)
+            {
                 std::mem::swap(&mut a, &mut b);
             }
         }
@@ -225,9 +226,10 @@ impl Codegen {
         let d = match self.an.facts[me.index()].hint {
             Hint::Full(g) if Self::pinned(g).is_some() => self.dest_empty(me, &[]),
             _ => {
-                let dying = [base, index].into_iter().flatten().find(|&(r, v)| {
-                    self.owner[r.0 as usize] == Owner::Val(v) && r.0 < 3 && !self.lives(v)
-                });
+                let dying = [base, index]
+                    .into_iter()
+                    .flatten()
+                    .find(|&(r, v)| self.owner[r.0 as usize] == Owner::Val(v) && r.0 < 3 && !self.lives(v));
                 match dying {
                     Some((r, v)) => {
                         self.val[v.index()].loc = Loc::None;

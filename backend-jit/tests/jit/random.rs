@@ -41,12 +41,15 @@ fn check(jit: &mut Jit, b: &Block, seed: u64) -> Result<bool, String> {
     }
     let code = disassemble(&jit.host_code(id), 0);
     let before = snapshot(&start());
-    Err(format!("{b}\n{code}\nseed {seed}: {end:?} against {exit:?}\nbefore {before}\nwant   {want}\ngot    {got}"))
+    Err(format!(
+        "{b}\n{code}\nseed {seed}: {end:?} against {exit:?}\nbefore {before}\nwant   {want}\ngot    {got}"
+    ))
 }
 
 #[test]
 fn random_blocks_do_what_the_evaluator_does() {
-    let var = |name: &str, default: u64| std::env::var(name).ok().and_then(|s| s.parse().ok()).unwrap_or(default);
+    let var =
+        |name: &str, default: u64| std::env::var(name).ok().and_then(|s| s.parse().ok()).unwrap_or(default);
     let (from, seeds) = (var("CALQUE_FROM", 1), var("CALQUE_SEEDS", 20_000));
     let mut jit = Jit::new(JitConfig { single_block: true, ..JitConfig::default() }).unwrap();
     let mut passes = Optimizer::new(PassSet::ALL);

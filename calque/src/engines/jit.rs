@@ -3,13 +3,13 @@
 
 use super::forget_code;
 use super::translator::{Translated, Translator};
+use backend_jit::RunExit;
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::engine::{Engine, Exit};
 use emu_core::ir::BlockKey;
 use emu_core::state::{Activity, Mode};
-use backend_jit::RunExit;
-use interp::system::deliver::{self, Service};
 use interp::Interp;
+use interp::system::deliver::{self, Service};
 
 /// Slots of the table that counts how often cold blocks ran.
 const HEAT_SLOTS: usize = 1 << 15;
@@ -141,7 +141,7 @@ impl JitEngine {
 impl Engine for JitEngine {
     fn run(&mut self, cpu: &mut Cpu, budget: u64) -> Exit {
         let end = cpu.state.icount.saturating_add(budget);
-        self.translator.jit.set_budget(end);
+        self.translator.jit.set_budget(cpu, budget);
         loop {
             if cpu.signals.peek() != 0 || cpu.state.activity != Activity::Active {
                 match deliver::service(cpu) {
@@ -176,16 +176,14 @@ impl Engine for JitEngine {
     fn stats(&self) -> Vec<(String, u64)> {
         let c = &self.counters;
         let mut list = vec![
-            ("guest instructions translated".to_owned(), self.translator.insns),
             ("cold blocks interpreted".to_owned(), c.cold_blocks),
-            ("entries into translated code".to_owned(), c.entries),
             ("exits: block needed".to_owned(), c.need_block),
             ("exits: interpret one".to_owned(), c.interpret),
             ("exits: fault".to_owned(), c.faults),
             ("exits: signal".to_owned(), c.signals),
             ("stores to decoded code".to_owned(), c.code_hits),
         ];
-        list.extend(super::jit_stats(&self.translator.jit));
+        list.extend(self.translator.jit.stats());
         list.extend(self.interp.stats().into_iter().map(|(name, n)| (format!("interpreter: {name}"), n)));
         for (mnemonic, n) in self.translator.fallbacks().into_iter().take(40) {
             list.push((format!("interpreted {mnemonic}"), n));

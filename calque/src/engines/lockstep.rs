@@ -15,8 +15,8 @@ use emu_core::engine::{Engine, Exit};
 use emu_core::ir::BlockKey;
 use emu_core::mmu::JournalEntry;
 use emu_core::state::{Activity, CpuState, Mode};
-use interp::system::deliver::{self, Service};
 use interp::Interp;
+use interp::system::deliver::{self, Service};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -186,7 +186,11 @@ impl Lockstep {
         for d in differences {
             let _ = writeln!(text, "  {d}");
         }
-        let _ = writeln!(text, "before: gpr {:x?}\n  rip {:#x} rflags {:#x}", before.gpr, before.rip, before.rflags);
+        let _ = writeln!(
+            text,
+            "before: gpr {:x?}\n  rip {:#x} rflags {:#x}",
+            before.gpr, before.rip, before.rflags
+        );
         text += &self.translator.describe(key);
         self.difference = Some(text);
     }
@@ -195,7 +199,8 @@ impl Lockstep {
 /// Whether a repeated string instruction stands at the instruction pointer.
 fn repeats_at(cpu: &mut Cpu) -> bool {
     let s = &cpu.state;
-    let (long, lin) = (s.is_long64(), if s.is_long64() { s.rip } else { s.seg[1].base.wrapping_add(s.rip) & 0xffff_ffff });
+    let (long, lin) =
+        (s.is_long64(), if s.is_long64() { s.rip } else { s.seg[1].base.wrapping_add(s.rip) & 0xffff_ffff });
     let Ok(f) = cpu.fetch(lin) else { return false };
     let mut rep = false;
     for b in &f.bytes[..f.len] {
@@ -238,7 +243,8 @@ fn compare_outcomes(translated: &Outcome, interpreted: &Outcome) -> Vec<String> 
         }
     };
     const NAMES: [&str; 16] = [
-        "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+        "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13",
+        "r14", "r15",
     ];
     for (n, name) in NAMES.iter().enumerate() {
         check(name, t.gpr[n], i.gpr[n]);
@@ -317,8 +323,8 @@ impl Engine for Lockstep {
     }
 
     fn stats(&self) -> Vec<(String, u64)> {
-        let mut list = vec![("blocks compared".to_owned(), self.compared), ("blocks translated".to_owned(), self.blocks)];
-        list.extend(super::jit_stats(&self.translator.jit));
+        let mut list = vec![("blocks compared".to_owned(), self.compared)];
+        list.extend(self.translator.jit.stats());
         list
     }
 }

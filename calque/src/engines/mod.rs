@@ -8,7 +8,7 @@ pub mod translator;
 use crate::config::{EngineKind, Machine};
 use crate::log::Log;
 use anyhow::{Context, Result};
-use backend_jit::{Jit, JitConfig};
+use backend_jit::JitConfig;
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::engine::Engine;
 use emu_core::ir::passes::PassSet;
@@ -61,26 +61,4 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
         true => Box::new(Lockstep::new(translator)),
         false => Box::new(JitEngine::new(translator, machine.hot, machine.stats)),
     })
-}
-
-/// The counters of the code cache, by name.
-fn jit_stats(jit: &Jit) -> Vec<(String, u64)> {
-    let s = jit.stats();
-    [
-        ("blocks translated", s.blocks),
-        ("guest instructions translated", s.guest_insns),
-        ("bytes of host code made", s.host_bytes),
-        ("bytes of the code cache in use", s.cache_used),
-        ("blocks live", s.live_blocks),
-        ("blocks dropped because their bytes changed", s.invalidated),
-        ("direct links", s.links),
-        ("flushes of the code cache", s.flushes),
-        ("entries into translated code", s.entries),
-        ("exits: direct jump", s.exits_direct),
-        ("exits: indirect jump", s.exits_indirect),
-        ("exits: interpreter", s.exits_interpret),
-        ("exits: fault", s.exits_fault),
-    ]
-    .map(|(name, n)| (name.to_owned(), n))
-    .into()
 }

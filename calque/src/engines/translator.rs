@@ -129,15 +129,16 @@ impl Translator {
         if let Some(block) = self.ir.get(key) {
             let _ = writeln!(text, "IR:\n{block}");
         }
-        if let Some((code, at)) = self.jit.lookup(key).and_then(|id| self.jit.host_code(id)) {
-            let _ = writeln!(text, "host code:\n{}", host_text(&code, at));
+        if let Some(id) = self.jit.lookup(key) {
+            let _ = writeln!(text, "host code:\n{}", self.host_text(id));
         }
         text
     }
 
     /// Interpreted instructions by mnemonic, most frequent first.
     pub fn fallbacks(&self) -> Vec<(String, u64)> {
-        let mut list: Vec<_> = self.fallbacks.iter().map(|(m, n)| (frontend_x86::mnemonic_name(*m), *n)).collect();
+        let mut list: Vec<_> =
+            self.fallbacks.iter().map(|(m, n)| (frontend_x86::mnemonic_name(*m), *n)).collect();
         list.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         list
     }
@@ -156,19 +157,18 @@ impl Translator {
         if let Some(before) = before {
             let _ = write!(text, "IR as lifted:\n{before}IR after the passes:\n{block}");
         }
-        if self.log.wants(Topic::Host)
-            && let Some((code, at)) = self.jit.host_code(id)
-        {
-            let _ = write!(text, "host code:\n{}", host_text(&code, at));
+        if self.log.wants(Topic::Host) {
+            let _ = write!(text, "host code:\n{}", self.host_text(id));
         }
         self.log.write(&text);
     }
-}
 
-/// Host code as text: disassembled where the host is x86, as words in hexadecimal elsewhere.
-fn host_text(code: &[u8], at: u64) -> String {
-    if cfg!(target_arch = "x86_64") {
-        return frontend_x86::disassemble(code, at, 64);
+    /// Host code as text: disassembled where the host is x86, as words in hexadecimal elsewhere.
+    fn host_text(&self, id: BlockId) -> String {
+        let (code, at) = (self.jit.host_code(id), self.jit.host_address(id).unwrap_or(0));
+        if cfg!(target_arch = "x86_64") {
+            return frontend_x86::disassemble(&code, at, 64);
+        }
+        code.chunks(4).map(|w| w.iter().map(|b| format!("{b:02x}")).collect::<String>() + "\n").collect()
     }
-    code.chunks(4).map(|w| w.iter().map(|b| format!("{b:02x}")).collect::<String>() + "\n").collect()
 }
