@@ -3,6 +3,7 @@
 use crate::addr::PhysAddr;
 use crate::bus::{CpuInterrupts, EmptyBus, NoInterrupts, SystemBus};
 use crate::clock::Clock;
+use crate::entropy::Entropy;
 use crate::features::Features;
 use crate::mem::{Mailbox, PhysMem};
 use crate::mmu::Mmu;
@@ -49,6 +50,10 @@ pub struct Cpu {
     /// Stores to decoded bytes that the engine has not dealt with yet. An engine that finds it non-empty after an
     /// instruction ends the block there and drops the overlapping blocks before it runs another.
     pub code_hits: Vec<CodeHit>,
+    /// What RDRAND and RDSEED read. Seeded under a virtual clock, so that the run repeats.
+    pub entropy: Entropy,
+    /// Real time at power-on, in nanoseconds since 1970: what kvmclock's wall clock tells the guest.
+    pub boot_wall_ns: u64,
 }
 
 /// What a [`Cpu`] is connected to.
@@ -87,6 +92,7 @@ impl Wiring {
 impl Cpu {
     /// A processor in its reset state.
     pub fn new(wiring: Wiring, features: Features, index: u32) -> Box<Self> {
+        let entropy = if wiring.clock.is_virtual() { Entropy::Seeded(index.into()) } else { Entropy::Host };
         let mut cpu = Box::new(Self {
             state: *CpuState::reset(),
             mmu: Mmu::default(),
@@ -99,6 +105,8 @@ impl Cpu {
             features,
             index,
             code_hits: Vec::new(),
+            entropy,
+            boot_wall_ns: 0,
         });
         cpu.state.signal_word = cpu.signals.word().as_ptr();
         cpu.state.gpr[crate::state::gpr::RDX] = cpu.features.signature().into();

@@ -99,8 +99,8 @@ impl Features {
                 | b::CLWB,
             // UMIP, LA57, RDPID
             leaf7_ecx: 1 << 2 | 1 << 16 | 1 << 22,
-            // FSRM, ARCH_CAPABILITIES
-            leaf7_edx: 1 << 4 | 1 << 29,
+            // FSRM, SPEC_CTRL, ARCH_CAPABILITIES
+            leaf7_edx: 1 << 4 | 1 << 26 | 1 << 29,
             // LAHF/SAHF in 64-bit mode
             ext1_ecx: 1,
             // SYSCALL, NX, 1 GiB pages, RDTSCP, LM
@@ -112,8 +112,9 @@ impl Features {
 
     /// Family, model and stepping as in CPUID.1:EAX and in EDX after RESET.
     pub const fn signature(&self) -> u32 {
-        // Family 6, model 0x5e, stepping 3: new enough that Linux applies no errata of early models.
-        0x0005_06e3
+        // Family 6, model 36h, stepping 1 (Saltwell): an in-order core that Linux lists as free of speculation, so
+        // it turns every mitigation off, retpolines and page-table isolation included; no erratum is tied to it.
+        0x0003_0661
     }
 }
 

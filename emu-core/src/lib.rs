@@ -9,6 +9,7 @@ pub mod bus;
 pub mod clock;
 pub mod cpu;
 pub mod engine;
+pub mod entropy;
 pub mod fault;
 pub mod features;
 pub mod ir;

@@ -5,7 +5,9 @@
 //! space keeps its inline caches ([`space`]) while others run.
 
 pub mod access;
+pub mod bulk;
 pub mod phys;
+pub mod rmw;
 pub mod shadow;
 pub mod space;
 #[cfg(test)]

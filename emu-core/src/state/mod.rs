@@ -134,8 +134,12 @@ pub struct CpuState {
     pub activity: Activity,
     /// NMIs are blocked until the next IRET.
     pub nmi_blocked: bool,
+    /// An NMI came while they were blocked: the next IRET signals it anew.
+    pub nmi_latched: bool,
     /// In system-management mode.
     pub smm: bool,
+    /// An SMI came in system-management mode: RSM signals it anew.
+    pub smi_latched: bool,
     /// Instructions completed since power-on.
     pub icount: u64,
     /// Address of [`crate::signals::Signals::word`], for translated code.
@@ -199,7 +203,9 @@ impl CpuState {
             shadow: 0,
             activity: Activity::Active,
             nmi_blocked: false,
+            nmi_latched: false,
             smm: false,
+            smi_latched: false,
             icount: 0,
             signal_word: std::ptr::null(),
             tlb: std::ptr::null_mut(),

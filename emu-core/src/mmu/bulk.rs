@@ -1,0 +1,105 @@
+//! Runs of bytes for the REP string instructions.
+//!
+//! Nothing here faults: a run that cannot be done in bulk is 0 bytes long, and the caller goes element by element,
+//! which raises the fault exactly where it belongs.
+
+use super::phys::{ram_read, ram_write};
+use super::{Access, Priv, tlb};
+use crate::addr::{PAGE_MASK, PAGE_SIZE, PhysAddr};
+use crate::cpu::Cpu;
+use crate::mem::{Frame, page};
+use std::sync::atomic::Ordering;
+
+/// Host memory of a run in one page; for RAM that is watched, what to tell afterwards.
+struct Run {
+    host: *mut u8,
+    watched: Option<(PhysAddr, usize)>,
+}
+
+impl Cpu {
+    /// Copies as ascending `unit`-byte moves would, at most `len` bytes, as far as both pages reach; gives the bytes
+    /// copied, a multiple of `unit`.
+    pub fn copy_run(&mut self, dst: u64, src: u64, len: usize, unit: usize) -> usize {
+        let room = PAGE_SIZE - (dst & PAGE_MASK).max(src & PAGE_MASK);
+        let len = len.min(room as usize) / unit * unit;
+        if len == 0 || self.mmu.journal.is_some() {
+            return 0;
+        }
+        let Some(from) = self.readable(src) else { return 0 };
+        let Some(to) = self.writable(dst) else { return 0 };
+        // Writing the destination may have evicted nothing that `from` needs: it is a host address.
+        let gap = (to.host as usize).wrapping_sub(from as usize);
+        if gap < len {
+            return 0;
+        }
+        let mut done = 0;
+        while done < len {
+            let n = if len - done >= 8 { 8 } else { 1 };
+            // SAFETY: both runs stay within pages that were translated for this access.
+            unsafe { ram_write(to.host.add(done), n, ram_read(from.add(done), n)) };
+            done += n;
+        }
+        self.told(to, len);
+        len
+    }
+
+    /// Stores the low `unit` bytes of `value` again and again, at most `len` bytes, as far as the page reaches; gives
+    /// the bytes written, a multiple of `unit`.
+    pub fn fill_run(&mut self, dst: u64, value: u64, len: usize, unit: usize) -> usize {
+        let len = len.min((PAGE_SIZE - (dst & PAGE_MASK)) as usize) / unit * unit;
+        if len == 0 || self.mmu.journal.is_some() {
+            return 0;
+        }
+        let Some(to) = self.writable(dst) else { return 0 };
+        let value = match unit {
+            1 => (value & 0xff) * 0x0101_0101_0101_0101,
+            2 => (value & 0xffff) * 0x0001_0001_0001_0001,
+            4 => (value & 0xffff_ffff) * 0x0000_0001_0000_0001,
+            _ => value,
+        };
+        let mut done = 0;
+        while done < len {
+            let n = if len - done >= 8 { 8 } else { unit };
+            // SAFETY: the run stays within a page that was translated for writing.
+            unsafe { ram_write(to.host.add(done), n, value) };
+            done += n;
+        }
+        self.told(to, len);
+        len
+    }
+
+    fn readable(&mut self, lin: u64) -> Option<*const u8> {
+        // SAFETY: `tlb` points at one of this vCPU's own sets (`select_tlb`).
+        let entry = unsafe { &(*self.state.tlb).read[tlb::index(lin)] };
+        if let Some(host) = entry.hit(lin, 1) {
+            return Some(host.cast_const());
+        }
+        let t = self.translate(lin, Access::Read, Priv::Current, false).ok()?;
+        let at = t.gpa.offset() as usize;
+        match t.frame {
+            Frame::Ram(p, _) => Some(p.wrapping_add(at).cast_const()),
+            Frame::Rom(p) => Some(p.wrapping_add(at)),
+            Frame::Mmio => None,
+        }
+    }
+
+    fn writable(&mut self, lin: u64) -> Option<Run> {
+        // SAFETY: as in `readable`.
+        let entry = unsafe { &(*self.state.tlb).write[tlb::index(lin)] };
+        if let Some(host) = entry.hit(lin, 1) {
+            return Some(Run { host, watched: None });
+        }
+        let t = self.translate(lin, Access::Write, Priv::Current, false).ok()?;
+        let Frame::Ram(p, index) = t.frame else { return None };
+        if self.mem.attrs(index).load(Ordering::Relaxed) & page::TABLE != 0 {
+            return None;
+        }
+        Some(Run { host: p.wrapping_add(t.gpa.offset() as usize), watched: Some((t.gpa, index)) })
+    }
+
+    fn told(&mut self, run: Run, len: usize) {
+        if let Some((gpa, index)) = run.watched {
+            self.written(gpa, len, index);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Read-modify-write and 16-byte accesses.
+//!
+//! A read-modify-write demands write permission before it reads (SDM vol. 3A, 4.7: the fault of an RMW has W set),
+//! so it probes the write entries only. Locked ones are host atomics where the operand is naturally aligned RAM;
+//! split or device operands fall back to a plain read and write, which is exact for one vCPU.
+
+use super::phys::{ram_read, ram_write};
+use super::{Priv, tlb};
+use crate::cpu::Cpu;
+use crate::fault::Exception;
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+impl Cpu {
+    /// Replaces the `SIZE` bytes at `lin` by `f` of them and gives the old value.
+    ///
+    /// # Errors
+    /// As for [`Cpu::store`]; nothing has been read or written then.
+    #[inline(always)]
+    pub fn modify<const SIZE: usize>(
+        &mut self,
+        lin: u64,
+        stack: bool,
+        f: impl Fn(u64) -> u64,
+    ) -> Result<u64, Exception> {
+        // SAFETY: `tlb` points at one of this vCPU's own sets (`select_tlb`).
+        let entry = unsafe { &(*self.state.tlb).write[tlb::index(lin)] };
+        if let Some(host) = entry.hit(lin, SIZE as u64) {
+            // SAFETY: a write hit names host memory of a RAM page that covers the whole access.
+            unsafe {
+                let old = ram_read(host, SIZE);
+                ram_write(host, SIZE, f(old));
+                return Ok(old);
+            }
+        }
+        self.probe_write(lin, SIZE, Priv::Current, stack)?;
+        let old = self.load_slow(lin, SIZE, Priv::Current, stack)?;
+        self.store_slow(lin, SIZE, f(old), Priv::Current, stack)?;
+        Ok(old)
+    }
+
+    /// [`Cpu::modify`] as one atomic step, for LOCK.
+    ///
+    /// # Errors
+    /// As for [`Cpu::modify`].
+    #[inline]
+    pub fn modify_locked<const SIZE: usize>(
+        &mut self,
+        lin: u64,
+        stack: bool,
+        f: impl Fn(u64) -> u64,
+    ) -> Result<u64, Exception> {
+        // SAFETY: as in `modify`.
+        let entry = unsafe { &(*self.state.tlb).write[tlb::index(lin)] };
+        match entry.hit(lin, SIZE as u64) {
+            Some(host) if lin.is_multiple_of(SIZE as u64) => {
+                macro_rules! exchange {
+                    ($cell:ty, $int:ty) => {{
+                        // SAFETY: a write hit names RAM that covers the access, and pages are aligned, so `host`
+                        // is aligned as `lin` is.
+                        let cell = unsafe { <$cell>::from_ptr(host.cast()) };
+                        let mut old = cell.load(Ordering::Relaxed);
+                        while let Err(now) = cell.compare_exchange_weak(
+                            old,
+                            f(old.into()) as $int,
+                            Ordering::SeqCst,
+                            Ordering::Relaxed,
+                        ) {
+                            old = now;
+                        }
+                        u64::from(old)
+                    }};
+                }
+                Ok(match SIZE {
+                    1 => exchange!(AtomicU8, u8),
+                    2 => exchange!(AtomicU16, u16),
+                    4 => exchange!(AtomicU32, u32),
+                    _ => exchange!(AtomicU64, u64),
+                })
+            }
+            _ => self.modify::<SIZE>(lin, stack, f),
+        }
+    }
+
+    /// Reads 16 bytes; alignment is the caller's business.
+    ///
+    /// # Errors
+    /// As for [`Cpu::load`].
+    #[inline]
+    pub fn load_128(&mut self, lin: u64, stack: bool) -> Result<u128, Exception> {
+        // SAFETY: as in `modify`.
+        let entry = unsafe { &(*self.state.tlb).read[tlb::index(lin)] };
+        let (low, high) = match entry.hit(lin, 16) {
+            // SAFETY: a hit names host memory of a guest page that covers the whole access.
+            Some(host) => unsafe { (ram_read(host, 8), ram_read(host.add(8), 8)) },
+            None => {
+                let low = self.load::<8>(lin, stack)?;
+                (low, self.load::<8>(self.advance(lin, 8), stack)?)
+            }
+        };
+        Ok(u128::from(low) | u128::from(high) << 64)
+    }
+
+    /// Writes 16 bytes, all or none; alignment is the caller's business.
+    ///
+    /// # Errors
+    /// As for [`Cpu::store`].
+    #[inline]
+    pub fn store_128(&mut self, lin: u64, value: u128, stack: bool) -> Result<(), Exception> {
+        let (low, high) = (value as u64, (value >> 64) as u64);
+        // SAFETY: as in `modify`.
+        let entry = unsafe { &(*self.state.tlb).write[tlb::index(lin)] };
+        if let Some(host) = entry.hit(lin, 16) {
+            // SAFETY: a write hit names host memory of a RAM page that covers the whole access.
+            unsafe {
+                ram_write(host, 8, low);
+                ram_write(host.add(8), 8, high);
+            }
+            return Ok(());
+        }
+        self.probe_write(lin, 16, Priv::Current, stack)?;
+        self.store::<8>(lin, low, stack)?;
+        self.store::<8>(self.advance(lin, 8), high, stack)
+    }
+
+    /// `lin + n`, wrapping at 4 GiB outside long mode.
+    #[inline]
+    pub fn advance(&self, lin: u64, n: u64) -> u64 {
+        let sum = lin.wrapping_add(n);
+        if self.state.long_mode() { sum } else { sum & 0xffff_ffff }
+    }
+}

@@ -1,0 +1,354 @@
+//! The cache of decoded blocks.
+//!
+//! A block is a run of instructions in one page, keyed by the guest-physical address of its first byte and everything
+//! else that decides how it decodes. Its bytes' chunks have been marked with `Cpu::mark_code` before they were
+//! decoded, so every store to them comes back as a `CodeHit`, upon which [`Cache::invalidate`] drops it.
+//!
+//! Invariant: an instruction that crosses into another page is alone in its block, and [`Cache::find`] compares where
+//! that page lies each time.
+//! Invariant: code outside RAM and ROM is never kept.
+
+use crate::decode::{Op, decode};
+use crate::system::seg;
+use emu_core::addr::{PAGE_MASK, PAGE_SIZE, PhysAddr};
+use emu_core::cpu::{CodeHit, Cpu};
+use emu_core::fault::Exception;
+use emu_core::mem::Frame;
+use emu_core::state::{Mode, Seg};
+use std::collections::HashMap;
+
+/// Most instructions in a block.
+const MAX_OPS: usize = 48;
+/// Most blocks in the cache; then it starts afresh.
+const MAX_BLOCKS: usize = 160_000;
+/// Buckets of the physical index.
+const BUCKETS: usize = 1 << 16;
+/// Entries of the virtual index.
+const FAST: usize = 1 << 13;
+/// Set in the mode of a key: the block holds one instruction only.
+const SINGLE: u32 = 1 << 31;
+/// "No block".
+const NONE: u32 = u32::MAX;
+
+/// What decides how a block decodes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Key {
+    gpa: u64,
+    /// Mode bits, and [`SINGLE`].
+    mode: u32,
+    /// Outside flat code, where EIP and the limit count: both. Otherwise 0.
+    extent: u64,
+}
+
+/// A decoded block.
+#[derive(Debug)]
+pub struct Block {
+    key: Key,
+    /// The instructions.
+    pub ops: Box<[Op]>,
+    /// The last of them places `rip` itself before it may fault.
+    pub owns_rip: bool,
+    /// RAM pages and the chunks of them that were decoded.
+    pages: [Option<(usize, u64)>; 2],
+    /// Address of the second page, for an instruction that crosses.
+    second: Option<PhysAddr>,
+    /// Next block in the bucket.
+    next: u32,
+}
+
+/// An entry of the virtual index.
+#[derive(Clone, Copy, Debug)]
+struct Fast {
+    rip: u64,
+    generation: u64,
+    epoch: u32,
+    mode: u32,
+    block: u32,
+}
+
+impl Fast {
+    const EMPTY: Self = Self { rip: 0, generation: 0, epoch: 0, mode: 0, block: NONE };
+}
+
+/// All decoded blocks.
+#[derive(Debug)]
+pub struct Cache {
+    blocks: Vec<Option<Block>>,
+    free: Vec<u32>,
+    buckets: Vec<u32>,
+    fast: Vec<Fast>,
+    by_page: HashMap<usize, Vec<u32>>,
+    /// Changes when a block is dropped, so that the virtual index forgets it. Never 0, the epoch of empty entries.
+    epoch: u32,
+    /// The block that is not kept.
+    passing: Option<Block>,
+    /// Blocks decoded since the start.
+    pub decoded: u64,
+    /// Blocks dropped because their bytes were written.
+    pub dropped: u64,
+}
+
+/// Names a block until the next change of the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockId(u32);
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            blocks: Vec::new(),
+            free: Vec::new(),
+            buckets: vec![NONE; BUCKETS],
+            fast: vec![Fast::EMPTY; FAST],
+            by_page: HashMap::new(),
+            epoch: 1,
+            passing: None,
+            decoded: 0,
+            dropped: 0,
+        }
+    }
+}
+
+impl Cache {
+    /// The block, if it is still there.
+    #[inline(always)]
+    pub fn get(&self, id: BlockId) -> Option<&Block> {
+        match self.blocks.get(id.0 as usize) {
+            Some(b) => b.as_ref(),
+            None => self.passing.as_ref(),
+        }
+    }
+
+    /// The block at CS:RIP, decoded if need be. `single`: it holds one instruction only.
+    ///
+    /// # Errors
+    /// The fault of fetching its first instruction.
+    #[inline(always)]
+    pub fn find(&mut self, cpu: &mut Cpu, single: bool) -> Result<BlockId, Exception> {
+        let rip = cpu.state.rip;
+        let mode = cpu.state.mode.0 | if single { SINGLE } else { 0 };
+        let fast = &self.fast[fast_index(rip)];
+        if fast.rip == rip
+            && fast.mode == mode
+            && fast.epoch == self.epoch
+            && fast.generation == cpu.mmu.exec_generation
+        {
+            return Ok(BlockId(fast.block));
+        }
+        self.find_slow(cpu, mode)
+    }
+
+    #[inline(never)]
+    fn find_slow(&mut self, cpu: &mut Cpu, mode: u32) -> Result<BlockId, Exception> {
+        let rip = cpu.state.rip;
+        let flat = mode & (Mode::FLAT | Mode::CODE64) != 0;
+        let (lin, extent) = if flat {
+            (rip, 0)
+        } else {
+            let limit = cpu.state.seg[Seg::CS as usize].limit;
+            (seg::code(cpu, rip)?, rip << 32 | u64::from(limit))
+        };
+        let gpa = cpu.fetch_gpa(lin)?;
+        let key = Key { gpa: gpa.0, mode, extent };
+        let mut at = self.buckets[bucket(gpa.0)];
+        while let Some(Some(b)) = self.blocks.get(at as usize) {
+            if b.key == key && self.still_valid(cpu, b, lin) {
+                if flat && b.second.is_none() {
+                    self.remember(cpu, rip, mode, at);
+                }
+                return Ok(BlockId(at));
+            }
+            at = b.next;
+        }
+        let block = build(cpu, key, lin)?;
+        self.decoded += 1;
+        let keep = block.1;
+        let block = block.0;
+        if !keep {
+            self.passing = Some(block);
+            return Ok(BlockId(NONE));
+        }
+        let crosses = block.second.is_some();
+        let id = self.insert(block);
+        if flat && !crosses {
+            self.remember(cpu, rip, mode, id);
+        }
+        Ok(BlockId(id))
+    }
+
+    fn still_valid(&self, cpu: &mut Cpu, b: &Block, lin: u64) -> bool {
+        match b.second {
+            None => true,
+            Some(page) => {
+                let next = cpu.advance(lin & !PAGE_MASK, PAGE_SIZE);
+                cpu.fetch_gpa(next) == Ok(page)
+            }
+        }
+    }
+
+    fn remember(&mut self, cpu: &Cpu, rip: u64, mode: u32, block: u32) {
+        let (generation, epoch) = (cpu.mmu.exec_generation, self.epoch);
+        self.fast[fast_index(rip)] = Fast { rip, generation, epoch, mode, block };
+    }
+
+    fn insert(&mut self, mut block: Block) -> u32 {
+        if self.blocks.len() - self.free.len() >= MAX_BLOCKS {
+            self.clear();
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.blocks.push(None);
+            self.blocks.len() as u32 - 1
+        });
+        let head = &mut self.buckets[bucket(block.key.gpa)];
+        block.next = *head;
+        *head = slot;
+        for (page, _) in block.pages.iter().flatten() {
+            self.by_page.entry(*page).or_default().push(slot);
+        }
+        self.blocks[slot as usize] = Some(block);
+        slot
+    }
+
+    /// Drops every block.
+    pub fn clear(&mut self) {
+        self.blocks.clear();
+        self.free.clear();
+        self.buckets.fill(NONE);
+        self.by_page.clear();
+        self.forget_fast();
+    }
+
+    /// Drops the blocks that were decoded from bytes that have been hit.
+    pub fn invalidate(&mut self, hits: &[CodeHit]) {
+        for hit in hits {
+            let Some(list) = self.by_page.get(&hit.index) else { continue };
+            let overlaps = |b: &Block| {
+                b.pages.iter().flatten().any(|&(page, chunks)| page == hit.index && chunks & hit.chunks != 0)
+            };
+            let doomed: Vec<u32> = list
+                .iter()
+                .copied()
+                .filter(|&i| self.blocks.get(i as usize).and_then(Option::as_ref).is_some_and(overlaps))
+                .collect();
+            for id in doomed {
+                self.remove(id);
+            }
+        }
+    }
+
+    fn forget_fast(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+        if self.epoch == 0 {
+            self.fast.fill(Fast::EMPTY);
+            self.epoch = 1;
+        }
+    }
+
+    fn remove(&mut self, id: u32) {
+        let Some(block) = self.blocks.get_mut(id as usize).and_then(Option::take) else { return };
+        self.dropped += 1;
+        self.forget_fast();
+        self.free.push(id);
+        for (page, _) in block.pages.iter().flatten() {
+            if let Some(list) = self.by_page.get_mut(page) {
+                list.retain(|&i| i != id);
+            }
+        }
+        let head = bucket(block.key.gpa);
+        if self.buckets[head] == id {
+            self.buckets[head] = block.next;
+            return;
+        }
+        let mut at = self.buckets[head];
+        while let Some(Some(b)) = self.blocks.get_mut(at as usize) {
+            if b.next == id {
+                b.next = block.next;
+                return;
+            }
+            at = b.next;
+        }
+    }
+}
+
+fn fast_index(rip: u64) -> usize {
+    (rip ^ rip >> 13) as usize & (FAST - 1)
+}
+
+fn bucket(gpa: u64) -> usize {
+    (gpa.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize & (BUCKETS - 1)
+}
+
+/// The chunks of a page that bytes `from..to` of it lie in.
+fn chunk_mask(from: u64, to: u64) -> u64 {
+    let last = (to - 1).min(PAGE_MASK) >> 6;
+    (!0 << (from >> 6)) & (!0 >> (63 - last))
+}
+
+/// Decodes the block at `lin`, and says whether it may be kept.
+fn build(cpu: &mut Cpu, key: Key, lin: u64) -> Result<(Block, bool), Exception> {
+    let mode = Mode(key.mode & !SINGLE);
+    let most = if key.mode & SINGLE != 0 { 1 } else { MAX_OPS };
+    let rip = cpu.state.rip;
+    let limit = if key.extent == 0 { u64::MAX } else { key.extent & 0xffff_ffff };
+    let room = PAGE_SIZE - (lin & PAGE_MASK);
+    let mut keep = !matches!(cpu.mem.frame(PhysAddr(key.gpa)), Frame::Mmio);
+    let mut block =
+        Block { key, ops: Box::default(), owns_rip: false, pages: [None; 2], second: None, next: NONE };
+    let mut ops: Vec<Op> = Vec::new();
+    let mut at = 0;
+    while ops.len() < most && at < room {
+        let fetched = match cpu.fetch(lin.wrapping_add(at)) {
+            Ok(f) => f,
+            Err(e) if ops.is_empty() => return Err(e),
+            Err(_) => break,
+        };
+        let Some(mut d) = decode(&fetched.bytes[..fetched.len], rip.wrapping_add(at), mode, cpu) else {
+            // The instruction goes on in a page that cannot be fetched.
+            match fetched.next {
+                Some(Err(e)) if ops.is_empty() => return Err(e),
+                _ => break,
+            }
+        };
+        let len = u64::from(d.op.len.max(1));
+        let crosses = at + len > room;
+        let beyond = limit != u64::MAX && rip.wrapping_add(at + len - 1) > limit;
+        if !ops.is_empty() && (crosses || beyond) {
+            break;
+        }
+        if beyond {
+            return Err(Exception::gp0());
+        }
+        // Mark first, then decode what is there now: another processor may have written meanwhile.
+        let mut marked = false;
+        let from = key.gpa & PAGE_MASK;
+        marked |= mark(cpu, &mut block.pages[0], fetched.ram, chunk_mask(from + at, from + at + len));
+        if crosses && let Some(Ok((page, ram))) = fetched.next {
+            block.second = Some(page.page_base());
+            keep &= !matches!(cpu.mem.frame(page), Frame::Mmio);
+            marked |= mark(cpu, &mut block.pages[1], ram, chunk_mask(0, at + len - room));
+        }
+        if marked {
+            continue;
+        }
+        at += len;
+        d.op.end = at as u16;
+        block.owns_rip = d.owns_rip;
+        ops.push(d.op);
+        if d.ends {
+            break;
+        }
+    }
+    block.ops = ops.into_boxed_slice();
+    Ok((block, keep))
+}
+
+/// Marks `chunks` of RAM page `ram` and notes them; true if any of them is new to the block.
+fn mark(cpu: &mut Cpu, noted: &mut Option<(usize, u64)>, ram: Option<usize>, chunks: u64) -> bool {
+    let Some(index) = ram else { return false };
+    let old = noted.map_or(0, |(_, c)| c);
+    if old & chunks == chunks {
+        return false;
+    }
+    cpu.mark_code(index, chunks);
+    *noted = Some((index, old | chunks));
+    true
+}
