@@ -231,7 +231,7 @@ fn cases(rng: &mut Rng) -> Vec<Case> {
                         let Some(c) = case(&b) else { continue };
                         let n = seen.entry((c.insn.code(), c.memory, c.insn.has_lock_prefix())).or_default();
                         *n += 1;
-                        if *n <= if c.memory { 60 } else { 24 } {
+                        if *n <= if c.memory { 24 } else { 16 } {
                             out.push(c);
                         }
                     }
@@ -323,7 +323,7 @@ fn forms_do_what_the_host_does() {
     let mut failures = Vec::new();
     for c in &cases {
         let mut failed = false;
-        for _ in 0..if c.memory { 25 } else { 100 } {
+        for _ in 0..if c.memory { 20 } else { 80 } {
             let mut before = rng.regs();
             if c.memory {
                 before.gpr[3] = GUEST_MEM + 512;
