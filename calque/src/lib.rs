@@ -1,5 +1,18 @@
-//! calque, the product, as a library: loaders for guest images and the guests that come with it.
+//! calque, the product, as a library: command line, configuration, the board, the run loop, loaders and guests.
 #![forbid(unsafe_code)]
 
+pub mod backends;
+pub mod board;
+pub mod boot;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod ending;
+pub mod engines;
 pub mod guests;
 pub mod load;
+pub mod log;
+pub mod machine;
+pub mod progress;
+pub mod stats;
+pub mod vcpu;

@@ -276,10 +276,8 @@ impl PhysMem {
                 Frame::Rom(p) => p,
                 Frame::Mmio => return false,
             };
-            for (i, b) in buf[range].iter_mut().enumerate() {
-                // SAFETY: `frame` gave a whole page, and `at + i` stays within it.
-                *b = unsafe { src.add(at + i).read_volatile() };
-            }
+            // SAFETY: `frame` gave a whole page, and the piece stays within it.
+            unsafe { copy_out(src.add(at), &mut buf[range]) };
             true
         })
     }
@@ -289,10 +287,8 @@ impl PhysMem {
     pub fn write(&self, addr: PhysAddr, buf: &[u8]) -> bool {
         self.pieces(addr, buf.len(), |_, frame, at, range| {
             let Frame::Ram(p, i) = frame else { return false };
-            for (k, b) in buf[range].iter().enumerate() {
-                // SAFETY: `frame` gave a whole page of RAM, and `at + k` stays within it.
-                unsafe { p.add(at + k).write_volatile(*b) };
-            }
+            // SAFETY: `frame` gave a whole page of RAM, and the piece stays within it.
+            unsafe { copy_in(p.add(at), &buf[range]) };
             self.attrs[i].fetch_or(page::DIRTY, Ordering::Relaxed);
             true
         })
@@ -320,6 +316,62 @@ impl PhysMem {
         }
         true
     }
+}
+
+/// Copies guest memory out, aligned values of 2, 4 and 8 bytes whole, so that a ring index is never torn.
+///
+/// # Safety
+/// `src .. src + buf.len()` must be guest memory.
+unsafe fn copy_out(src: *const u8, buf: &mut [u8]) {
+    let mut i = 0;
+    while i < buf.len() {
+        // SAFETY: `piece` keeps within the buffer, and so within what the caller vouches for; the pointer is aligned
+        // for what is read.
+        unsafe {
+            let p = src.add(i);
+            let n = piece(p as usize, buf.len() - i);
+            match n {
+                8 => buf[i..i + 8].copy_from_slice(&p.cast::<u64>().read_volatile().to_ne_bytes()),
+                4 => buf[i..i + 4].copy_from_slice(&p.cast::<u32>().read_volatile().to_ne_bytes()),
+                2 => buf[i..i + 2].copy_from_slice(&p.cast::<u16>().read_volatile().to_ne_bytes()),
+                _ => buf[i] = p.read_volatile(),
+            }
+            i += n;
+        }
+    }
+}
+
+/// Copies into guest memory, aligned values whole.
+///
+/// # Safety
+/// `dst .. dst + buf.len()` must be guest RAM.
+unsafe fn copy_in(dst: *mut u8, buf: &[u8]) {
+    let mut i = 0;
+    while i < buf.len() {
+        // SAFETY: as in `copy_out`.
+        unsafe {
+            let p = dst.add(i);
+            let n = piece(p as usize, buf.len() - i);
+            let bytes = &buf[i..i + n];
+            let value = bytes.iter().rev().fold(0u64, |v, b| v << 8 | u64::from(*b));
+            match n {
+                8 => p.cast::<u64>().write_volatile(value.to_le()),
+                4 => p.cast::<u32>().write_volatile((value as u32).to_le()),
+                2 => p.cast::<u16>().write_volatile((value as u16).to_le()),
+                _ => p.write_volatile(value as u8),
+            }
+            i += n;
+        }
+    }
+}
+
+/// The largest aligned power of two up to 8 at `address` that fits in `left` bytes.
+fn piece(address: usize, left: usize) -> usize {
+    let mut n = 8;
+    while n > 1 && (!address.is_multiple_of(n) || n > left) {
+        n /= 2;
+    }
+    n
 }
 
 impl Dma for PhysMem {

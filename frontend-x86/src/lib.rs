@@ -1,1 +1,205 @@
-//! calque: frontend-x86.
+//! The front end: x86 code to IR.
+//!
+//! [`Lifter`] fetches and decodes (iced-x86) the code at a processor's instruction pointer, forms a block
+//! (`former`) and translates each instruction (`lift`, by groups, over the shared operand code in `operand`).
+//! Instructions that are not translated are left to the interpreter one by one.
+//!
+//! Invariant: chunks of memory are marked as code before their bytes are read, so that no store to them is missed.
+
+#![forbid(unsafe_code)]
+
+mod cond;
+mod former;
+mod lift;
+mod operand;
+mod support;
+
+use emu_core::addr::{PAGE_SIZE, PhysAddr};
+use emu_core::cpu::Cpu;
+use emu_core::fault::Exception;
+use emu_core::features::Features;
+use emu_core::ir::{Block, BlockKey};
+use emu_core::mem::Frame;
+use emu_core::state::{Mode, Seg};
+use former::{Former, Step};
+pub use iced_x86::Mnemonic;
+use support::Support;
+
+/// What became of the code at an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lifted {
+    /// A block.
+    Block(Block),
+    /// Nothing: the interpreter has to execute the first instruction.
+    Interpret {
+        /// Which instruction it is, for statistics; [`Mnemonic::INVALID`] if it is the place or the mode that
+        /// forbids translation.
+        mnemonic: Mnemonic,
+    },
+}
+
+/// Turns guest code into blocks.
+#[derive(Debug)]
+pub struct Lifter {
+    max_insns: u32,
+    support: Support,
+    buf: Box<[u8]>,
+}
+
+/// Size of the chunks that [`Cpu::mark_code`] tells apart.
+const CHUNK: usize = 64;
+
+/// The longest instruction.
+const MAX_LEN: usize = 15;
+
+impl Lifter {
+    /// Blocks of at most `max_insns` instructions.
+    pub fn new(max_insns: u32) -> Self {
+        Self {
+            max_insns: max_insns.max(1),
+            support: Support::new(Features::max()),
+            buf: vec![0; PAGE_SIZE as usize + MAX_LEN].into(),
+        }
+    }
+
+    /// Lifts the block at the processor's CS:RIP in its current mode.
+    ///
+    /// # Errors
+    /// The fault of fetching the first instruction.
+    pub fn lift(&mut self, cpu: &mut Cpu) -> Result<Lifted, Exception> {
+        let mode = cpu.state.mode;
+        if mode.0 & (Mode::STEP | Mode::ALIGN) != 0 {
+            return Ok(Lifted::Interpret { mnemonic: Mnemonic::INVALID });
+        }
+        self.support.set(cpu.features);
+        let rip = cpu.state.rip;
+        let cs = cpu.state.seg[Seg::CS as usize];
+        let lin = if mode.contains(Mode::CODE64) {
+            rip
+        } else if rip > cs.limit.into() {
+            return Err(Exception::gp0());
+        } else {
+            cs.base.wrapping_add(rip) & 0xffff_ffff
+        };
+        let phys = cpu.fetch_gpa(lin)?;
+        let Some(ram) = code_page(cpu, phys) else {
+            return Ok(Lifted::Interpret { mnemonic: Mnemonic::INVALID });
+        };
+        let key = BlockKey { phys, rip, mode };
+        let mut former = Former::new(key, self.max_insns, &mut self.support, cs.limit);
+        let start = phys.offset() as usize;
+        let room = PAGE_SIZE as usize - start;
+        let mut filled = 0;
+        loop {
+            // To the end of the chunk.
+            let end = (CHUNK - (start + filled) % CHUNK + filled).min(room);
+            if let Some(index) = ram {
+                cpu.mark_code(index, 1 << ((start + filled) / CHUNK));
+            }
+            if !cpu.mem.read(phys.wrapping_add(filled as u64), &mut self.buf[filled..end]) {
+                return Ok(Lifted::Interpret { mnemonic: Mnemonic::INVALID });
+            }
+            filled = end;
+            if former.run(&self.buf[..filled]) == Step::Done {
+                return Ok(outcome(former));
+            }
+            if filled == room {
+                break;
+            }
+        }
+        if former.block.guest_insns != 0 {
+            former.finish();
+            return Ok(outcome(former));
+        }
+        straddle(cpu, former, &mut self.buf, room, lin)
+    }
+}
+
+/// The RAM page to mark for code at `phys`: None inside for ROM, None outside for MMIO.
+fn code_page(cpu: &Cpu, phys: PhysAddr) -> Option<Option<usize>> {
+    match cpu.mem.frame(phys) {
+        Frame::Ram(_, i) => Some(Some(i)),
+        Frame::Rom(_) => Some(None),
+        Frame::Mmio => None,
+    }
+}
+
+/// A single instruction that begins `room` bytes before the end of its page and reaches into the next.
+fn straddle(
+    cpu: &mut Cpu,
+    mut former: Former,
+    buf: &mut [u8],
+    room: usize,
+    lin: u64,
+) -> Result<Lifted, Exception> {
+    let next = lin.wrapping_add(room as u64);
+    let next = if cpu.state.long_mode() { next } else { next & 0xffff_ffff };
+    let phys = cpu.fetch_gpa(next)?;
+    let Some(ram) = code_page(cpu, phys) else {
+        return Ok(Lifted::Interpret { mnemonic: Mnemonic::INVALID });
+    };
+    if let Some(index) = ram {
+        cpu.mark_code(index, 1);
+    }
+    let end = MAX_LEN.max(room);
+    if !cpu.mem.read(phys, &mut buf[room..end]) {
+        return Ok(Lifted::Interpret { mnemonic: Mnemonic::INVALID });
+    }
+    former.limit = 1;
+    former.block.next_page = Some(phys);
+    if former.run(&buf[..end]) == Step::NeedBytes {
+        // Fifteen bytes always decide, if only that there is no such instruction.
+        former.refuse(Mnemonic::INVALID);
+    }
+    Ok(outcome(former))
+}
+
+fn outcome(former: Former) -> Lifted {
+    if cfg!(debug_assertions)
+        && former.block.guest_insns != 0
+        && let Err(e) = emu_core::ir::verify(&former.block)
+    {
+        panic!("lifted a bad block: {e}\n{}", former.block);
+    }
+    match former.refused {
+        Some(mnemonic) if former.block.guest_insns == 0 => Lifted::Interpret { mnemonic },
+        _ => Lifted::Block(former.block),
+    }
+}
+
+/// Lifts `bytes` as code with the given key, without a processor: a block ends where the bytes do. CS has a limit of
+/// 4 GiB.
+pub fn lift_bytes(key: BlockKey, bytes: &[u8], features: Features, max_insns: u32) -> Lifted {
+    let mut support = Support::new(features);
+    let mut former = Former::new(key, max_insns.max(1), &mut support, u32::MAX);
+    if former.run(bytes) == Step::NeedBytes {
+        if former.block.guest_insns == 0 {
+            former.refuse(Mnemonic::INVALID);
+        } else {
+            former.finish();
+        }
+    }
+    outcome(former)
+}
+
+/// The name of the mnemonic numbered `aux`, as an `Interpret` op carries it.
+pub fn mnemonic_name(aux: u32) -> String {
+    Mnemonic::values()
+        .nth(aux as usize)
+        .map_or_else(|| format!("mnemonic {aux}"), |m| format!("{m:?}").to_lowercase())
+}
+
+/// Code as text, one instruction a line: address, bytes, and the instruction in the manual's syntax.
+pub fn disassemble(code: &[u8], address: u64, bits: u32) -> String {
+    use iced_x86::{Decoder, DecoderOptions, Formatter, NasmFormatter};
+    let mut formatter = NasmFormatter::new();
+    let mut text = String::new();
+    for ins in &mut Decoder::with_ip(bits, code, address, DecoderOptions::NONE) {
+        let at = ins.ip().wrapping_sub(address) as usize;
+        let bytes: String = code[at..at + ins.len()].iter().map(|b| format!("{b:02x}")).collect();
+        text += &format!("{:>18x}  {bytes:<30} ", ins.ip());
+        formatter.format(&ins, &mut text);
+        text.push('\n');
+    }
+    text
+}

@@ -196,6 +196,8 @@ impl Engine for Interp {
             }
             if cpu.signals.peek() != 0 || cpu.state.activity != Activity::Active {
                 match deliver::service(cpu) {
+                    // Mail may have told of writes to decoded bytes.
+                    Service::Nothing if !cpu.code_hits.is_empty() => continue,
                     Service::Nothing if cpu.state.activity == Activity::Active => {}
                     Service::Nothing | Service::Halted => return Exit::Halted,
                     Service::Taken => continue,

@@ -7,6 +7,7 @@ pub mod cache;
 pub mod cpio;
 pub mod debian;
 mod error;
+pub mod monitor;
 
 pub use cache::Cache;
 pub use error::GuestError;

@@ -13,9 +13,20 @@
 //!   every fault is restartable. A write that must come earlier is a bug of the lifter.
 
 pub mod block;
+pub mod eval;
+mod eval_int;
+mod eval_vec;
 pub mod ops;
+pub mod parse;
+pub mod passes;
+pub mod print;
 pub mod vecop;
+pub mod verify;
 
 pub use block::{Block, BlockKey, Inst, Value};
+pub use eval::{End, eval};
 pub use ops::{BrKind, Cc, Op, RepKind, StateField, Type, mem_flags};
+pub use parse::ParseError;
+pub use passes::{Optimizer, PassSet};
 pub use vecop::VecOp;
+pub use verify::{VerifyError, verify};

@@ -3,6 +3,11 @@
 //! Notation: `a`, `b`, `c` are the arguments, `imm` the 64-bit immediate, `aux` the 32-bit auxiliary, `ty` the type
 //! stored with the instruction, which is the result's type and the operation's width unless the row says otherwise.
 //! Integers are unsigned bit patterns of their width; an operation wraps at its width.
+//!
+//! A `Flags` argument c that only passes flags on may be absent ([`super::Value::NONE`]) where nothing can come of
+//! it: for `Shl`, `Shr` and `Sar` by a constant whose masked count is not 0, and for `Rol`, `Ror`, `BitTest`, `Clz`,
+//! `Ctz` and the shifts by any count when no `FlagsOf` with a mask other than 0 names the instruction. `Adc`, `Sbb`,
+//! `Rcl` and `Rcr` always have theirs, since they compute with its CF.
 
 /// The type of a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -332,7 +337,9 @@ ops! {
     SetRegHi = "setreghi" [T] WriteState;
     /// The six status flags.
     GetFlags = "getflags" [] ReadState;
-    /// Replaces the six status flags.
+    /// Replaces the six status flags. `aux` 1 (set by the dead-flags pass) promises that only faulting ops observe
+    /// the value before the next `SetFlags` replaces it: an emitter may then keep the operands of the flags alive and
+    /// compute them on the fault path alone. Treating it as `aux` 0 is always right.
     SetFlags = "setflags" [Flags] WriteState;
     /// Reads state field `imm` ([`StateField`]), whose type is `ty`.
     GetState = "getstate" [] ReadState;
@@ -445,8 +452,8 @@ ops! {
     UnpackFlags = "unpackflags" [I32] Pure;
 
     /// The linear address of offset a in the segment named by `aux` (see [`mem_flags`]), after the limit, type and
-    /// null checks for an access of the size and kind in `aux`. Raises #GP(0) or #SS(0). I64. Only in blocks whose
-    /// mode is not flat; `a` is zero-extended to I64.
+    /// null checks for an access of the size and kind in `aux`. Raises #GP(0) or #SS(0). I64, below 4 GiB. Only
+    /// outside 64-bit code, and there only for FS and GS if the mode is flat; `a` is zero-extended to I64.
     SegAddr = "segaddr" [I64] Faulting;
     /// Raises #GP(0) if linear address a is not a multiple of `imm`. Void.
     CheckAlign = "checkalign" [I64] Faulting;
@@ -488,15 +495,18 @@ ops! {
     /// raises #XM: blocks whose mode unmasks an exception do not contain it. Not moved across MXCSR accesses.
     Fp = "fp" [Any Any] WriteState;
 
-    /// Leaves the block to RIP `imm` (relative to the key's RIP) if a.
+    /// Leaves the block to RIP `imm` (relative to the key's RIP) if a. The guest instruction that it belongs to has
+    /// then completed.
     ExitIf = "exitif" [Bool] SideExit;
-    /// Continues at RIP `imm` relative to the key's.
+    /// Continues at RIP `imm` relative to the key's. `aux`: [`BrKind`]; [`BrKind::Call`] if it ends a direct CALL,
+    /// whose return address has been pushed and lies right behind the block's bytes.
     Goto = "goto" [] Terminator;
     /// Continues at relative RIP `imm` if a, else at relative RIP `aux` (as i32).
     Branch = "branch" [Bool] Terminator;
     /// Continues at RIP a. `aux`: [`BrKind`]. For [`BrKind::Call`], `imm` is the relative RIP of the return address.
     GotoReg = "gotoreg" [I64] Terminator;
     /// Lets the interpreter execute the guest instruction at relative RIP `imm`, then goes on wherever that leads.
+    /// `aux`: the front end's number of the mnemonic, for statistics.
     Interpret = "interpret" [] Terminator;
 }
 

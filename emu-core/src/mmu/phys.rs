@@ -107,14 +107,11 @@ impl Cpu {
     }
 
     /// Sets `bits` in a paging-structure entry that held `old`, atomically, leaving it alone if it has changed.
+    /// Not journalled: accessed and dirty bits may be set early, and shadow entries rely on their staying set.
     pub(super) fn phys_set_bits(&mut self, addr: PhysAddr, bits: u64, old: u64, wide: bool) {
-        let size = if wide { 8 } else { 4 };
         let Frame::Ram(p, index) = self.mem.frame(addr) else {
             return;
         };
-        if let Some(journal) = &mut self.mmu.journal {
-            journal.push(JournalEntry { addr, old, new: old | bits, len: size });
-        }
         // SAFETY: entries are naturally aligned and within the page of RAM that `frame` gave out.
         unsafe {
             let host = p.add(addr.offset() as usize);

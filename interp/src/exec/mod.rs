@@ -8,9 +8,11 @@ pub mod aes;
 pub mod alu;
 pub mod bits;
 pub mod branch;
+pub mod fxsave;
 pub mod lanes;
 pub mod mov;
 pub mod muldiv;
+pub mod save_area;
 pub mod shift;
 pub mod simd;
 pub mod sse;
@@ -23,6 +25,8 @@ pub mod sse_str;
 pub mod stack;
 pub mod string;
 pub mod system;
+pub mod x87;
+pub mod xsave;
 
 use crate::decode::{Chosen, Op, Shape};
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
@@ -50,7 +54,10 @@ pub fn choose(s: &Shape, op: &mut Op) -> Option<Chosen> {
         .or_else(|| muldiv::choose(s))
         .or_else(|| bits::choose(s))
         .or_else(|| string::choose(s))
-        .or_else(|| sse::choose(s, op));
+        .or_else(|| sse::choose(s, op))
+        .or_else(|| x87::choose(s, op))
+        .or_else(|| fxsave::choose(s))
+        .or_else(|| xsave::choose(s));
     if let Some(run) = simple {
         return Some(run.into());
     }

@@ -169,3 +169,66 @@ fn extended(cpu: &Cpu, eax: u32) -> Leaf {
         _ => [0; 4],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::testbed::Bed;
+
+    fn text(words: &[u32]) -> String {
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()
+    }
+
+    #[test]
+    fn names() {
+        let b = Bed::long();
+        let [max, x, z, y] = leaf(&b.cpu, 0, 0);
+        assert_eq!((max, text(&[x, y, z])), (0x16, "GenuineIntel".into()));
+        let [_, x, y, z] = leaf(&b.cpu, 0x4000_0000, 0);
+        assert_eq!(text(&[x, y, z]), "KVMKVMKVM");
+        let brand: Vec<u32> = (2..5).flat_map(|i| leaf(&b.cpu, 0x8000_0000 + i, 0)).collect();
+        assert_eq!(text(&brand), "calque virtual CPU");
+    }
+
+    #[test]
+    fn beyond_the_highest_leaf_comes_the_highest_basic_one() {
+        let b = Bed::long();
+        let last = leaf(&b.cpu, MAX_BASIC, 0);
+        for eax in [MAX_BASIC + 1, 0x3fff_ffff, MAX_HYPERVISOR + 1, MAX_EXTENDED + 1, u32::MAX] {
+            assert_eq!(leaf(&b.cpu, eax, 0), last);
+        }
+    }
+
+    #[test]
+    fn state_shows_in_the_feature_bits() {
+        let mut b = Bed::long();
+        assert_eq!(leaf(&b.cpu, 1, 0)[2] & 1 << 27, 0);
+        b.cpu.state.cr4 |= cr4::OSXSAVE;
+        assert_ne!(leaf(&b.cpu, 1, 0)[2] & 1 << 27, 0);
+        assert_ne!(leaf(&b.cpu, 1, 0)[3] & 1 << 9, 0);
+    }
+
+    #[test]
+    fn xsave_areas() {
+        let mut b = Bed::long();
+        assert_eq!(leaf(&b.cpu, 0xd, 0), [3, 576, 576, 0]);
+        assert_eq!(leaf(&b.cpu, 0xd, 2), [0; 4]);
+        b.cpu.features.leaf1_ecx |= leaf1_ecx::AVX;
+        assert_eq!(leaf(&b.cpu, 0xd, 0), [7, 576, 832, 0]);
+        b.cpu.state.xcr0 = 7;
+        assert_eq!(leaf(&b.cpu, 0xd, 0)[1], 832);
+        assert_eq!(leaf(&b.cpu, 0xd, 1)[..2], [0xf, 832]);
+        assert_eq!(leaf(&b.cpu, 0xd, 2), [256, 576, 0, 0]);
+    }
+
+    #[test]
+    fn the_instruction_clears_the_upper_halves() {
+        let mut b = Bed::long();
+        b.cpu.state.gpr[gpr::RAX] = 0xffff_ffff_0000_0001;
+        b.cpu.state.gpr[gpr::RBX] = u64::MAX;
+        cpuid(&mut b.cpu);
+        assert_eq!(b.cpu.state.gpr[gpr::RAX], b.cpu.features.signature().into());
+        assert_eq!(b.cpu.state.gpr[gpr::RBX] >> 32, 0);
+    }
+}

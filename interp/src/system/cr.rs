@@ -298,3 +298,106 @@ pub(super) fn set_zf(cpu: &mut Cpu, on: bool) {
         cpu.state.rflags &= !rflags::ZF;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::testbed::*;
+
+    const GP: Result<(), Exception> = Err(Exception::gp0());
+
+    #[test]
+    fn into_long_mode_and_out_again() {
+        let mut b = Bed::long();
+        let tables = b.cpu.state.cr3;
+        assert_eq!(write(&mut b.cpu, 0, cr0::PE), GP);
+        b.enter(CODE32, DATA);
+        write(&mut b.cpu, 0, cr0::PE).unwrap();
+        assert!(!b.cpu.state.long_mode());
+        write(&mut b.cpu, 4, 0).unwrap();
+        assert_eq!(write(&mut b.cpu, 0, cr0::PE | cr0::PG), GP);
+        write(&mut b.cpu, 4, cr4::PAE).unwrap();
+        write(&mut b.cpu, 3, tables).unwrap();
+        write(&mut b.cpu, 0, cr0::PE | cr0::PG).unwrap();
+        assert_ne!(b.cpu.state.efer & efer::LMA, 0);
+        assert_eq!(read(&mut b.cpu, 0), Ok(cr0::PE | cr0::PG | cr0::ET));
+        assert_eq!(write(&mut b.cpu, 4, 0), GP);
+        assert_eq!(write(&mut b.cpu, 4, cr4::PAE | cr4::LA57), GP);
+    }
+
+    #[test]
+    fn refused_values() {
+        let mut b = Bed::long();
+        let s = &b.cpu.state;
+        let (good0, good4) = (s.cr0, s.cr4);
+        for value in [good0 & !cr0::PE, good0 & !cr0::CD | cr0::NW, good0 | 1 << 32] {
+            assert_eq!(write(&mut b.cpu, 0, value), GP);
+        }
+        assert_eq!(write(&mut b.cpu, 4, good4 | 1 << 23), GP);
+        assert_eq!(write(&mut b.cpu, 4, good4 | cr4::PKE), GP);
+        assert_eq!(write(&mut b.cpu, 3, 1 << 63), GP);
+        assert_eq!(write(&mut b.cpu, 3, 1 << 40), GP);
+        b.cpu.state.cr3 |= 8;
+        assert_eq!(write(&mut b.cpu, 4, good4 | cr4::PCIDE), GP);
+        b.cpu.state.cr3 &= !0xfff;
+        write(&mut b.cpu, 4, good4 | cr4::PCIDE).unwrap();
+        write(&mut b.cpu, 3, 0x1_0003 | 1 << 63).unwrap();
+        assert_eq!(b.cpu.state.cr3, 0x1_0003);
+        assert_eq!(write(&mut b.cpu, 8, 16), GP);
+        assert_eq!(write(&mut b.cpu, 1, 0), Err(Exception::ud()));
+        let mut b = b.user(USER_CODE64);
+        assert_eq!(read(&mut b.cpu, 0), Err(Exception::gp0()));
+        assert_eq!(write(&mut b.cpu, 7, 0), Err(Exception::ud()));
+    }
+
+    #[test]
+    fn pae_page_directory_pointers_are_checked() {
+        let mut b = Bed::protected();
+        b.poke(0x6000, 8, 0x1_2001);
+        b.poke(0x6008, 8, 0x1_2003);
+        write(&mut b.cpu, 4, cr4::PAE).unwrap();
+        write(&mut b.cpu, 3, 0x6000).unwrap();
+        assert_eq!(write(&mut b.cpu, 0, cr0::PE | cr0::PG), GP);
+        b.poke(0x6008, 8, 0);
+        write(&mut b.cpu, 0, cr0::PE | cr0::PG).unwrap();
+        b.poke(0x6008, 8, 1 << 41 | 1);
+        assert_eq!(write(&mut b.cpu, 3, 0x6000), GP);
+    }
+
+    #[test]
+    fn machine_status_word() {
+        let mut b = Bed::protected();
+        lmsw(&mut b.cpu, 0).unwrap();
+        assert_ne!(b.cpu.state.cr0 & cr0::PE, 0);
+        lmsw(&mut b.cpu, 0xfff0 | cr0::TS as u16).unwrap();
+        assert_eq!(b.cpu.state.cr0 & 0xff, cr0::PE | cr0::TS | cr0::ET);
+        assert!(b.cpu.state.mode.contains(Mode::NO_FPU));
+    }
+
+    #[test]
+    fn debug_registers() {
+        let mut b = Bed::long();
+        write_dr(&mut b.cpu, 0, 0x1234).unwrap();
+        assert_eq!(read_dr(&mut b.cpu, 0), Ok(0x1234));
+        write_dr(&mut b.cpu, 5, 1).unwrap();
+        assert_eq!(read_dr(&mut b.cpu, 7), Ok(0x401));
+        assert!(b.cpu.state.mode.contains(Mode::STEP));
+        assert_eq!(write_dr(&mut b.cpu, 7, 1 << 32), GP);
+        b.cpu.state.cr4 |= cr4::DE;
+        assert_eq!(read_dr(&mut b.cpu, 4), Err(Exception::ud()));
+        write_dr(&mut b.cpu, 7, 1 << 13).unwrap();
+        assert_eq!(read_dr(&mut b.cpu, 0), Err(deliver::debug(1 << 13, true)));
+    }
+
+    #[test]
+    fn extended_control_register() {
+        let mut b = Bed::long();
+        write_xcr0(&mut b.cpu, 3).unwrap();
+        for value in [0, 2, 7] {
+            assert_eq!(write_xcr0(&mut b.cpu, value), GP);
+        }
+        b.cpu.features.leaf1_ecx |= leaf1_ecx::AVX;
+        assert_eq!(write_xcr0(&mut b.cpu, 5), GP);
+        write_xcr0(&mut b.cpu, 7).unwrap();
+    }
+}

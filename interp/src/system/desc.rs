@@ -192,3 +192,72 @@ pub fn arpl(cpu: &Cpu, dst: u16, src: u16) -> Result<Option<u16>, Exception> {
     protected_only(cpu)?;
     Ok((dst & 3 < src & 3).then_some(dst & !3 | src & 3))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::testbed::*;
+    use emu_core::state::bits::{cr4, rflags};
+
+    fn zf(b: &Bed) -> bool {
+        b.cpu.state.rflags & rflags::ZF != 0
+    }
+
+    #[test]
+    fn task_register() {
+        let mut b = Bed::long();
+        b.describe(GATE, 0x0000_8900_3000_0067);
+        b.describe(GATE + 8, 0xffff_8000);
+        ltr(&mut b.cpu, GATE).unwrap();
+        assert_eq!((b.cpu.state.tr.base, b.cpu.state.tr.attr), (0xffff_8000_0000_3000, 0x8b));
+        let e = Exception::with_error(Vector::GP, GATE.into());
+        assert_eq!(ltr(&mut b.cpu, GATE), Err(e));
+        assert_eq!(ltr(&mut b.cpu, 0), Err(Exception::gp0()));
+        assert_eq!(ltr(&mut b.cpu, DATA), Err(Exception::with_error(Vector::GP, DATA.into())));
+        assert_eq!(str(&b.cpu), Ok(GATE));
+        let mut b = Bed::real();
+        assert_eq!(ltr(&mut b.cpu, GATE), Err(Exception::ud()));
+    }
+
+    #[test]
+    fn table_registers() {
+        let mut b = Bed::long();
+        assert_eq!(lgdt(&mut b.cpu, 1 << 60, 0), Err(Exception::gp0()));
+        lidt(&mut b.cpu, 0xffff_8000_0000_0000, 0xfff).unwrap();
+        assert_eq!(sidt(&b.cpu).unwrap().base, 0xffff_8000_0000_0000);
+        let mut b = b.user(USER_CODE64);
+        assert_eq!(lgdt(&mut b.cpu, 0, 0), Err(Exception::gp0()));
+        sgdt(&b.cpu).unwrap();
+        b.cpu.state.cr4 |= cr4::UMIP;
+        assert_eq!(sgdt(&b.cpu), Err(Exception::gp0()));
+        assert_eq!(sldt(&b.cpu), Err(Exception::gp0()));
+    }
+
+    #[test]
+    fn questions_about_descriptors() {
+        let mut b = Bed::protected().user(USER_CODE32);
+        let cases = [
+            (USER_DATA, true, true),
+            (USER_CODE32, true, false),
+            (CONFORMING, true, false),
+            (DATA, false, false),
+        ];
+        for (sel, readable, writable) in cases {
+            verr(&mut b.cpu, sel).unwrap();
+            assert_eq!(zf(&b), readable);
+            verw(&mut b.cpu, sel).unwrap();
+            assert_eq!(zf(&b), writable);
+        }
+        assert_eq!(lsl(&mut b.cpu, USER_DATA), Ok(Some(u32::MAX)));
+        assert!(zf(&b));
+        assert_eq!(lar(&mut b.cpu, USER_DATA), Ok(Some(0x00cf_f300)));
+        assert_eq!(lar(&mut b.cpu, 0), Ok(None));
+        assert!(!zf(&b));
+        let mut b = Bed::protected();
+        b.describe(GATE, 0x0000_8c00_0000_0000);
+        assert_eq!(lar(&mut b.cpu, GATE), Ok(Some(0x8c00)));
+        assert_eq!(lsl(&mut b.cpu, GATE), Ok(None));
+        assert_eq!(arpl(&b.cpu, 0x10, 3), Ok(Some(0x13)));
+        assert_eq!(arpl(&b.cpu, 0x13, 1), Ok(None));
+    }
+}

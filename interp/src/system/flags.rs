@@ -156,3 +156,66 @@ pub(super) fn iret_image(cpu: &Cpu, value: u64, size: usize, cpl: u8) -> u64 {
     }
     cpu.state.rflags & !writable | value & writable
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::testbed::*;
+
+    const GP: Result<(), Exception> = Err(Exception::gp0());
+
+    #[test]
+    fn cli_and_sti_need_iopl() {
+        let mut b = Bed::protected().user(USER_CODE32);
+        assert_eq!(cli(&mut b.cpu), GP);
+        assert_eq!(sti(&mut b.cpu), GP);
+        b.cpu.state.rflags |= rflags::IOPL;
+        sti(&mut b.cpu).unwrap();
+        assert_eq!((b.cpu.state.rflags & rflags::IF, b.cpu.state.shadow), (rflags::IF, shadow::STI));
+        b.cpu.state.shadow = 0;
+        sti(&mut b.cpu).unwrap();
+        assert_eq!(b.cpu.state.shadow, 0);
+        cli(&mut b.cpu).unwrap();
+        assert_eq!(b.cpu.state.rflags & rflags::IF, 0);
+    }
+
+    #[test]
+    fn protected_mode_virtual_interrupts() {
+        let mut b = Bed::protected().user(USER_CODE32);
+        b.cpu.state.cr4 |= cr4::PVI;
+        sti(&mut b.cpu).unwrap();
+        assert_eq!(b.cpu.state.rflags & (rflags::IF | rflags::VIF), rflags::VIF);
+        cli(&mut b.cpu).unwrap();
+        assert_eq!(b.cpu.state.rflags & rflags::VIF, 0);
+        b.cpu.state.rflags |= rflags::VIP;
+        assert_eq!(sti(&mut b.cpu), GP);
+    }
+
+    #[test]
+    fn popf_by_privilege() {
+        let mut b = Bed::protected();
+        popf(&mut b.cpu, u64::MAX, 4).unwrap();
+        let all = rflags::ALL & !(rflags::RF | rflags::VM | rflags::VIF | rflags::VIP) | 2;
+        assert_eq!(b.cpu.state.rflags, all);
+        let mut b = Bed::protected().user(USER_CODE32);
+        popf(&mut b.cpu, u64::MAX, 2).unwrap();
+        assert_eq!(b.cpu.state.rflags, (all & 0xffff) & !(rflags::IOPL | rflags::IF));
+        assert_eq!(pushf(&b.cpu, 4).unwrap() & (rflags::RF | rflags::VM), 0);
+    }
+
+    #[test]
+    fn virtual_8086_pushf_and_popf() {
+        let mut b = Bed::v86(0);
+        assert_eq!(pushf(&b.cpu, 2), Err(Exception::gp0()));
+        assert_eq!(popf(&mut b.cpu, 0, 2), GP);
+        b.cpu.state.cr4 |= cr4::VME;
+        popf(&mut b.cpu, rflags::IF | rflags::CF, 2).unwrap();
+        assert_eq!(b.cpu.state.rflags, 2 | rflags::CF | rflags::VIF | rflags::VM);
+        assert_eq!(pushf(&b.cpu, 2), Ok(2 | rflags::CF | rflags::IF | rflags::IOPL));
+        assert_eq!(pushf(&b.cpu, 4), Err(Exception::gp0()));
+        assert_eq!(popf(&mut b.cpu, rflags::TF, 2), GP);
+        let mut b = Bed::v86(3);
+        popf(&mut b.cpu, rflags::IF, 2).unwrap();
+        assert_eq!(b.cpu.state.rflags, 2 | rflags::IF | rflags::IOPL | rflags::VM);
+    }
+}

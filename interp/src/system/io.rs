@@ -49,3 +49,40 @@ pub fn port_out(cpu: &mut Cpu, port: u16, size: usize, value: u32) -> Result<(),
     cpu.bus.port_write(port, size as u8, value & (u32::MAX >> (32 - 8 * size)));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::testbed::*;
+    use emu_core::state::bits::rflags;
+
+    #[test]
+    fn iopl_or_the_bitmap() {
+        let mut b = Bed::protected();
+        assert_eq!(port_in(&mut b.cpu, 0x60, 1), Ok(0xff));
+        let mut b = b.user(USER_CODE32);
+        assert_eq!(check(&mut b.cpu, 0x60, 1), Err(Exception::gp0()));
+        b.poke(TSS + 0x66, 2, 0x68);
+        for i in 0..0x98 {
+            b.poke(TSS + 0x68 + i, 1, 0xff);
+        }
+        b.poke(TSS + 0x68 + 0xc, 1, 0xfe);
+        b.poke(TSS + 0x68 + 0xf, 1, 0x7f);
+        b.poke(TSS + 0x68 + 0x10, 1, 0xfe);
+        check(&mut b.cpu, 0x60, 1).unwrap();
+        assert_eq!(check(&mut b.cpu, 0x60, 2), Err(Exception::gp0()));
+        // Two ports whose bits lie in two bytes.
+        check(&mut b.cpu, 0x7f, 2).unwrap();
+        // The last byte of the bitmap has no successor.
+        assert_eq!(check(&mut b.cpu, 0x97 << 3, 1), Err(Exception::gp0()));
+        b.cpu.state.rflags |= rflags::IOPL;
+        b.cpu.mode_changed();
+        port_out(&mut b.cpu, 0x80, 4, 0).unwrap();
+    }
+
+    #[test]
+    fn virtual_8086_code_always_asks_the_bitmap() {
+        let mut b = Bed::v86(3);
+        assert_eq!(check(&mut b.cpu, 0x60, 1), Err(Exception::gp0()));
+    }
+}

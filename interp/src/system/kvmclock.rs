@@ -42,7 +42,7 @@ pub(super) fn write_wall_clock(cpu: &mut Cpu, value: u64) {
     cpu.state.msr.kvm_wall_clock = value;
     let wall = cpu.boot_wall_ns;
     update(cpu, value, |cpu| {
-        cpu.phys_write(PhysAddr(value + 4), 4, wall / 1_000_000_000 & 0xffff_ffff);
+        cpu.phys_write(PhysAddr(value + 4), 4, (wall / 1_000_000_000) & 0xffff_ffff);
         cpu.phys_write(PhysAddr(value + 8), 4, wall % 1_000_000_000);
     });
 }

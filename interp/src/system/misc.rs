@@ -289,3 +289,95 @@ pub fn into(cpu: &mut Cpu, next_rip: u64) -> Result<bool, Exception> {
 pub fn rsm(cpu: &mut Cpu) -> Result<(), Exception> {
     smm::leave(cpu)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::testbed::*;
+
+    #[test]
+    fn privileged_instructions_are_refused_to_users() {
+        let mut b = Bed::long().user(USER_CODE64);
+        let gp = Err(Exception::gp0());
+        for op in [hlt, wbinvd, clts, swapgs, rdpmc] {
+            assert_eq!(op(&mut b.cpu), gp);
+        }
+        assert_eq!(invlpg(&mut b.cpu, 0), gp);
+        assert_eq!(lmsw(&mut b.cpu, 0), gp);
+        assert_eq!(rsm(&mut b.cpu), Err(Exception::ud()));
+        assert_eq!(monitor(&mut b.cpu), Err(Exception::ud()));
+        rdtsc(&mut b.cpu).unwrap();
+        b.cpu.state.cr4 |= cr4::TSD;
+        assert_eq!(rdtscp(&mut b.cpu), gp);
+    }
+
+    #[test]
+    fn swapgs_swaps_and_needs_64_bit_code() {
+        let mut b = Bed::long();
+        b.cpu.state.msr.kernel_gs_base = 0x1234;
+        swapgs(&mut b.cpu).unwrap();
+        assert_eq!(b.cpu.state.seg[Seg::GS as usize].base, 0x1234);
+        assert_eq!(b.cpu.state.msr.kernel_gs_base, 0);
+        b.enter(CODE32, DATA);
+        assert_eq!(swapgs(&mut b.cpu), Err(Exception::ud()));
+    }
+
+    #[test]
+    fn invpcid_operands() {
+        let mut b = Bed::long();
+        invpcid(&mut b.cpu, 2, 0).unwrap();
+        let bad = [(4, 0), (0, 1), (1, 5), (0, 1u128 << 127), (3, 1 << 12)];
+        for (kind, desc) in bad {
+            assert_eq!(invpcid(&mut b.cpu, kind, desc), Err(Exception::gp0()), "{kind} {desc:#x}");
+        }
+        b.cpu.state.cr4 |= cr4::PCIDE;
+        invpcid(&mut b.cpu, 1, 5).unwrap();
+    }
+
+    #[test]
+    fn time_stamp_counter() {
+        let mut b = Bed::long();
+        b.cpu.clock.advance_to(0x12_3456_7890);
+        b.cpu.state.msr.tsc_aux = 7;
+        b.cpu.state.gpr[gpr::RAX] = u64::MAX;
+        rdtscp(&mut b.cpu).unwrap();
+        let g = &b.cpu.state.gpr;
+        assert_eq!((g[gpr::RAX], g[gpr::RDX], g[gpr::RCX]), (0x3456_7890, 0x12, 7));
+        assert_eq!(rdpid(&b.cpu), Ok(7));
+    }
+
+    #[test]
+    fn extended_control_registers() {
+        let mut b = Bed::long();
+        assert_eq!(xgetbv(&mut b.cpu), Err(Exception::ud()));
+        b.cpu.state.cr4 |= cr4::OSXSAVE;
+        b.cpu.state.gpr[gpr::RAX] = 3;
+        b.cpu.state.gpr[gpr::RDX] = 0;
+        xsetbv(&mut b.cpu).unwrap();
+        b.cpu.state.gpr[gpr::RAX] = 0;
+        xgetbv(&mut b.cpu).unwrap();
+        assert_eq!(b.cpu.state.gpr[gpr::RAX], 3);
+        b.cpu.state.gpr[gpr::RCX] = 2;
+        assert_eq!(xgetbv(&mut b.cpu), Err(Exception::gp0()));
+        assert_eq!(xsetbv(&mut b.cpu), Err(Exception::gp0()));
+    }
+
+    #[test]
+    fn into_and_the_one_byte_interrupts() {
+        let mut b = Bed::protected().user(USER_CODE32);
+        for vector in [1, 3, 4] {
+            b.gate32(vector, CODE32, HANDLER, 0x8e | 3 << 5);
+        }
+        assert_eq!(into(&mut b.cpu, CODE + 1), Ok(false));
+        b.cpu.state.rflags |= rflags::OF;
+        assert_eq!(into(&mut b.cpu, CODE + 1), Ok(true));
+        assert_eq!(b.stack(4, 1), [CODE + 1]);
+        // INT3 needs the gate's permission, INT1 does not.
+        let mut b = b.user(USER_CODE32);
+        b.gate32(3, CODE32, HANDLER, 0x8e);
+        b.gate32(1, CODE32, HANDLER, 0x8e);
+        let denied = Exception::with_error(Vector::GP, 3 * 8 + 2);
+        assert_eq!(int3(&mut b.cpu, CODE + 1), Err(denied));
+        int1(&mut b.cpu, CODE + 1).unwrap();
+    }
+}

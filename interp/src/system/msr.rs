@@ -239,3 +239,122 @@ fn write_efer(cpu: &mut Cpu, value: u64) -> Option<()> {
     cpu.paging_changed(old0, old4, old);
     Some(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::testbed::*;
+
+    const GP: Result<(), Exception> = Err(Exception::gp0());
+
+    #[test]
+    fn only_at_cpl_0() {
+        let mut b = Bed::long().user(USER_CODE64);
+        assert_eq!(rdmsr(&mut b.cpu, 0x10), Err(Exception::gp0()));
+        assert_eq!(wrmsr(&mut b.cpu, 0x10, 0), GP);
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut b = Bed::long();
+        let plain = [
+            0x48,
+            0x174,
+            0x175,
+            0x176,
+            0x1a0,
+            0x200,
+            0x20f,
+            0x250,
+            0x259,
+            0x26f,
+            0x2ff,
+            0x277,
+            0xc000_0081,
+            0xc000_0082,
+            0xc000_0083,
+            0xc000_0084,
+            0xc000_0100,
+            0xc000_0101,
+            0xc000_0102,
+            0xc000_0103,
+        ];
+        for index in plain {
+            let value = if matches!(index, 0x20f) { 0x800 } else { 1 };
+            wrmsr(&mut b.cpu, index, value).unwrap();
+            assert_eq!(rdmsr(&mut b.cpu, index), Ok(value), "{index:#x}");
+        }
+    }
+
+    #[test]
+    fn refused_values_and_registers() {
+        let mut b = Bed::long();
+        let bad = [
+            (0x48, 8),
+            (0x49, 2),
+            (0x175, 1 << 63),
+            (0x277, 2),
+            (0x200, 2),
+            (0x201, 1 << 50),
+            (0x2ff, 1 << 12),
+            (0x250, 0x0707),
+            (0x10a, 0),
+            (0xfe, 0),
+            (0xda0, 1 << 8),
+            (0x802, 0),
+            (0xc000_0080, 1 << 1),
+            (0xc000_0080, 0),
+            (0xc000_0082, 1 << 47),
+            (0xc000_0084, 1 << 32),
+            (0xc000_0103, 1 << 32),
+            (0xdead, 0),
+        ];
+        for (index, value) in bad {
+            assert_eq!(wrmsr(&mut b.cpu, index, value), GP, "{index:#x}");
+        }
+        for index in [0x49, 0x802, 0xc1, 0x186, 0x480, 0x606, 0x1000, 0xdead] {
+            assert_eq!(rdmsr(&mut b.cpu, index), Err(Exception::gp0()), "{index:#x}");
+        }
+    }
+
+    #[test]
+    fn the_tsc_and_its_adjustment_move_together() {
+        let mut b = Bed::long();
+        b.cpu.clock.advance_to(1000);
+        wrmsr(&mut b.cpu, 0x10, 5000).unwrap();
+        assert_eq!(rdmsr(&mut b.cpu, 0x10), Ok(5000));
+        assert_eq!(rdmsr(&mut b.cpu, 0x3b), Ok(4000));
+        wrmsr(&mut b.cpu, 0x3b, 0).unwrap();
+        assert_eq!(rdmsr(&mut b.cpu, 0x10), Ok(1000));
+    }
+
+    #[test]
+    fn efer_keeps_lma_and_drops_stale_translations() {
+        let mut b = Bed::long();
+        wrmsr(&mut b.cpu, 0xc000_0080, efer::LME | efer::NXE).unwrap();
+        assert_eq!(b.cpu.state.efer, efer::LME | efer::LMA | efer::NXE);
+    }
+
+    #[test]
+    fn kvmclock_pages() {
+        let mut b = Bed::long();
+        b.cpu.boot_wall_ns = 1_700_000_000_000_000_123;
+        b.cpu.clock.advance_to(777);
+        wrmsr(&mut b.cpu, 0x10, 1000).unwrap();
+        wrmsr(&mut b.cpu, 0x4b56_4d01, 0x6000 | 1).unwrap();
+        assert_eq!(b.peek(0x6000, 4), 2);
+        let (tsc, ns) = (b.peek(0x6008, 8), b.peek(0x6010, 8));
+        assert_eq!((tsc, ns), (1000, 777));
+        let (mul, shift) = (b.peek(0x6018, 4), b.peek(0x601c, 1));
+        let later = 5_000_000_000u64;
+        let scaled = (u128::from(later) << shift) * u128::from(mul);
+        assert_eq!(scaled >> 32, u128::from(later));
+        assert_eq!(b.peek(0x601d, 1), 1);
+        wrmsr(&mut b.cpu, 0x10, 0).unwrap();
+        assert_eq!((b.peek(0x6000, 4), b.peek(0x6008, 8)), (4, 0));
+
+        wrmsr(&mut b.cpu, 0x4b56_4d00, 0x6100).unwrap();
+        assert_eq!((b.peek(0x6104, 4), b.peek(0x6108, 4)), (1_700_000_000, 123));
+        wrmsr(&mut b.cpu, 0x4b56_4d00, u64::MAX).unwrap();
+    }
+}

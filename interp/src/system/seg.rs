@@ -238,3 +238,94 @@ impl Desc {
         cpu.store_slow(at, 1, new, Priv::System, false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::testbed::*;
+
+    fn err(vector: Vector, sel: u16) -> Result<(), Exception> {
+        Err(fault(vector, sel))
+    }
+
+    #[test]
+    fn loads_are_checked() {
+        let mut b = Bed::protected();
+        crate::system::desc::lldt(&mut b.cpu, 0).unwrap();
+        load(&mut b.cpu, Seg::DS, 0).unwrap();
+        assert_eq!(linear(&b.cpu, Seg::DS, 0, 1, false), Err(Exception::gp0()));
+        assert_eq!(load(&mut b.cpu, Seg::SS, 0), Err(Exception::gp0()));
+        assert_eq!(load(&mut b.cpu, Seg::DS, ABSENT_DATA), err(Vector::NP, ABSENT_DATA));
+        assert_eq!(load(&mut b.cpu, Seg::SS, ABSENT_DATA), err(Vector::SS, ABSENT_DATA));
+        assert_eq!(load(&mut b.cpu, Seg::SS, READ_ONLY), err(Vector::GP, READ_ONLY));
+        assert_eq!(load(&mut b.cpu, Seg::SS, USER_DATA), err(Vector::GP, USER_DATA));
+        assert_eq!(load(&mut b.cpu, Seg::DS, TSS_SEL), err(Vector::GP, TSS_SEL));
+        assert_eq!(load(&mut b.cpu, Seg::DS, GDT_LIMIT + 1), err(Vector::GP, GDT_LIMIT + 1));
+        assert_eq!(load(&mut b.cpu, Seg::DS, DATA | 4), err(Vector::GP, DATA | 4));
+        load(&mut b.cpu, Seg::ES, CODE32).unwrap();
+        assert_eq!(linear(&b.cpu, Seg::ES, 0, 1, true), Err(Exception::gp0()));
+
+        let mut b = Bed::protected().user(USER_CODE32);
+        assert_eq!(load(&mut b.cpu, Seg::DS, DATA), err(Vector::GP, DATA));
+        load(&mut b.cpu, Seg::DS, CONFORMING).unwrap();
+    }
+
+    #[test]
+    fn loads_set_the_accessed_bit() {
+        let mut b = Bed::protected();
+        b.describe(READ_ONLY, 0x00cf_9000_0000_ffff);
+        load(&mut b.cpu, Seg::FS, READ_ONLY).unwrap();
+        assert_eq!(b.peek(GDT + u64::from(READ_ONLY) + 5, 1), 0x91);
+        assert_eq!(b.cpu.state.seg[Seg::FS as usize].attr, 0xc091);
+    }
+
+    #[test]
+    fn null_stack_in_long_mode() {
+        let mut b = Bed::long();
+        load(&mut b.cpu, Seg::SS, 0).unwrap();
+        assert_eq!(b.cpu.state.cpl(), 0);
+        assert_eq!(load(&mut b.cpu, Seg::SS, 3), Err(Exception::gp0()));
+        let mut b = b.user(USER_CODE64);
+        assert_eq!(load(&mut b.cpu, Seg::SS, 3), Err(Exception::gp0()));
+    }
+
+    #[test]
+    fn limits() {
+        let mut b = Bed::protected();
+        load(&mut b.cpu, Seg::DS, DATA16).unwrap();
+        assert_eq!(linear(&b.cpu, Seg::DS, 0xfffc, 4, true), Ok(0xfffc));
+        assert_eq!(linear(&b.cpu, Seg::DS, 0xfffd, 4, true), Err(Exception::gp0()));
+        load(&mut b.cpu, Seg::DS, EXPAND_DOWN).unwrap();
+        assert_eq!(linear(&b.cpu, Seg::DS, 0xfff, 1, true), Err(Exception::gp0()));
+        assert_eq!(linear(&b.cpu, Seg::DS, 0x1000, 1, true), Ok(0x1000));
+        assert_eq!(linear(&b.cpu, Seg::DS, 0xffff, 2, true), Err(Exception::gp0()));
+        load(&mut b.cpu, Seg::SS, DATA16).unwrap();
+        assert_eq!(linear(&b.cpu, Seg::SS, 0xffff, 2, true), Err(Exception::ss0()));
+
+        let mut b = Bed::real();
+        load(&mut b.cpu, Seg::ES, 0xffff).unwrap();
+        assert_eq!(linear(&b.cpu, Seg::ES, 0x10, 2, true), Ok(0x10_0000));
+        assert_eq!(linear(&b.cpu, Seg::ES, 0xffff, 2, true), Err(Exception::gp0()));
+        assert_eq!(linear(&b.cpu, Seg::CS, 4, 2, true), Ok(4));
+    }
+
+    #[test]
+    fn unreal_mode_keeps_the_limit() {
+        let mut b = Bed::protected();
+        load(&mut b.cpu, Seg::FS, DATA).unwrap();
+        b.cpu.state.cr0 &= !1;
+        b.cpu.mode_changed();
+        load(&mut b.cpu, Seg::FS, 0x10).unwrap();
+        assert_eq!(linear(&b.cpu, Seg::FS, 0x20_0000, 4, true), Ok(0x20_0100));
+    }
+
+    #[test]
+    fn ldt_descriptors() {
+        let mut b = Bed::protected();
+        b.poke(0x5008, 8, 0x00cf_9312_3400_ffff);
+        crate::system::desc::lldt(&mut b.cpu, LDT_SEL).unwrap();
+        load(&mut b.cpu, Seg::GS, 0xc).unwrap();
+        assert_eq!(linear(&b.cpu, Seg::GS, 1, 1, false), Ok(0x12_3401));
+        assert_eq!(load(&mut b.cpu, Seg::GS, 0x14), err(Vector::GP, 0x14));
+    }
+}

@@ -86,13 +86,13 @@ impl Frame {
                 *lin = self.seg.base.wrapping_add(sp) & 0xffff_ffff;
             }
         }
-        let total = step * self.len as u64;
-        let (first, last) = (at[0], at[self.len - 1]);
-        if first.wrapping_sub(last) == total - step {
-            cpu.probe_write(last, total as usize, self.privilege, true)?;
-        } else {
-            for &lin in &at[..self.len] {
+        // One probe for each page, in the order of the pushes, so that CR2 names the push that failed.
+        let mut probed = None;
+        for &lin in &at[..self.len] {
+            let (first, last) = (lin >> 12, lin.wrapping_add(step - 1) >> 12);
+            if probed != Some(first) || first != last {
                 cpu.probe_write(lin, self.size, self.privilege, true)?;
+                probed = Some(first);
             }
         }
         for (&lin, &value) in at[..self.len].iter().zip(&self.values) {

@@ -116,3 +116,78 @@ pub fn sysexit(cpu: &mut Cpu, size: usize) -> Result<(), Exception> {
     );
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::testbed::*;
+
+    fn bed() -> Bed {
+        let mut b = Bed::long();
+        let m = &mut b.cpu.state.msr;
+        m.star = 0x0023_0010 << 32;
+        m.lstar = 0xffff_ffff_8000_1000;
+        m.fmask = rflags::IF | rflags::TF | rflags::AC;
+        m.sysenter_cs = 0x10;
+        m.sysenter_esp = 0xffff_8000_0000_2000;
+        m.sysenter_eip = 0xffff_8000_0000_3000;
+        b
+    }
+
+    #[test]
+    fn syscall_and_back() {
+        let mut b = bed().user(USER_CODE64);
+        b.cpu.state.rflags = 2 | rflags::IF | rflags::CF;
+        syscall(&mut b.cpu, CODE + 2).unwrap();
+        let s = &b.cpu.state;
+        assert_eq!((s.rip, s.cpl(), s.rflags), (0xffff_ffff_8000_1000, 0, 2 | rflags::CF));
+        assert_eq!((s.gpr[gpr::RCX], s.gpr[R11]), (CODE + 2, 2 | rflags::IF | rflags::CF));
+        assert_eq!((b.sel(Seg::CS), b.sel(Seg::SS), b.rsp()), (0x10, 0x18, STACK));
+        assert!(b.cpu.state.is_long64());
+
+        sysret(&mut b.cpu, 8).unwrap();
+        assert_eq!((b.cpu.state.rip, b.cpu.state.cpl()), (CODE + 2, 3));
+        assert_eq!((b.sel(Seg::CS), b.sel(Seg::SS)), (0x33, 0x2b));
+        assert_eq!(b.cpu.state.rflags, 2 | rflags::IF | rflags::CF);
+        assert_eq!(sysret(&mut b.cpu, 8), Err(Exception::gp0()));
+    }
+
+    #[test]
+    fn sysret_to_compatibility_mode_and_to_nowhere() {
+        let mut b = bed();
+        b.cpu.state.gpr[gpr::RCX] = 1 << 47;
+        let before = b.essence();
+        assert_eq!(sysret(&mut b.cpu, 8), Err(Exception::gp0()));
+        assert_eq!(b.essence(), before);
+        b.cpu.state.gpr[gpr::RCX] = 0x1_0000_4000;
+        sysret(&mut b.cpu, 4).unwrap();
+        assert_eq!((b.cpu.state.rip, b.sel(Seg::CS)), (0x4000, 0x23));
+        assert!(!b.cpu.state.is_long64());
+        assert_eq!(syscall(&mut b.cpu, 0), Err(Exception::ud()));
+    }
+
+    #[test]
+    fn without_sce_it_is_undefined() {
+        let mut b = bed();
+        b.cpu.state.efer &= !efer::SCE;
+        assert_eq!(syscall(&mut b.cpu, 0), Err(Exception::ud()));
+        assert_eq!(sysret(&mut b.cpu, 8), Err(Exception::ud()));
+    }
+
+    #[test]
+    fn sysenter_and_sysexit() {
+        let mut b = bed().user(USER_CODE32);
+        sysenter(&mut b.cpu).unwrap();
+        assert!(b.cpu.state.is_long64());
+        assert_eq!((b.cpu.state.rip, b.rsp()), (0xffff_8000_0000_3000, 0xffff_8000_0000_2000));
+        assert_eq!((b.sel(Seg::CS), b.sel(Seg::SS), b.cpu.state.cpl()), (0x10, 0x18, 0));
+        b.cpu.state.gpr[gpr::RCX] = 0x5000;
+        b.cpu.state.gpr[gpr::RDX] = 0x4000;
+        sysexit(&mut b.cpu, 4).unwrap();
+        assert_eq!((b.cpu.state.rip, b.rsp(), b.cpu.state.cpl()), (0x4000, 0x5000, 3));
+        assert_eq!((b.sel(Seg::CS), b.sel(Seg::SS)), (0x23, 0x2b));
+        assert_eq!(sysexit(&mut b.cpu, 4), Err(Exception::gp0()));
+        b.cpu.state.msr.sysenter_cs = 0;
+        assert_eq!(sysenter(&mut b.cpu), Err(Exception::gp0()));
+    }
+}

@@ -257,3 +257,122 @@ fn load_ldt(cpu: &mut Cpu, sel: u16) -> Result<(), Exception> {
 pub(super) fn pae_paging(cr0v: u64, cr4v: u64, lma: bool) -> bool {
     cr0v & cr0::PG != 0 && cr4v & cr4::PAE != 0 && !lma
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::testbed::*;
+    use crate::system::{deliver, far, misc};
+
+    const NEXT: u64 = CODE + 7;
+
+    /// A second task at HANDLER with its own registers.
+    fn bed(flags: u64) -> Bed {
+        let mut b = Bed::protected();
+        b.poke(TSS2 + 0x20, 4, HANDLER);
+        b.poke(TSS2 + 0x24, 4, flags);
+        for i in 0..8 {
+            b.poke(TSS2 + 0x28 + 4 * i, 4, 0x100 + i);
+        }
+        b.poke(TSS2 + 0x38, 4, 0x4_0000);
+        for (i, s) in [DATA, CODE32, DATA, DATA, 0, 0].into_iter().enumerate() {
+            b.poke(TSS2 + 0x48 + 4 * i as u64, 2, s.into());
+        }
+        b
+    }
+
+    fn busy(b: &mut Bed, sel: u16) -> bool {
+        b.peek(GDT + u64::from(sel) + 5, 1) & 2 != 0
+    }
+
+    #[test]
+    fn call_through_a_task_gate_and_iret_back() {
+        let mut b = bed(2);
+        b.cpu.state.gpr[gpr::RBX] = 0x1234_5678;
+        far::call(&mut b.cpu, TASK_GATE | 3, 0, 4, NEXT).unwrap();
+        assert_eq!((b.cpu.state.rip, b.rsp(), b.cpu.state.gpr[gpr::RBX]), (HANDLER, 0x4_0000, 0x103));
+        assert_eq!((b.cpu.state.tr.sel, b.peek(TSS2, 2)), (TSS2_SEL, TSS_SEL.into()));
+        assert!(busy(&mut b, TSS_SEL) && busy(&mut b, TSS2_SEL));
+        assert_ne!(b.cpu.state.cr0 & cr0::TS, 0);
+        assert_ne!(b.cpu.state.rflags & rflags::NT, 0);
+        assert_eq!(b.peek(TSS + 0x20, 4), NEXT);
+
+        far::iret(&mut b.cpu, 4, HANDLER + 1).unwrap();
+        assert_eq!((b.cpu.state.rip, b.rsp(), b.cpu.state.gpr[gpr::RBX]), (NEXT, STACK, 0x1234_5678));
+        assert!(busy(&mut b, TSS_SEL) && !busy(&mut b, TSS2_SEL));
+        assert_eq!(b.cpu.state.rflags & rflags::NT, 0);
+        assert_eq!(b.peek(TSS2 + 0x20, 4), HANDLER + 1);
+        assert_eq!(b.peek(TSS2 + 0x24, 4) & rflags::NT, 0);
+    }
+
+    #[test]
+    fn jump_to_a_tss_moves_the_busy_bit() {
+        let mut b = bed(2);
+        far::jmp(&mut b.cpu, TSS2_SEL, 0, 4, NEXT).unwrap();
+        assert!(!busy(&mut b, TSS_SEL) && busy(&mut b, TSS2_SEL));
+        assert_eq!(b.cpu.state.rflags, 2);
+        let busy_error = Exception::with_error(Vector::GP, TSS2_SEL.into());
+        assert_eq!(far::jmp(&mut b.cpu, TSS2_SEL, 0, 4, NEXT), Err(busy_error));
+    }
+
+    #[test]
+    fn a_double_fault_task_gets_its_error_code() {
+        let mut b = bed(2);
+        b.gate32(8, TSS2_SEL, 0, 0x85);
+        deliver::exception(&mut b.cpu, Exception::gp0()).unwrap();
+        assert_eq!((b.cpu.state.rip, b.rsp()), (HANDLER, 0x4_0000 - 4));
+        assert_eq!(b.stack(4, 1), [0]);
+        assert_eq!(b.peek(TSS + 0x20, 4), CODE);
+    }
+
+    #[test]
+    fn faults_before_and_after_the_commit_point() {
+        let mut b = bed(2);
+        b.describe(TSS2_SEL, 0x0000_8900_3800_0066);
+        let before = b.essence();
+        let e = far::jmp(&mut b.cpu, TSS2_SEL, 0, 4, NEXT).unwrap_err();
+        assert_eq!(e, Exception::with_error(Vector::TS, TSS2_SEL.into()));
+        assert_eq!(b.essence(), before);
+
+        // A bad data segment is the new task's trouble, at its first instruction.
+        let mut b = bed(2);
+        b.poke(TSS2 + 0x54, 2, 0xf0);
+        let e = far::jmp(&mut b.cpu, TSS2_SEL, 0, 4, NEXT).unwrap_err();
+        assert_eq!(e, Exception::with_error(Vector::TS, 0xf0));
+        assert_eq!((b.cpu.state.rip, b.cpu.state.tr.sel), (HANDLER, TSS2_SEL));
+    }
+
+    #[test]
+    fn the_trap_bit_raises_a_debug_exception() {
+        let mut b = bed(2);
+        b.poke(TSS2 + 0x64, 2, 1);
+        assert_eq!(far::jmp(&mut b.cpu, TSS2_SEL, 0, 4, NEXT), Err(deliver::debug(1 << 15, false)));
+    }
+
+    #[test]
+    fn into_a_virtual_8086_task() {
+        let mut b = bed(2 | rflags::VM);
+        far::jmp(&mut b.cpu, TSS2_SEL, 0, 4, NEXT).unwrap();
+        assert!(b.cpu.state.v86());
+        assert_eq!(b.cpu.state.seg[Seg::CS as usize].base, u64::from(CODE32) << 4);
+    }
+
+    #[test]
+    fn sixteen_bit_tss() {
+        let mut b = Bed::protected();
+        b.describe(TSS2_SEL, 0x0000_8100_3800_002b);
+        b.poke(TSS2 + 0xe, 2, 0x9000);
+        b.poke(TSS2 + 0x10, 2, 2);
+        b.poke(TSS2 + 0x1a, 2, 0x6000);
+        for (i, s) in [DATA16, CODE16, DATA16, DATA16].into_iter().enumerate() {
+            b.poke(TSS2 + 0x22 + 2 * i as u64, 2, s.into());
+        }
+        b.gate32(0x30, TSS2_SEL, 0, 0x85);
+        misc::int_n(&mut b.cpu, 0x30, NEXT).unwrap();
+        assert_eq!((b.cpu.state.rip, b.rsp() & 0xffff), (0x9000, 0x6000));
+        assert_eq!(b.sel(Seg::CS), CODE16);
+        far::iret(&mut b.cpu, 2, 0x9001).unwrap();
+        assert_eq!((b.cpu.state.rip, b.rsp(), b.sel(Seg::CS)), (NEXT, STACK, CODE32));
+        assert_eq!(b.peek(TSS2 + 0xe, 2), 0x9001);
+    }
+}

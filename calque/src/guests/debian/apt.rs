@@ -124,7 +124,10 @@ impl Apt {
         // As root, apt would hand downloads to a user that cannot write into a private cache.
         command.args(["-o", "APT::Sandbox::User="]);
         if self.use_private {
-            for (option, part) in [("Dir::State", "state"), ("Dir::Cache", "cache")] {
+            // The lists are named too, in case the machine's own configuration does.
+            let places =
+                [("Dir::State", "state"), ("Dir::State::lists", "state/lists"), ("Dir::Cache", "cache")];
+            for (option, part) in places {
                 command.arg("-o").arg(format!("{option}={}", self.private.join(part).display()));
             }
             // The state folder moves, the machine's own record of installed packages does not matter.

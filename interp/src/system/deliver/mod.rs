@@ -35,7 +35,7 @@ pub const fn debug(dr6: u32, fault: bool) -> Exception {
 pub enum Kind {
     /// A maskable interrupt from the APIC or the 8259.
     External,
-    /// A non-maskable interrupt: blocks further ones until IRET.
+    /// A non-maskable interrupt: [`asynchronous`] blocks further ones until IRET.
     Nmi,
     /// INT n: the gate's DPL is checked.
     Software { next_rip: u64 },
@@ -78,7 +78,13 @@ pub fn exception(cpu: &mut Cpu, e: Exception) -> Result<(), Shutdown> {
         match raise(cpu, current) {
             Ok(()) => return Ok(()),
             Err(next) => match combine(current.vector, next) {
-                Some(e) => current = e,
+                Some(e) => {
+                    // Also when it becomes a double fault: handlers look there for an overflown stack.
+                    if next.vector == Vector::PF {
+                        cpu.state.cr2 = next.cr2;
+                    }
+                    current = e;
+                }
                 None => {
                     tracing::debug!(rip = cpu.state.rip, first = ?e, "triple fault");
                     cpu.state.activity = Activity::Shutdown;
@@ -100,11 +106,7 @@ pub fn interrupt(cpu: &mut Cpu, vector: u8, kind: Kind) -> Result<(), Exception>
         Kind::Software { next_rip } | Kind::Int3 { next_rip } | Kind::Into { next_rip } => (next_rip, true),
     };
     let event = Event { vector, error: None, soft, rip, flags: cpu.state.rflags };
-    dispatch(cpu, &event)?;
-    if kind == Kind::Nmi {
-        cpu.state.nmi_blocked = true;
-    }
-    Ok(())
+    dispatch(cpu, &event)
 }
 
 /// Delivers an external interrupt or NMI between two instructions, and whatever faults that raises.
@@ -113,6 +115,9 @@ pub fn interrupt(cpu: &mut Cpu, vector: u8, kind: Kind) -> Result<(), Exception>
 /// [`Shutdown`].
 pub fn asynchronous(cpu: &mut Cpu, vector: u8, kind: Kind) -> Result<(), Shutdown> {
     cpu.state.activity = Activity::Active;
+    if kind == Kind::Nmi {
+        cpu.state.nmi_blocked = true;
+    }
     match interrupt(cpu, vector, kind) {
         Ok(()) => Ok(()),
         Err(e) => exception(cpu, e),

@@ -1,0 +1,93 @@
+//! Calque's own counters as the guest can read them: a paravirtual port, for the built-in monitor and for teaching.
+//!
+//! Writing a counter's number to port offset 0 latches it; reading offsets 8 and 12 (32 bits each) gives its low and
+//! high half. Offset 4 reads how many counters there are.
+
+use emu_core::bus::PortDevice;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// The counters, in the order of their numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Counter {
+    /// Guest instructions completed.
+    Instructions,
+    /// Blocks translated.
+    Blocks,
+    /// Misses of the inline translation cache.
+    TlbMisses,
+    /// Walks of the guest's page tables.
+    Walks,
+    /// Stores to decoded code.
+    CodeHits,
+    /// Instructions interpreted one by one for the translator.
+    Interpreted,
+}
+
+/// How many there are.
+const COUNT: usize = 6;
+
+/// Their values, published by the run loop whenever the guest's turn ends.
+#[derive(Debug, Default)]
+pub struct Counters([AtomicU64; COUNT]);
+
+impl Counters {
+    /// Publishes a value.
+    pub fn set(&self, counter: Counter, value: u64) {
+        self.0[counter as usize].store(value, Ordering::Relaxed);
+    }
+}
+
+/// The port device.
+#[derive(Debug)]
+pub struct CountersPort {
+    counters: Arc<Counters>,
+    latched: Mutex<u64>,
+}
+
+impl CountersPort {
+    /// Attach with 16 ports.
+    pub fn new(counters: Arc<Counters>) -> Self {
+        Self { counters, latched: Mutex::new(0) }
+    }
+}
+
+impl PortDevice for CountersPort {
+    fn port_read(&self, offset: u16, _size: u8) -> u32 {
+        let latched = *self.latched.lock().unwrap_or_else(|e| e.into_inner());
+        match offset {
+            4 => COUNT as u32,
+            8 => latched as u32,
+            12 => (latched >> 32) as u32,
+            _ => u32::MAX,
+        }
+    }
+
+    fn port_write(&self, offset: u16, _size: u8, value: u32) {
+        if offset == 0
+            && let Some(counter) = self.counters.0.get(value as usize)
+        {
+            let value = counter.load(Ordering::Relaxed);
+            *self.latched.lock().unwrap_or_else(|e| e.into_inner()) = value;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_is_read_in_two_halves_of_one_moment() {
+        let counters = Arc::new(Counters::default());
+        let port = CountersPort::new(counters.clone());
+        counters.set(Counter::Blocks, 0x1_0000_0002);
+        port.port_write(0, 4, Counter::Blocks as u32);
+        counters.set(Counter::Blocks, 0);
+        assert_eq!((port.port_read(8, 4), port.port_read(12, 4)), (2, 1));
+        port.port_write(0, 4, 99);
+        assert_eq!(port.port_read(8, 4), 2, "an unknown number changes nothing");
+        assert_eq!(port.port_read(4, 4), 6);
+    }
+}

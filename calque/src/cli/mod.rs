@@ -1,0 +1,89 @@
+//! The command line: `calque run`, `calque qemu` and what a bare `calque` does.
+
+mod qemu;
+mod run;
+
+use crate::config::Machine;
+use clap::{Parser, Subcommand};
+use std::io::IsTerminal;
+use std::path::Path;
+
+/// A pure-software emulator of a whole x86 PC.
+#[derive(Debug, Parser)]
+#[command(name = "calque", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Boot an image, a kernel, or a guest by name: 'debian', 'debian-generic' or 'monitor' (built in)
+    Run(Box<run::RunArgs>),
+    /// Understand QEMU's command line (also when called as qemu-system-x86_64)
+    #[command(disable_help_flag = true)]
+    Qemu {
+        /// QEMU's options
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Request {
+    /// Run a machine; the text says what was guessed, one line.
+    Run(Box<Machine>, String),
+    /// Print this and end with status 0.
+    Print(String),
+    /// Nothing was asked and nobody is there to see a guest: print this help and end with status 2.
+    Help(String),
+}
+
+/// An error of use: one line, status 2.
+#[derive(Debug)]
+pub struct Usage(pub String);
+
+/// Reads the command line. `args` includes the program's name.
+///
+/// # Errors
+/// [`Usage`] with one line that says what is wrong and how to mend it.
+pub fn parse(args: Vec<String>) -> Result<Request, Usage> {
+    let name =
+        args.first().map(|a| Path::new(a).file_name().unwrap_or_default().to_string_lossy().into_owned());
+    if name.is_some_and(|n| n.starts_with("qemu-system-")) {
+        return qemu::parse(&args[1..]);
+    }
+    if args.get(1).is_some_and(|a| a == "qemu") {
+        return qemu::parse(&args[2..]);
+    }
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(e) if !e.use_stderr() => return Ok(Request::Print(e.render().to_string())),
+        Err(e) => return Err(Usage(one_line(&e))),
+    };
+    match cli.command {
+        Some(Command::Run(args)) => args.into_request(),
+        Some(Command::Qemu { args }) => qemu::parse(&args),
+        None if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() => {
+            run::builtin(Machine::default())
+        }
+        None => {
+            use clap::CommandFactory;
+            Ok(Request::Help(Cli::command().render_help().to_string()))
+        }
+    }
+}
+
+/// clap's message without its several lines of usage.
+fn one_line(e: &clap::Error) -> String {
+    let text = e.render().to_string();
+    let mut parts = Vec::new();
+    for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
+        if line.starts_with("Usage:") || line.starts_with("For more information") {
+            continue;
+        }
+        parts.push(line.trim_start_matches("error: ").to_owned());
+    }
+    format!("{} (see 'calque run --help')", parts.join("; "))
+}

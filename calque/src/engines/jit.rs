@@ -1,0 +1,193 @@
+//! The translating engine: interpret cold blocks, translate warm ones, and let the interpreter have what is not
+//! translated.
+
+use super::forget_code;
+use super::translator::{Translated, Translator};
+use backend_jit::RunExit;
+use emu_core::cpu::{CodeHit, Cpu};
+use emu_core::engine::{Engine, Exit};
+use emu_core::ir::BlockKey;
+use emu_core::state::{Activity, Mode};
+use interp::Interp;
+use interp::system::deliver::{self, Service};
+
+/// Slots of the table that counts how often cold blocks ran.
+const HEAT_SLOTS: usize = 1 << 15;
+/// A block that has proved not to be translatable.
+const NEVER: u32 = u32::MAX;
+
+#[derive(Clone, Copy, Debug)]
+struct Heat {
+    phys: u64,
+    rip: u64,
+    mode: Mode,
+    runs: u32,
+}
+
+/// Counters of the engine.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters {
+    cold_blocks: u64,
+    entries: u64,
+    need_block: u64,
+    interpret: u64,
+    faults: u64,
+    signals: u64,
+    code_hits: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct JitEngine {
+    interp: Interp,
+    translator: Translator,
+    heat: Box<[Heat]>,
+    hot: u32,
+    count_fallbacks: bool,
+    counters: Counters,
+}
+
+impl JitEngine {
+    /// An engine that translates a block when it has been interpreted `hot` times. `count_fallbacks` keeps the
+    /// list of interpreted instructions for `--stats`, at some cost.
+    pub fn new(translator: Translator, hot: u32, count_fallbacks: bool) -> Self {
+        let none = Heat { phys: u64::MAX, rip: 0, mode: Mode::default(), runs: 0 };
+        Self {
+            interp: Interp::new(),
+            translator,
+            heat: vec![none; HEAT_SLOTS].into(),
+            hot,
+            count_fallbacks,
+            counters: Counters::default(),
+        }
+    }
+
+    fn heat(&mut self, key: &BlockKey) -> &mut Heat {
+        let hash = (key.phys.0 ^ u64::from(key.mode.0) << 7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let slot = &mut self.heat[(hash >> 49) as usize % HEAT_SLOTS];
+        if slot.phys != key.phys.0 || slot.rip != key.rip || slot.mode != key.mode {
+            *slot = Heat { phys: key.phys.0, rip: key.rip, mode: key.mode, runs: 0 };
+        }
+        slot
+    }
+
+    fn drain_code_hits(&mut self, cpu: &mut Cpu) {
+        if cpu.code_hits.is_empty() {
+            return;
+        }
+        let hits = std::mem::take(&mut cpu.code_hits);
+        self.counters.code_hits += hits.len() as u64;
+        self.invalidate(&hits);
+        forget_code(cpu, &hits);
+    }
+
+    /// Runs one block or instruction; Some to leave.
+    fn turn(&mut self, cpu: &mut Cpu) -> Option<Exit> {
+        if cpu.state.mode.0 & Mode::STEP != 0 || cpu.state.shadow != 0 {
+            return super::left(self.interp.step(cpu));
+        }
+        let Ok(key) = Translator::key(cpu) else {
+            // The interpreter meets the same fault and delivers it.
+            return super::left(self.interp.step(cpu));
+        };
+        let id = match self.translator.jit.lookup(&key) {
+            Some(id) => id,
+            None => {
+                let hot = self.hot;
+                let heat = self.heat(&key);
+                if heat.runs == NEVER {
+                    return self.interpret_one(cpu);
+                }
+                heat.runs += 1;
+                if heat.runs <= hot {
+                    self.counters.cold_blocks += 1;
+                    return super::left(self.interp.run_block(cpu));
+                }
+                match self.translator.translate(cpu) {
+                    Ok(Translated::Block(id)) => id,
+                    Ok(Translated::Interpret) => {
+                        self.heat(&key).runs = NEVER;
+                        return self.interpret_one(cpu);
+                    }
+                    Err(_) => return super::left(self.interp.step(cpu)),
+                }
+            }
+        };
+        self.counters.entries += 1;
+        match self.translator.jit.run(cpu, id) {
+            RunExit::NeedBlock => self.counters.need_block += 1,
+            RunExit::Interpret => return self.interpret_one(cpu),
+            RunExit::Fault(e) => {
+                self.counters.faults += 1;
+                if deliver::exception(cpu, e).is_err() {
+                    return Some(Exit::Shutdown);
+                }
+            }
+            RunExit::Signal | RunExit::Budget => self.counters.signals += 1,
+            RunExit::CodeHit => {}
+        }
+        None
+    }
+
+    fn interpret_one(&mut self, cpu: &mut Cpu) -> Option<Exit> {
+        self.counters.interpret += 1;
+        if self.count_fallbacks {
+            self.translator.note_fallback(cpu);
+        }
+        super::left(self.interp.step(cpu))
+    }
+}
+
+impl Engine for JitEngine {
+    fn run(&mut self, cpu: &mut Cpu, budget: u64) -> Exit {
+        let end = cpu.state.icount.saturating_add(budget);
+        self.translator.jit.set_budget(cpu, budget);
+        loop {
+            if cpu.signals.peek() != 0 || cpu.state.activity != Activity::Active {
+                match deliver::service(cpu) {
+                    Service::Exit(_) => return Exit::Signal,
+                    Service::Shutdown => return Exit::Shutdown,
+                    Service::Halted => return Exit::Halted,
+                    Service::Nothing | Service::Taken => {}
+                }
+            }
+            self.drain_code_hits(cpu);
+            if cpu.state.icount >= end {
+                return Exit::Budget;
+            }
+            if let Some(exit) = self.turn(cpu) {
+                self.drain_code_hits(cpu);
+                return exit;
+            }
+        }
+    }
+
+    fn invalidate(&mut self, hits: &[CodeHit]) {
+        self.interp.invalidate(hits);
+        self.translator.invalidate(hits);
+        for hit in hits {
+            // Bytes that could not be translated may be other ones now.
+            for heat in self.heat.iter_mut().filter(|h| h.runs == NEVER && h.phys >> 12 == hit.page.page()) {
+                heat.runs = 0;
+            }
+        }
+    }
+
+    fn stats(&self) -> Vec<(String, u64)> {
+        let c = &self.counters;
+        let mut list = vec![
+            ("cold blocks interpreted".to_owned(), c.cold_blocks),
+            ("exits: block needed".to_owned(), c.need_block),
+            ("exits: interpret one".to_owned(), c.interpret),
+            ("exits: fault".to_owned(), c.faults),
+            ("exits: signal".to_owned(), c.signals),
+            ("stores to decoded code".to_owned(), c.code_hits),
+        ];
+        list.extend(self.translator.jit.stats());
+        list.extend(self.interp.stats().into_iter().map(|(name, n)| (format!("interpreter: {name}"), n)));
+        for (mnemonic, n) in self.translator.fallbacks().into_iter().take(40) {
+            list.push((format!("interpreted {mnemonic}"), n));
+        }
+        list
+    }
+}

@@ -1,0 +1,330 @@
+//! Both engines over the same guest, block by block, stopping at the first difference.
+//!
+//! For each block: the translated code runs first, with every store journalled and every device access logged; its
+//! effects are noted and undone; then the interpreter executes as many instructions from the same state, seeing the
+//! same device values; then registers, flags and stored bytes are compared. The interpreter's outcome stands.
+//! Instructions that translated code leaves to the interpreter run once.
+
+use super::replay::{Log as AccessLog, ReplayBus, ReplayInterrupts};
+use super::translator::{Translated, Translator};
+use super::{forget_code, left};
+use backend_jit::{BlockId, RunExit};
+use emu_core::addr::PhysAddr;
+use emu_core::cpu::{CodeHit, Cpu};
+use emu_core::engine::{Engine, Exit};
+use emu_core::ir::BlockKey;
+use emu_core::mmu::JournalEntry;
+use emu_core::state::{Activity, CpuState, Mode};
+use interp::Interp;
+use interp::system::deliver::{self, Service};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Lockstep {
+    interp: Interp,
+    translator: Translator,
+    accesses: Arc<AccessLog>,
+    wired: bool,
+    blocks: u64,
+    compared: u64,
+    difference: Option<String>,
+}
+
+/// What a run left behind, for comparison.
+struct Outcome {
+    state: CpuState,
+    /// Final value of every byte of RAM that was written.
+    bytes: BTreeMap<u64, u8>,
+}
+
+impl Lockstep {
+    /// A lockstep engine over `translator`, which must leave translated code after each block and keep its IR.
+    pub fn new(translator: Translator) -> Self {
+        Self {
+            interp: Interp::new(),
+            translator,
+            accesses: Arc::new(AccessLog::default()),
+            wired: false,
+            blocks: 0,
+            compared: 0,
+            difference: None,
+        }
+    }
+
+    /// Puts the access log between the processor and its devices, and makes every store visible.
+    fn wire(&mut self, cpu: &mut Cpu) {
+        let log = self.accesses.clone();
+        cpu.bus = Arc::new(ReplayBus { real: cpu.bus.clone(), log: log.clone() });
+        cpu.irq = Arc::new(ReplayInterrupts { real: cpu.irq.clone(), log });
+        cpu.mmu.trap_writes = true;
+        cpu.flush_all();
+        self.wired = true;
+    }
+
+    fn turn(&mut self, cpu: &mut Cpu) -> Option<Exit> {
+        self.accesses.record();
+        if cpu.state.mode.0 & Mode::STEP != 0 || cpu.state.shadow != 0 {
+            return left(self.interp.step(cpu));
+        }
+        let Ok(key) = Translator::key(cpu) else { return left(self.interp.step(cpu)) };
+        let id = match self.translator.jit.lookup(&key) {
+            Some(id) => id,
+            None => match self.translator.translate(cpu) {
+                Ok(Translated::Block(id)) => {
+                    self.blocks += 1;
+                    id
+                }
+                Ok(Translated::Interpret) | Err(_) => return left(self.interp.step(cpu)),
+            },
+        };
+        self.compare(cpu, &key, id)
+    }
+
+    fn compare(&mut self, cpu: &mut Cpu, key: &BlockKey, id: BlockId) -> Option<Exit> {
+        let before = cpu.state.clone();
+        cpu.mmu.journal = Some(Vec::new());
+        let (exit, count) = self.run_translated(cpu, *key, id);
+        let fault = match exit {
+            RunExit::Fault(e) => Some(e),
+            _ => None,
+        };
+        let mut dead = false;
+        if let Some(e) = fault {
+            dead = deliver::exception(cpu, e).is_err();
+        }
+        let journal = cpu.mmu.journal.take().unwrap_or_default();
+        let translated = Outcome { state: cpu.state.clone(), bytes: last_values(&journal) };
+        undo(cpu, &journal);
+        let hits = std::mem::take(&mut cpu.code_hits);
+        let tlb = cpu.state.tlb;
+        cpu.state = before.clone();
+        cpu.state.tlb = tlb;
+        cpu.mode_changed();
+
+        self.accesses.replay();
+        cpu.mmu.journal = Some(Vec::new());
+        let mut steps = count + u64::from(fault.is_some());
+        let mut ended = None;
+        while steps > 0 && ended.is_none() {
+            let rip = cpu.state.rip;
+            let repeats = repeats_at(cpu);
+            ended = left(self.interp.step(cpu));
+            steps -= u64::from(!(repeats && cpu.state.rip == rip));
+        }
+        cpu.code_hits.extend(hits);
+        let journal = cpu.mmu.journal.take().unwrap_or_default();
+        let mut differences = self.accesses.finish().into_iter().collect::<Vec<_>>();
+        self.accesses.record();
+        cpu.state.icount = before.icount + count;
+        let interpreted = Outcome { state: cpu.state.clone(), bytes: last_values(&journal) };
+        if dead != matches!(ended, Some(Exit::Shutdown)) {
+            differences.push(format!("triple fault: translated {dead}, interpreted {ended:?}"));
+        }
+        differences.extend(compare_outcomes(&translated, &interpreted));
+        self.compared += 1;
+        if !differences.is_empty() {
+            self.report(key, &before, exit, &differences);
+            return Some(Exit::Signal);
+        }
+        if ended.is_some() {
+            return ended;
+        }
+        if exit == RunExit::Interpret {
+            return left(self.interp.step(cpu));
+        }
+        None
+    }
+
+    /// Runs a translated block, and if it leaves a string instruction unfinished, goes on until that is done. The
+    /// second value is how many instructions completed.
+    fn run_translated(&mut self, cpu: &mut Cpu, mut key: BlockKey, mut id: BlockId) -> (RunExit, u64) {
+        let mut completed = 0;
+        loop {
+            let before = cpu.state.icount;
+            let exit = self.translator.jit.run(cpu, id);
+            completed += cpu.state.icount - before;
+            let rip = cpu.state.rip;
+            match exit {
+                RunExit::Interpret if repeats_at(cpu) => {
+                    // It may have come part of the way: the rest is the interpreter's, in both runs.
+                    while cpu.state.rip == rip && left(self.interp.step(cpu)).is_none() {}
+                    return (RunExit::NeedBlock, completed + 1);
+                }
+                RunExit::NeedBlock | RunExit::Signal | RunExit::CodeHit
+                    if self.translator.last_instruction(&key) == Some(rip) && repeats_at(cpu) =>
+                {
+                    completed -= 1;
+                }
+                _ => return (exit, completed),
+            }
+            match self.next_block(cpu) {
+                Some(next) => (key, id) = next,
+                None => return (exit, completed),
+            }
+        }
+    }
+
+    fn next_block(&mut self, cpu: &mut Cpu) -> Option<(BlockKey, BlockId)> {
+        let key = Translator::key(cpu).ok()?;
+        if let Some(id) = self.translator.jit.lookup(&key) {
+            return Some((key, id));
+        }
+        match self.translator.translate(cpu) {
+            Ok(Translated::Block(id)) => Some((key, id)),
+            _ => None,
+        }
+    }
+
+    fn report(&mut self, key: &BlockKey, before: &CpuState, exit: RunExit, differences: &[String]) {
+        let mut text = format!(
+            "block at phys {}, rip {:#x}, mode {:#x}, left by {exit:?}, after {} blocks compared\n",
+            key.phys, key.rip, key.mode.0, self.compared
+        );
+        for d in differences {
+            let _ = writeln!(text, "  {d}");
+        }
+        let _ = writeln!(
+            text,
+            "before: gpr {:x?}\n  rip {:#x} rflags {:#x}",
+            before.gpr, before.rip, before.rflags
+        );
+        text += &self.translator.describe(key);
+        self.difference = Some(text);
+    }
+}
+
+/// Whether a repeated string instruction stands at the instruction pointer.
+fn repeats_at(cpu: &mut Cpu) -> bool {
+    let s = &cpu.state;
+    let (long, lin) =
+        (s.is_long64(), if s.is_long64() { s.rip } else { s.seg[1].base.wrapping_add(s.rip) & 0xffff_ffff });
+    let Ok(f) = cpu.fetch(lin) else { return false };
+    let mut rep = false;
+    for b in &f.bytes[..f.len] {
+        match b {
+            0xf2 | 0xf3 => rep = true,
+            0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 => {}
+            0x40..=0x4f if long => {}
+            0x6c..=0x6f | 0xa4..=0xa7 | 0xaa..=0xaf => return rep,
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// The last value of each byte written.
+fn last_values(journal: &[JournalEntry]) -> BTreeMap<u64, u8> {
+    let mut bytes = BTreeMap::new();
+    for e in journal {
+        for i in 0..u64::from(e.len) {
+            bytes.insert(e.addr.0 + i, (e.new >> (8 * i)) as u8);
+        }
+    }
+    bytes
+}
+
+/// Takes the writes back, newest first.
+fn undo(cpu: &mut Cpu, journal: &[JournalEntry]) {
+    for e in journal.iter().rev() {
+        cpu.phys_write(PhysAddr(e.addr.0), e.len.into(), e.old);
+    }
+}
+
+/// Every difference, one line each.
+fn compare_outcomes(translated: &Outcome, interpreted: &Outcome) -> Vec<String> {
+    let (t, i) = (&translated.state, &interpreted.state);
+    let mut list = Vec::new();
+    let mut check = |name: &str, a: u64, b: u64| {
+        if a != b {
+            list.push(format!("{name}: translated {a:#x}, interpreted {b:#x}"));
+        }
+    };
+    const NAMES: [&str; 16] = [
+        "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13",
+        "r14", "r15",
+    ];
+    for (n, name) in NAMES.iter().enumerate() {
+        check(name, t.gpr[n], i.gpr[n]);
+    }
+    check("rip", t.rip, i.rip);
+    check("rflags", t.rflags, i.rflags);
+    check("mode", t.mode.0.into(), i.mode.0.into());
+    check("mxcsr", t.mxcsr.into(), i.mxcsr.into());
+    check("cr0", t.cr0, i.cr0);
+    check("cr2", t.cr2, i.cr2);
+    check("cr3", t.cr3, i.cr3);
+    check("cr4", t.cr4, i.cr4);
+    for n in 0..6 {
+        check(&format!("segment {n} base"), t.seg[n].base, i.seg[n].base);
+        check(&format!("segment {n} selector"), t.seg[n].sel.into(), i.seg[n].sel.into());
+    }
+    for n in 0..16 {
+        for q in 0..4 {
+            check(&format!("vector register {n} quadword {q}"), t.vec[n].0[q], i.vec[n].0[q]);
+        }
+    }
+    if t.fpu != i.fpu {
+        list.push("x87 state differs".into());
+    }
+    if translated.bytes != interpreted.bytes {
+        let all = translated.bytes.keys().chain(interpreted.bytes.keys());
+        let first = all.copied().filter(|a| translated.bytes.get(a) != interpreted.bytes.get(a)).min();
+        if let Some(a) = first {
+            let show = |m: &BTreeMap<u64, u8>| m.get(&a).map_or("unwritten".into(), |b| format!("{b:#x}"));
+            list.push(format!(
+                "memory at {a:#x}: translated {}, interpreted {}",
+                show(&translated.bytes),
+                show(&interpreted.bytes)
+            ));
+        }
+    }
+    list
+}
+
+impl Engine for Lockstep {
+    fn run(&mut self, cpu: &mut Cpu, budget: u64) -> Exit {
+        if !self.wired {
+            self.wire(cpu);
+        }
+        let end = cpu.state.icount.saturating_add(budget);
+        loop {
+            if cpu.signals.peek() != 0 || cpu.state.activity != Activity::Active {
+                match deliver::service(cpu) {
+                    Service::Exit(_) => return Exit::Signal,
+                    Service::Shutdown => return Exit::Shutdown,
+                    Service::Halted => return Exit::Halted,
+                    Service::Nothing | Service::Taken => {}
+                }
+            }
+            if !cpu.code_hits.is_empty() {
+                let hits = std::mem::take(&mut cpu.code_hits);
+                self.invalidate(&hits);
+                forget_code(cpu, &hits);
+            }
+            if cpu.state.icount >= end {
+                return Exit::Budget;
+            }
+            if let Some(exit) = self.turn(cpu) {
+                return exit;
+            }
+        }
+    }
+
+    fn invalidate(&mut self, hits: &[CodeHit]) {
+        self.interp.invalidate(hits);
+        self.translator.invalidate(hits);
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.difference.clone()
+    }
+
+    fn stats(&self) -> Vec<(String, u64)> {
+        let mut list = vec![("blocks compared".to_owned(), self.compared)];
+        list.extend(self.translator.jit.stats());
+        list
+    }
+}

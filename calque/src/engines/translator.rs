@@ -1,0 +1,174 @@
+//! From guest code to installed host code: lift, passes, emit, with what `--log` and `--stats` want to know.
+
+use crate::log::{Log, Topic};
+use backend_jit::{BlockId, Jit, JitConfig, JitError};
+use emu_core::cpu::{CodeHit, Cpu};
+use emu_core::fault::Exception;
+use emu_core::ir::passes::{Optimizer, PassSet};
+use emu_core::ir::{Block, BlockKey, Op};
+use frontend_x86::{Lifted, Lifter};
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// Most guest instructions in a block.
+const BLOCK_INSNS: u32 = 64;
+
+/// What translating an address came to.
+#[derive(Debug)]
+pub enum Translated {
+    /// Installed.
+    Block(BlockId),
+    /// The interpreter has to execute the first instruction there.
+    Interpret,
+}
+
+/// The translating half of an engine.
+#[derive(Debug)]
+pub struct Translator {
+    lifter: Lifter,
+    /// The code cache.
+    pub jit: Jit,
+    optimizer: Optimizer,
+    log: Arc<Log>,
+    /// Keep each block's IR, to show it in a report.
+    keep_ir: bool,
+    ir: HashMap<BlockKey, Block>,
+    /// Interpreted instructions by the number of their mnemonic.
+    fallbacks: HashMap<u32, u64>,
+    /// Mnemonics of instructions that were left to the interpreter, by RIP.
+    at: HashMap<u64, u32>,
+    /// Guest instructions translated.
+    pub insns: u64,
+}
+
+impl Translator {
+    /// A translator with an empty cache.
+    ///
+    /// # Errors
+    /// When there is no back-end for this host, or no memory for code.
+    pub fn new(config: JitConfig, passes: PassSet, log: Arc<Log>, keep_ir: bool) -> Result<Self, JitError> {
+        Ok(Self {
+            lifter: Lifter::new(BLOCK_INSNS),
+            jit: Jit::new(config)?,
+            optimizer: Optimizer::new(passes),
+            log,
+            keep_ir,
+            ir: HashMap::new(),
+            fallbacks: HashMap::new(),
+            at: HashMap::new(),
+            insns: 0,
+        })
+    }
+
+    /// The key of the block at the processor's instruction pointer.
+    ///
+    /// # Errors
+    /// The fault of fetching there.
+    pub fn key(cpu: &mut Cpu) -> Result<BlockKey, Exception> {
+        let s = &cpu.state;
+        let lin = if s.is_long64() { s.rip } else { s.seg[1].base.wrapping_add(s.rip) & 0xffff_ffff };
+        let (rip, mode) = (s.rip, s.mode);
+        Ok(BlockKey { phys: cpu.fetch_gpa(lin)?, rip, mode })
+    }
+
+    /// Translates the block at the processor's instruction pointer and installs it.
+    ///
+    /// # Errors
+    /// The fault of fetching the first instruction.
+    pub fn translate(&mut self, cpu: &mut Cpu) -> Result<Translated, Exception> {
+        let mut block = match self.lifter.lift(cpu)? {
+            Lifted::Block(block) => block,
+            Lifted::Interpret { mnemonic } => {
+                self.at.insert(cpu.state.rip, mnemonic as u32);
+                return Ok(Translated::Interpret);
+            }
+        };
+        let logging = [Topic::Guest, Topic::Ir, Topic::Host].iter().any(|&t| self.log.wants(t));
+        let before = (logging && self.log.wants(Topic::Ir)).then(|| block.to_string());
+        self.optimizer.run(&mut block);
+        if let Some(last) = block.insts.last().filter(|i| i.op == Op::Interpret) {
+            self.at.insert(block.key.rip.wrapping_add(last.imm as u64), last.aux);
+        }
+        self.insns += u64::from(block.guest_insns);
+        let Ok(id) = self.jit.compile(&block) else {
+            // What the emitter cannot take, the interpreter executes.
+            return Ok(Translated::Interpret);
+        };
+        if logging {
+            self.log_block(cpu, &block, before, id);
+        }
+        if self.keep_ir {
+            self.ir.insert(block.key, block);
+        }
+        Ok(Translated::Block(id))
+    }
+
+    /// Notes that the instruction at the processor's instruction pointer is interpreted, for `--stats`.
+    pub fn note_fallback(&mut self, cpu: &Cpu) {
+        let mnemonic = self.at.get(&cpu.state.rip).copied().unwrap_or(0);
+        *self.fallbacks.entry(mnemonic).or_default() += 1;
+    }
+
+    /// Drops translations that overlap `hits`.
+    pub fn invalidate(&mut self, hits: &[CodeHit]) {
+        self.jit.invalidate(hits);
+        let gone = |key: &BlockKey| hits.iter().any(|h| h.page.page() == key.phys.page());
+        self.ir.retain(|key, _| !gone(key));
+    }
+
+    /// RIP of the last guest instruction of a block whose IR was kept.
+    pub fn last_instruction(&self, key: &BlockKey) -> Option<u64> {
+        let marker = self.ir.get(key)?.insts.iter().rev().find(|i| i.op == Op::Guest)?;
+        Some(key.rip.wrapping_add(marker.imm as u64))
+    }
+
+    /// The block's IR and host code, for a report.
+    pub fn describe(&self, key: &BlockKey) -> String {
+        let mut text = String::new();
+        if let Some(block) = self.ir.get(key) {
+            let _ = writeln!(text, "IR:\n{block}");
+        }
+        if let Some(id) = self.jit.lookup(key) {
+            let _ = writeln!(text, "host code:\n{}", self.host_text(id));
+        }
+        text
+    }
+
+    /// Interpreted instructions by mnemonic, most frequent first.
+    pub fn fallbacks(&self) -> Vec<(String, u64)> {
+        let mut list: Vec<_> =
+            self.fallbacks.iter().map(|(m, n)| (frontend_x86::mnemonic_name(*m), *n)).collect();
+        list.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        list
+    }
+
+    fn log_block(&self, cpu: &mut Cpu, block: &Block, before: Option<String>, id: BlockId) {
+        let mut text = format!(
+            "-- block phys {} rip {:#x} mode {:#x}: {} instructions, {} bytes\n",
+            block.key.phys, block.key.rip, block.key.mode.0, block.guest_insns, block.guest_len
+        );
+        if self.log.wants(Topic::Guest) {
+            let mut code = vec![0; block.guest_len as usize];
+            if cpu.mem.read(block.key.phys, &mut code) {
+                text += &frontend_x86::disassemble(&code, block.key.rip, block.key.mode.code_bits());
+            }
+        }
+        if let Some(before) = before {
+            let _ = write!(text, "IR as lifted:\n{before}IR after the passes:\n{block}");
+        }
+        if self.log.wants(Topic::Host) {
+            let _ = write!(text, "host code:\n{}", self.host_text(id));
+        }
+        self.log.write(&text);
+    }
+
+    /// Host code as text: disassembled where the host is x86, as words in hexadecimal elsewhere.
+    fn host_text(&self, id: BlockId) -> String {
+        let (code, at) = (self.jit.host_code(id), self.jit.host_address(id).unwrap_or(0));
+        if cfg!(target_arch = "x86_64") {
+            return frontend_x86::disassemble(&code, at, 64);
+        }
+        code.chunks(4).map(|w| w.iter().map(|b| format!("{b:02x}")).collect::<String>() + "\n").collect()
+    }
+}

@@ -1,0 +1,4 @@
+//! The built-in guest.
+
+/// Its image.
+pub const IMAGE: &[u8] = &[];

@@ -1,0 +1,218 @@
+//! A whole run: build the machine, start its threads, run it until it ends, tell how.
+
+use crate::backends::console::{self, Key, RawTerminal};
+use crate::backends::sink::{self, Threaded};
+use crate::board::{self, Board, Parts, tables};
+use crate::boot::{self, Image};
+use crate::config::{Chardev, ClockKind, EngineKind, Machine};
+use crate::control::Control;
+use crate::ending::Ending;
+use crate::engines;
+use crate::log::Log;
+use crate::stats;
+use crate::vcpu::{self, Stop};
+use anyhow::{Context, Result, anyhow};
+use devices::sink::ByteSink;
+use devices::uart::Uart;
+use emu_core::clock::{Clock, Timers};
+use emu_core::cpu::{Cpu, Wiring};
+use emu_core::engine::Engine;
+use emu_core::features::Features;
+use emu_core::mem::PhysMem;
+use emu_core::signals::Signals;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// What outlives a reset of the guest.
+#[derive(Debug)]
+struct Host {
+    control: Arc<Control>,
+    stdout: Arc<Threaded>,
+    serial: Arc<dyn ByteSink>,
+    debugcon: Option<Arc<dyn ByteSink>>,
+    /// The serial port that keys go to.
+    input: Arc<Mutex<Option<Arc<Uart>>>>,
+    log: Arc<Log>,
+    started: Instant,
+}
+
+/// Runs the machine to its end. `note` is printed before it starts.
+///
+/// # Errors
+/// Whatever keeps it from starting, in one line.
+pub fn run(machine: &Machine, note: &str) -> Result<Ending> {
+    let image = Image::open(machine)?;
+    let mut machine = machine.clone();
+    if machine.engine == EngineKind::Lockstep {
+        // Two engines see the same time only if it is counted.
+        machine.clock = ClockKind::Virtual;
+    }
+    if !note.is_empty() {
+        eprintln!("calque: {note}");
+    }
+    eprintln!("calque: {}", image.description());
+    let log = Log::new(machine.log.clone(), machine.log_file.as_deref()).context("the log file")?;
+    let stdout = sink::stdout()?;
+    let host = Host {
+        control: Arc::default(),
+        serial: sink::open(&machine.serial, &stdout).map_err(|e| anyhow!(e))?,
+        debugcon: match &machine.debugcon {
+            Some(dev) => Some(sink::open(dev, &stdout).map_err(|e| anyhow!(e))?),
+            None => None,
+        },
+        stdout,
+        input: Arc::default(),
+        log: Arc::new(log),
+        started: Instant::now(),
+    };
+    // The first machine is built before the terminal is touched, so that errors print plainly.
+    let mut built = Built::new(&machine, &image, &host)?;
+    let terminal = (machine.serial == Chardev::Stdio).then(RawTerminal::enter);
+    if machine.serial == Chardev::Stdio {
+        pump_keys(&host);
+    }
+    if let Some(limit) = machine.time_limit {
+        let control = host.control.clone();
+        std::thread::Builder::new().name("time limit".into()).spawn(move || {
+            std::thread::sleep(limit);
+            control.end(Ending::TimeLimit);
+        })?;
+    }
+    let ending = loop {
+        let ending = built.run(&host);
+        if ending != Ending::Reset || machine.no_reboot {
+            break ending;
+        }
+        drop(built);
+        built = Built::new(&machine, &image, &host)?;
+    };
+    host.stdout.flush();
+    drop(terminal);
+    let mut err = std::io::stderr();
+    let _ = writeln!(err, "calque: {ending}");
+    if machine.stats {
+        let _ = err.write_all(stats::report(&built.cpu, &*built.engine, host.started.elapsed()).as_bytes());
+    }
+    Ok(ending)
+}
+
+/// A machine from power-on to its end or reset.
+struct Built {
+    cpu: Box<Cpu>,
+    engine: Box<dyn Engine>,
+    timers: Arc<Timers>,
+    board: Board,
+    server: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Built {
+    fn new(machine: &Machine, image: &Image, host: &Host) -> Result<Self> {
+        let mem = PhysMem::new(machine.memory)?;
+        let entry = image.load(machine, &mem)?;
+        let clock = match machine.clock {
+            ClockKind::Real => Clock::real(),
+            ClockKind::Virtual => Clock::virtual_clock(),
+        };
+        let timers = Timers::new(clock.clone());
+        let signals = Arc::new(Signals::default());
+        let mailbox = mem.connect(std::slice::from_ref(&signals)).remove(0);
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let board = board::build(Parts {
+            machine,
+            mem: &mem,
+            timers: &timers,
+            signals: &signals,
+            control: &host.control,
+            serial: host.serial.clone(),
+            debugcon: host.debugcon.clone(),
+            wall: wall.as_secs() as i64,
+        })?;
+        let features = Features::max();
+        tables::install(&mem, &board.pci, &features)?;
+        let wiring = Wiring {
+            mem,
+            bus: board.bus.clone(),
+            irq: board.lapic.clone(),
+            signals: signals.clone(),
+            mailbox,
+            clock: clock.clone(),
+        };
+        let mut cpu = Cpu::new(wiring, features, 0);
+        cpu.boot_wall_ns = wall.as_nanos() as u64;
+        boot::enter(&mut cpu, &entry);
+        let engine = engines::make(machine, &host.log)?;
+        let server = if clock.is_virtual() {
+            None
+        } else {
+            let timers = timers.clone();
+            Some(std::thread::Builder::new().name("timers".into()).spawn(move || timers.serve())?)
+        };
+        *host.input.lock().unwrap_or_else(|e| e.into_inner()) = Some(board.uart.clone());
+        host.control.attach(signals);
+        Ok(Self { cpu, engine, timers, board, server })
+    }
+
+    fn run(&mut self, host: &Host) -> Ending {
+        loop {
+            match vcpu::run(&mut self.cpu, &mut *self.engine, &self.timers, &self.board.counters) {
+                Stop::Ended(ending) => return ending,
+                Stop::Asked => {
+                    self.cpu.signals.take(emu_core::signals::request::STOP);
+                    if host.control.take_status() {
+                        let report = stats::report(&self.cpu, &*self.engine, host.started.elapsed());
+                        host.serial.write(format!("\n{report}").replace('\n', "\r\n").as_bytes());
+                    }
+                    if let Some(ending) = host.control.take_ending() {
+                        return ending;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Built {
+    fn drop(&mut self) {
+        self.timers.stop();
+        if let Some(server) = self.server.take() {
+            let _ = server.join();
+        }
+    }
+}
+
+/// Reads the terminal on a thread of its own.
+fn pump_keys(host: &Host) {
+    let (input, control, stdout) = (host.input.clone(), host.control.clone(), host.stdout.clone());
+    let pump = move || {
+        console::pump_stdin(|key| {
+            match key {
+                Key::Byte(b) => {
+                    let Some(uart) = input.lock().unwrap_or_else(|e| e.into_inner()).clone() else {
+                        return true;
+                    };
+                    // A guest that does not read holds up the terminal, not calque: try again as room appears.
+                    while uart.receive(&[b]) == 0 {
+                        uart.wait_for_room(Duration::from_millis(50));
+                        if control.ended() {
+                            return false;
+                        }
+                        let current = input.lock().unwrap_or_else(|e| e.into_inner());
+                        if current.as_ref().is_none_or(|now| !Arc::ptr_eq(now, &uart)) {
+                            break;
+                        }
+                    }
+                }
+                Key::Quit => {
+                    control.end(Ending::User);
+                    return false;
+                }
+                Key::Status => control.ask_status(),
+                Key::Help => stdout.write(console::HELP.as_bytes()),
+            }
+            true
+        });
+    };
+    // Without the thread the guest runs all the same, deaf.
+    let _ = std::thread::Builder::new().name("keys".into()).spawn(pump);
+}

@@ -1,0 +1,197 @@
+//! String instructions. REP MOVS and REP STOS are one [`Op::RepString`] in a block of their own; REPcc CMPS and SCAS
+//! do one element per run of a block that branches back to itself.
+
+use super::branch;
+use crate::operand::{Addr, Cx, Flow, Lift, NotLifted};
+use emu_core::ir::{Cc, Op, RepKind, StateField, Type, Value};
+use emu_core::state::bits::rflags;
+use emu_core::state::{Mode, Seg, gpr};
+use iced_x86::OpKind;
+
+/// Whether a mnemonic that SSE shares means the string instruction.
+pub(super) fn is_string(cx: &Cx) -> bool {
+    addr_ty(cx.i.op_kind(0)).is_some() || addr_ty(cx.i.op_kind(1)).is_some()
+}
+
+/// Address width of a string operand.
+fn addr_ty(kind: OpKind) -> Option<Type> {
+    Some(match kind {
+        OpKind::MemorySegSI | OpKind::MemoryESDI => Type::I16,
+        OpKind::MemorySegESI | OpKind::MemoryESEDI => Type::I32,
+        OpKind::MemorySegRSI | OpKind::MemoryESRDI => Type::I64,
+        _ => return None,
+    })
+}
+
+/// Element width and address width.
+#[derive(Clone, Copy)]
+struct Shape {
+    ty: Type,
+    addr: Type,
+}
+
+fn shape(cx: &Cx) -> Result<Shape, NotLifted> {
+    let ty = Type::int(cx.i.memory_size().size() as u32);
+    let addr = addr_ty(cx.i.op_kind(0)).or_else(|| addr_ty(cx.i.op_kind(1))).ok_or(NotLifted)?;
+    Ok(Shape { ty, addr })
+}
+
+fn repeated(cx: &Cx) -> bool {
+    cx.i.has_rep_prefix() || cx.i.has_repne_prefix()
+}
+
+/// Index register `reg` and the linear address it gives in `seg`.
+fn place(cx: &mut Cx, s: Shape, reg: usize, seg: Seg, write: bool) -> (Value, Addr) {
+    let r = cx.b.get_reg(s.addr, reg);
+    let off = cx.resize(r, s.addr, Type::I64);
+    (r, cx.linear(off, seg, s.ty.bytes(), write))
+}
+
+/// What to add to an index register: the element's size, or minus that if DF is set.
+fn step(cx: &mut Cx, s: Shape) -> Value {
+    let f = cx.b.get_state(StateField::RflagsSystem);
+    let df = cx.konst(Type::I64, rflags::DF);
+    let df = cx.op(Op::And, Type::I64, &[f, df]);
+    // DF is bit 10: this makes it twice the size.
+    let twice = cx.shr(Type::I64, df, 9 - s.ty.bytes().trailing_zeros());
+    let size = cx.konst(Type::I64, s.ty.bytes().into());
+    let d = cx.op(Op::Sub, Type::I64, &[size, twice]);
+    cx.resize(d, Type::I64, s.addr)
+}
+
+fn advance(cx: &mut Cx, s: Shape, reg: usize, old: Value, step: Value) {
+    let v = cx.lea(s.addr, Some(old), Some(step), 0, 0);
+    cx.b.set_reg(s.addr, reg, v);
+}
+
+/// MOVS.
+pub(super) fn movs(cx: &mut Cx) -> Lift {
+    let s = shape(cx)?;
+    if repeated(cx) {
+        return rep(cx, s, RepKind::Movs);
+    }
+    let seg = cx.seg();
+    let (si, from) = place(cx, s, gpr::RSI, seg, false);
+    let (di, to) = place(cx, s, gpr::RDI, Seg::ES, true);
+    let v = cx.load(s.ty, from);
+    cx.store(s.ty, to, v);
+    let d = step(cx, s);
+    advance(cx, s, gpr::RSI, si, d);
+    advance(cx, s, gpr::RDI, di, d);
+    Ok(Flow::Next)
+}
+
+/// STOS.
+pub(super) fn stos(cx: &mut Cx) -> Lift {
+    let s = shape(cx)?;
+    if repeated(cx) {
+        return rep(cx, s, RepKind::Stos);
+    }
+    let (di, to) = place(cx, s, gpr::RDI, Seg::ES, true);
+    let v = cx.b.get_reg(s.ty, gpr::RAX);
+    cx.store(s.ty, to, v);
+    let d = step(cx, s);
+    advance(cx, s, gpr::RDI, di, d);
+    Ok(Flow::Next)
+}
+
+/// LODS.
+pub(super) fn lods(cx: &mut Cx) -> Lift {
+    let s = shape(cx)?;
+    if repeated(cx) {
+        return Err(NotLifted);
+    }
+    let seg = cx.seg();
+    let (si, from) = place(cx, s, gpr::RSI, seg, false);
+    let v = cx.load(s.ty, from);
+    let d = step(cx, s);
+    cx.b.set_reg(s.ty, gpr::RAX, v);
+    advance(cx, s, gpr::RSI, si, d);
+    Ok(Flow::Next)
+}
+
+fn rep(cx: &mut Cx, s: Shape, kind: RepKind) -> Lift {
+    if !cx.mode.contains(Mode::FLAT) || s.addr == Type::I16 {
+        return Err(NotLifted);
+    }
+    let seg = if kind == RepKind::Movs { cx.seg() } else { Seg::ES };
+    let zero = cx.konst(Type::I64, 0);
+    let source = match seg {
+        Seg::FS | Seg::GS if !cx.mode.contains(Mode::CODE64) => return Err(NotLifted),
+        Seg::FS => cx.b.get_state(StateField::FsBase),
+        Seg::GS => cx.b.get_state(StateField::GsBase),
+        _ => zero,
+    };
+    let aux = kind as u32 | s.ty.bytes() << 8 | s.addr.bits() << 16;
+    let done = cx.b.op_imm(Op::RepString, Type::Bool, &[source, zero], 0, aux);
+    let next = cx.rel(cx.next_ip());
+    let again = cx.rel(cx.i.ip());
+    let again = i32::try_from(again).map_err(|_| NotLifted)?;
+    cx.b.op_imm(Op::Branch, Type::Void, &[done], next, again as u32);
+    Ok(Flow::End)
+}
+
+/// SCAS.
+pub(super) fn scas(cx: &mut Cx) -> Lift {
+    let s = shape(cx)?;
+    compare(cx, s, |cx| {
+        let (di, at) = place(cx, s, gpr::RDI, Seg::ES, false);
+        let b = cx.load(s.ty, at);
+        let a = cx.b.get_reg(s.ty, gpr::RAX);
+        (a, b, None, di)
+    })
+}
+
+/// CMPS.
+pub(super) fn cmps(cx: &mut Cx) -> Lift {
+    let s = shape(cx)?;
+    compare(cx, s, |cx| {
+        let seg = cx.seg();
+        let (si, from) = place(cx, s, gpr::RSI, seg, false);
+        let (di, to) = place(cx, s, gpr::RDI, Seg::ES, false);
+        let a = cx.load(s.ty, from);
+        let b = cx.load(s.ty, to);
+        (a, b, Some(si), di)
+    })
+}
+
+/// One comparison, and the loop around it if a prefix asks for one. `operands` loads both and names RSI (if it is
+/// used) and RDI.
+fn compare(
+    cx: &mut Cx,
+    s: Shape,
+    operands: impl FnOnce(&mut Cx) -> (Value, Value, Option<Value>, Value),
+) -> Lift {
+    let rep = repeated(cx);
+    let zero = cx.konst(s.addr, 0);
+    let mut left = Value::NONE;
+    if rep {
+        let n = cx.b.get_reg(s.addr, gpr::RCX);
+        let none = cx.op(Op::CmpEq, Type::Bool, &[n, zero]);
+        let next = cx.rel(cx.next_ip());
+        cx.b.op_imm(Op::ExitIf, Type::Void, &[none], next, 0);
+        left = cx.lea(s.addr, Some(n), None, 0, -1);
+    }
+    let (a, b, si, di) = operands(cx);
+    let d = step(cx, s);
+    if let Some(si) = si {
+        advance(cx, s, gpr::RSI, si, d);
+    }
+    advance(cx, s, gpr::RDI, di, d);
+    let v = cx.op(Op::Sub, s.ty, &[a, b]);
+    let f = cx.b.flags_of(v);
+    cx.b.set_flags(f);
+    if !rep {
+        return Ok(Flow::Next);
+    }
+    cx.b.set_reg(s.addr, gpr::RCX, left);
+    let differ = if cx.i.has_repne_prefix() { Cc::E } else { Cc::NE };
+    let found = cx.b.test_cc(differ, f);
+    let empty = cx.op(Op::CmpEq, Type::Bool, &[left, zero]);
+    let (x, y) = (cx.op(Op::ZExt, Type::I8, &[found]), cx.op(Op::ZExt, Type::I8, &[empty]));
+    let any = cx.op(Op::Or, Type::I8, &[x, y]);
+    let zero = cx.konst(Type::I8, 0);
+    let again = cx.op(Op::CmpEq, Type::Bool, &[any, zero]);
+    let back = cx.i.ip();
+    branch::branch(cx, again, back)
+}

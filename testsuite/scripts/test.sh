@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Everything that has to hold before a change lands: format, lints, tests, guests on every engine, the Arm build
+# under qemu-user, the macOS type-check. Stages by name: test.sh fmt lint unit guests arm macos (default: all).
+#
+# Debian packages that a stage needs are installed by name when this runs as root on Debian; elsewhere a stage that
+# lacks a tool fails and says which.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+stages=${*:-fmt lint unit guests arm macos}
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
+
+need() { # need COMMAND PACKAGE...
+  command -v "$1" >/dev/null && return 0
+  shift
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    apt_update
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null
+  else
+    echo "test.sh: needs the packages: $*" >&2
+    exit 1
+  fi
+}
+
+apt_update() {
+  [ -n "${apt_updated:-}" ] && return 0
+  apt-get update -qq >/dev/null
+  apt_updated=1
+}
+
+stage() {
+  printf '\n== %s (%ss)\n' "$1" "$SECONDS"
+}
+
+tests() { # run the tests of the workspace with the runner at hand
+  if command -v cargo-nextest >/dev/null; then
+    cargo nextest run --workspace --no-fail-fast --status-level fail --final-status-level flaky "$@"
+  else
+    cargo test --workspace --no-fail-fast "$@"
+  fi
+}
+
+for s in $stages; do
+  stage "$s"
+  case $s in
+    fmt) cargo fmt --all --check ;;
+    lint) cargo clippy --workspace --all-targets -- -D warnings ;;
+    unit) tests ;;
+    guests) bash testsuite/scripts/guests.sh ;;
+    arm) bash testsuite/scripts/arm.sh ;;
+    macos) bash testsuite/scripts/macos.sh ;;
+    *) echo "test.sh: no stage '$s': fmt lint unit guests arm macos" >&2; exit 2 ;;
+  esac
+done
+printf '\nall stages passed (%ss): %s\n' "$SECONDS" "$stages"
