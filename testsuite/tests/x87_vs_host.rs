@@ -41,12 +41,18 @@ struct Insn {
 }
 
 impl Insn {
+    /// The escape byte, which may follow an operand-size prefix.
     fn escape(&self) -> u8 {
-        self.bytes[0]
+        self.bytes[usize::from(self.short())]
     }
 
     fn modrm(&self) -> u8 {
-        self.bytes[1]
+        self.bytes[1 + usize::from(self.short())]
+    }
+
+    /// The 16-bit form of an environment.
+    fn short(&self) -> bool {
+        self.bytes[0] == 0x66
     }
 
     fn memory(&self) -> bool {
@@ -87,9 +93,14 @@ fn instructions() -> Vec<Insn> {
             let ins = iced_x86::Decoder::new(64, &bytes, 0).decode();
             // 8087 and 287 leftovers: not instructions of a processor that has CPUID.
             let gone = ins.cpuid_features().iter().any(|f| format!("{f:?}").contains("ONLY"));
-            if !ins.is_invalid() && !gone {
-                all.push(Insn { bytes, name: ins.to_string() });
+            if ins.is_invalid() || gone {
+                continue;
             }
+            if matches!((escape, modrm >> 3), (0xd9 | 0xdd, 0o24 | 0o26)) && modrm < 0xc0 {
+                let bytes = [&[0x66], bytes.as_slice()].concat();
+                all.push(Insn { bytes, name: format!("o16 {ins}") });
+            }
+            all.push(Insn { bytes, name: ins.to_string() });
         }
     }
     all
@@ -258,11 +269,18 @@ fn ordinal(v: F80) -> i128 {
 fn excuse(ins: &Insn, host: &mut State, ours: &mut State) {
     if ins.saves_environment() {
         // The pointers' values are addresses of different machines.
-        ours.memory[12..28].copy_from_slice(&host.memory[12..28]);
+        let pointers = if ins.short() { 6..14 } else { 12..28 };
+        ours.memory[pointers.clone()].copy_from_slice(&host.memory[pointers]);
     }
     if host.fsw & 0x80 == 0 {
         // AMD processors save the pointers only while an exception is pending.
         (ours.fop, ours.fip, ours.fdp) = (host.fop, host.fip, host.fdp);
+    }
+    for (theirs, ours) in [(host.fip, &mut ours.fip), (host.fdp, &mut ours.fdp)] {
+        // So does the kernel when it switches tasks, and a pointer that the instruction only keeps is lost.
+        if theirs == 0 && *ours & OURS != OURS {
+            *ours = 0;
+        }
     }
     if ins.approximate() {
         for n in 0..8 {

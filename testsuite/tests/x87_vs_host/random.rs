@@ -82,7 +82,10 @@ impl Random {
         let real = self.f80();
         let small = self.next() >> self.below(64);
         match (ins.escape(), ins.digit()) {
-            (0xd9, 5) | (0xd9 | 0xdd, 4) => m[..2].copy_from_slice(&self.control_word().to_le_bytes()),
+            (0xd9, 5) | (0xd9 | 0xdd, 4) => {
+                let word = self.control_word() | self.next() as u16 & 0xe080;
+                m[..2].copy_from_slice(&word.to_le_bytes());
+            }
             (0xd8 | 0xd9, _) => m[..4].copy_from_slice(&Ctx::default().to_f32(real).to_le_bytes()),
             (0xdc | 0xdd, _) => m[..8].copy_from_slice(&Ctx::default().to_f64(real).to_le_bytes()),
             (0xdb, 5) => m[..10].copy_from_slice(&real.to_bytes()),
