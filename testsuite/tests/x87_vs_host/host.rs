@@ -1,6 +1,7 @@
 //! Runs one x87 instruction on the host between FXRSTOR and FXSAVE.
 //!
 //! FXSAVE and FNINIT do not wait, so an exception that the instruction leaves pending is seen and never delivered.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, mprotect};
 use std::ffi::c_void;
@@ -11,6 +12,12 @@ pub const IMAGE: usize = 512;
 pub const MEMORY: usize = 112;
 /// Where it lies in a [`Frame`].
 pub const MEMORY_AT: usize = 2 * IMAGE;
+/// Bytes of an XSAVE area of x87, SSE and AVX.
+pub const AREA: usize = 832;
+/// Where the area to restore lies in a [`Frame`]; one that restores the initial configuration follows.
+pub const AREA_IN_AT: usize = 1216;
+/// Where the saved area lies.
+pub const AREA_OUT_AT: usize = AREA_IN_AT + 2 * AREA;
 const FLAGS_AT: u32 = (MEMORY_AT + MEMORY) as u32;
 const PAGE: usize = 4096;
 
@@ -24,10 +31,16 @@ pub struct Frame {
     pub flags_out: u64,
     ax_in: u64,
     pub ax_out: u64,
+    room: [u64; 6],
+    pub area_in: [u8; AREA],
+    pub clean: [u8; AREA],
+    pub area_out: [u8; AREA],
 }
 
 impl Frame {
     pub fn new(before: [u8; IMAGE], memory: [u8; MEMORY], flags: u64, ax: u64) -> Self {
+        let mut clean = [0; AREA];
+        clean[24..28].copy_from_slice(&0x1f80u32.to_le_bytes());
         Self {
             before,
             after: [0; IMAGE],
@@ -36,6 +49,10 @@ impl Frame {
             flags_out: 0,
             ax_in: ax,
             ax_out: 0,
+            room: [0; 6],
+            area_in: [0; AREA],
+            clean,
+            area_out: [0; AREA],
         }
     }
 }

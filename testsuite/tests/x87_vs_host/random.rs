@@ -109,7 +109,7 @@ impl Random {
             0 => 0xff,
             1 => self.next() as u8,
             // Full but for what a push takes.
-            _ => !(1u8 << ((fsw >> 11 & 7) + 7 & 7)),
+            _ => !(1u8 << (((fsw >> 11) + 7) & 7)),
         };
         State {
             fcw,
