@@ -212,7 +212,7 @@ impl Lockstep {
                     completed -= 1;
                     plain = false;
                 }
-                _ => return (exit, completed, plain),
+                _ => return (exit, completed, plain && !self.translator.repeats(&key)),
             }
             match self.next_block(cpu) {
                 Some(next) => (key, id) = next,
