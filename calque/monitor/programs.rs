@@ -94,7 +94,8 @@ fn trap(u: &mut Program) -> Result<(), Error> {
         lea r12, @trap_popf;
         cli;                                    // #GP, since the I/O privilege level is 0
     @trap_popf:
-        say "6. POPF with the interrupt flag cleared, which comes to the same as CLI:\n   before: RFLAGS=";
+        say "6. POPF with the interrupt flag cleared, which would come to the same as CLI:\n";
+        say "   before: RFLAGS=";
         pushfq;
         mov rdi, qword_ptr(rsp);
         call @print_hex;
@@ -106,13 +107,14 @@ fn trap(u: &mut Program) -> Result<(), Error> {
         call @print_hex;
         test edi, IF;
         jz @trap_obeyed;
-        say ". No trap, and IF is still 1: silently ignored.\n";
-        say "   That is the classic hole of trap-and-emulate: a guest kernel run in ring 3 would believe that\n";
-        say "   interrupts are off, and its hypervisor would never hear of it. A translator reads every\n";
-        say "   instruction, so it can give POPF the meaning it has in ring 0.\n";
+        say ".\n   No trap, and IF is still 1: silently ignored.\n";
+        say "   That is the classic hole of trap-and-emulate: a guest kernel run in ring 3\n";
+        say "   would believe that interrupts are off, and its hypervisor would never hear of\n";
+        say "   it. A translator reads every instruction, so it can give POPF the meaning that\n";
+        say "   it has in ring 0.\n";
         jmp @exit;
     @trap_obeyed:
-        say ". IF is 0: this is not how an x86 processor behaves!\n";
+        say ".\n   IF is 0: this is not how an x86 processor behaves!\n";
         jmp @exit;
     }
     Ok(())

@@ -19,16 +19,16 @@ const fn plain(name: &'static str, code: &'static str, help: &'static str) -> Co
 
 const COMMANDS: [Command; 14] = [
     plain("help", "command_help", "this list"),
-    plain("user", "command_user", "run a program in ring 3 that calls the kernel in two ways"),
-    plain("fault", "command_fault", "page faults from ring 3: demand paging, write protection, refusals"),
-    plain("trap", "command_trap", "INT3, divide error, invalid opcode, single step; and POPF, which does not trap"),
+    plain("user", "command_user", "a ring 3 program that calls the kernel in two ways"),
+    plain("fault", "command_fault", "page faults in ring 3: demand paging, write protection, refusals"),
+    plain("trap", "command_trap", "INT3, #DE, #UD, single step, #GP; and POPF, which does not trap"),
     plain("smc", "command_smc", "a loop that patches its own code"),
     plain("bench", "command_bench", "a simple loop, as fast as it goes, for half a second"),
     Command {
         name: "mem",
         code: "command_mem",
         argument: true,
-        help: "walk the page tables: 'mem 0x40000000' (user), 0x200000 (2 MiB page), 0 (unmapped)",
+        help: "walk the page tables for an address: 'mem 0x40000000'",
     },
     plain("regs", "command_regs", "control registers, descriptor tables, CPUID"),
     plain("counters", "command_counters", "what calque counted while it ran this guest"),

@@ -156,7 +156,7 @@ fn calibrate(k: &mut Program) -> Result<(), Error> {
 
 fn banner(k: &mut Program) -> Result<(), Error> {
     asm! { k;
-        say "\ncalque monitor: a small 64-bit system, made of nothing but what the build assembled.\n";
+        say "\nThis is calque's built-in guest: a small 64-bit monitor.\n";
         mov eax, dword_ptr(MEMORY_KIB);
         test eax, eax;
         jz @banner_rest;
@@ -165,8 +165,8 @@ fn banner(k: &mut Program) -> Result<(), Error> {
         call @dec;
         say " MiB of memory, ";
     @banner_rest:
-        say "paging on, timer at 100 Hz. Type 'help' for the commands;\n";
-        say "try 'fault', 'trap' and 'smc' first.\n\n";
+        say "paging on, timer at 100 Hz. Type 'help' for the commands,\n";
+        say "or try 'fault', 'trap' and 'smc' first.\n\n";
     }
     Ok(())
 }

@@ -60,6 +60,9 @@ pub const RFLAGS: &[(u8, &str)] = &[
     (21, "ID"),
 ];
 
+/// The error code of a page fault: present (else absent), write, user, reserved bit, instruction fetch.
+const ERROR_CODE: &[(u8, &str)] = &[(0, "P"), (1, "W"), (2, "U"), (3, "RSVD"), (4, "I")];
+
 // What lies on the stack when a handler runs: the 16 general registers but RSP in the order of their numbers, with a
 // hole for RSP, then what the stub pushed, then what the processor pushed.
 
@@ -230,7 +233,7 @@ fn page_fault(k: &mut Program) -> Result<(), Error> {
         jmp @user_kill;
 
     @page_fault_map:
-        say "   The kernel maps a zeroed page there, read-only, and runs the instruction again.\n";
+        say "   The kernel maps a zeroed page, read-only, and runs the instruction again.\n";
         mov dword_ptr(DEMAND_ENTRY), DEMAND_FRAME | P | U;
         mov dword_ptr(DEMAND_ENTRY + 4), NX_HIGH;
         ret;                                    // entries that are not present are never cached: no INVLPG needed
@@ -249,10 +252,13 @@ fn show(k: &mut Program) -> Result<(), Error> {
     let names = NAMES.join("\0");
     let names = k.text(&names);
     let flag_names = k.bit_names(RFLAGS);
+    let error_names = k.bit_names(ERROR_CODE);
+    let error_codes = WITH_ERROR_CODE.iter().fold(0u32, |set, vector| set | 1 << vector);
     asm! { k;
         // Prints what happened, in one line.
     @show_exception:
         push rax;
+        push rcx;
         push rsi;
         say "   ";
         mov rax, qword_ptr(rbp + VECTOR);
@@ -262,55 +268,61 @@ fn show(k: &mut Program) -> Result<(), Error> {
         mov rax, qword_ptr(rbp + CS);
         and eax, 3;
         call @dec;
-        cmp qword_ptr(rbp + VECTOR), 14;
+        mov eax, dword_ptr(rbp + VECTOR);
+        cmp eax, 14;
         je @show_page_fault;
+        mov ecx, error_codes;
+        bt ecx, eax;
+        jnc @show_exception_end;
         say ", error code ";
         mov rax, qword_ptr(rbp + ERROR);
         call @hex;
         jmp @show_exception_end;
 
-        // The error code of a page fault (SDM vol. 3A, 4.7) says what was tried; CR2 says where.
+        // The error code of a page fault says what was tried (SDM vol. 3A, 4.7); CR2 says where.
     @show_page_fault:
         say ": CR2=";
         mov rax, cr2;
         call @hex;
-        say ", error code ";
+        say "\n   error code ";
         mov rax, qword_ptr(rbp + ERROR);
         call @hex;
-        say " = ";
-        test al, 4;
-        jnz @show_by_user;
-        say "kernel ";
-        jmp @show_access;
-    @show_by_user:
-        say "user ";
-    @show_access:
+        lea rsi, ptr(error_names);
+        call @flags;
         test al, 16;
         jnz @show_fetch;
         test al, 2;
         jnz @show_write;
-        say "read";
-        jmp @show_presence;
+        say ": a read by ";
+        jmp @show_who;
     @show_fetch:
-        say "instruction fetch";
-        jmp @show_presence;
+        say ": an instruction fetch by ";
+        jmp @show_who;
     @show_write:
-        say "write";
+        say ": a write by ";
+    @show_who:
+        test al, 4;
+        jnz @show_user;
+        say "the kernel, ";
+        jmp @show_presence;
+    @show_user:
+        say "the user, ";
     @show_presence:
         test al, 8;
         jnz @show_reserved;
         test al, 1;
         jnz @show_forbidden;
-        say ", page not present";
+        say "of a page that is not present";
         jmp @show_exception_end;
     @show_forbidden:
-        say ", page present but it does not allow that";
+        say "which the page forbids";
         jmp @show_exception_end;
     @show_reserved:
-        say ", reserved bit set in an entry";
+        say "through an entry with a reserved bit set";
     @show_exception_end:
         call @newline;
         pop rsi;
+        pop rcx;
         pop rax;
         ret;
 
