@@ -1,1 +1,344 @@
-//! calque: backend-jit.
+//! From IR to host code, and running it.
+//!
+//! [`Jit`] owns a code cache for one vCPU: [`Jit::compile`] translates a block, [`Jit::run`] enters it, goes from
+//! block to block along links and the jump cache, and comes back with a [`RunExit`] and an exact processor state.
+//! The parts at the crate's root know nothing of the host; `x64/` and `aarch64/` emit code.
+
+pub mod arena;
+pub mod cache;
+pub mod exit;
+pub mod helpers;
+pub mod layout;
+pub mod regalloc;
+pub mod sidetable;
+
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "aarch64/mod.rs"]
+mod host;
+#[cfg(target_arch = "x86_64")]
+#[path = "x64/mod.rs"]
+mod host;
+
+use arena::Arena;
+use cache::{Cache, NewBlock};
+use emu_core::addr::PhysAddr;
+use emu_core::cpu::{CodeHit, Cpu};
+use emu_core::ir::{Block, BlockKey};
+use emu_core::state::bits::rflags;
+use exit::Kind;
+pub use exit::RunExit;
+use std::io::Write;
+
+/// Names a translated block until the cache is flushed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct BlockId(pub(crate) u32);
+
+/// Why the translator cannot do something.
+#[derive(Debug, thiserror::Error)]
+pub enum JitError {
+    /// The host is not served.
+    #[error("{0}")]
+    Host(&'static str),
+    /// The host gives no memory for code.
+    #[error("the host cannot provide memory for translated code: {0}")]
+    NoMemory(#[from] std::io::Error),
+    /// The block contains something that is not built; interpret it.
+    #[error("not translated: {0}")]
+    Unsupported(&'static str),
+    /// The emitter went wrong; interpret the block.
+    #[error("bug in the code generator: {0}")]
+    Internal(&'static str),
+    /// The block is larger than the whole code cache.
+    #[error("a block of {0} bytes does not fit the code cache")]
+    TooLarge(usize),
+}
+
+/// Settings of a [`Jit`].
+#[derive(Clone, Copy, Debug)]
+pub struct JitConfig {
+    /// Size of the code cache in bytes; memory is used as code comes.
+    pub cache_bytes: usize,
+    /// Link blocks and use the jump cache.
+    pub chain: bool,
+    /// Count completed instructions in `icount`, and heed [`Jit::set_budget`].
+    pub count_insns: bool,
+    /// Return after each block.
+    pub single_block: bool,
+    /// Write `/tmp/perf-PID.map` for `perf`.
+    pub perf_map: bool,
+    /// Use no host instruction beyond the architecture's first version.
+    pub baseline: bool,
+}
+
+impl Default for JitConfig {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 256 << 20,
+            chain: true,
+            count_insns: true,
+            single_block: false,
+            perf_map: false,
+            baseline: false,
+        }
+    }
+}
+
+/// Counters of a [`Jit`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct JitStats {
+    /// Blocks translated.
+    pub blocks: u64,
+    /// Guest instructions translated.
+    pub guest_insns: u64,
+    /// Bytes of host code made.
+    pub host_bytes: u64,
+    /// Direct links made.
+    pub links: u64,
+    /// Whole-cache flushes.
+    pub flushes: u64,
+    /// Blocks dropped because their bytes changed.
+    pub invalidated: u64,
+    /// Entries into translated code.
+    pub entries: u64,
+    /// Returns for a block at a known place.
+    pub exits_direct: u64,
+    /// Returns for a block at a computed place.
+    pub exits_indirect: u64,
+    /// Returns for the interpreter.
+    pub exits_interpret: u64,
+    /// Returns with a fault.
+    pub exits_fault: u64,
+    /// Bytes of the code cache in use.
+    pub cache_used: u64,
+    /// Live blocks.
+    pub live_blocks: u64,
+}
+
+/// A translator with its code cache, for one vCPU.
+#[derive(Debug)]
+pub struct Jit {
+    cfg: JitConfig,
+    cache: Cache,
+    codegen: host::Codegen,
+    entry: host::Entry,
+    stats: JitStats,
+    budget: u64,
+    /// The exit that came back last and may be linked to what is run next.
+    pending: Option<u32>,
+    perf: Option<std::fs::File>,
+}
+
+impl Jit {
+    /// A translator with an empty cache.
+    ///
+    /// # Errors
+    /// When the host's processor is not served or it gives no memory.
+    pub fn new(cfg: JitConfig) -> Result<Self, JitError> {
+        let mut codegen = host::Codegen::new(&cfg)?;
+        // Displacements are 32 bits, and so are offsets in the jump cache.
+        let arena = Arena::new(cfg.cache_bytes.clamp(1 << 16, 1 << 30))?;
+        let entry = codegen.prologue();
+        let cache =
+            Cache::new(arena, codegen.code()).ok_or(JitError::Internal("the trampolines do not fit"))?;
+        let perf = if cfg.perf_map {
+            Some(std::fs::File::create(format!("/tmp/perf-{}.map", std::process::id()))?)
+        } else {
+            None
+        };
+        let stats = JitStats::default();
+        Ok(Self { cfg, cache, codegen, entry, stats, budget: u64::MAX, pending: None, perf })
+    }
+
+    /// The translated block with `key`.
+    #[inline]
+    pub fn lookup(&self, key: &BlockKey) -> Option<BlockId> {
+        self.cache.lookup(key)
+    }
+
+    /// Translates a block. A full cache is flushed first, which makes every other id stale.
+    ///
+    /// # Errors
+    /// [`JitError::Unsupported`] or [`JitError::Internal`]: the block has to be interpreted.
+    pub fn compile(&mut self, block: &Block) -> Result<BlockId, JitError> {
+        for again in [true, false] {
+            let (base, first_exit) = self.cache.place();
+            let place = host::Place { base, first_exit, first_site: self.cache.sites.next() };
+            self.codegen.compile(block, place)?;
+            let new = NewBlock {
+                key: block.key,
+                guest_len: block.guest_len,
+                next_page: block.next_page,
+                code: self.codegen.code(),
+                exits: &self.codegen.exits,
+                sites: &self.codegen.sites,
+            };
+            if let Some(id) = self.cache.insert(&new) {
+                self.stats.blocks += 1;
+                self.stats.guest_insns += u64::from(block.guest_insns);
+                self.stats.host_bytes += new.code.len() as u64;
+                self.name_for_perf(block.key, base);
+                return Ok(id);
+            }
+            if again {
+                tracing::debug!(blocks = self.cache.live(), "code cache full: flushed");
+                self.flush();
+            }
+        }
+        Err(JitError::TooLarge(self.codegen.code().len()))
+    }
+
+    fn name_for_perf(&mut self, key: BlockKey, base: usize) {
+        if let Some(file) = &mut self.perf {
+            let (at, len) = (self.cache.address(base) as usize, self.codegen.code().len());
+            // A profile without a name is no reason to stop.
+            let _ = writeln!(file, "{at:x} {len:x} guest_{:x}_{:x}", key.rip, key.mode.0);
+        }
+    }
+
+    /// Lets [`Jit::run`] come back with [`RunExit::Budget`] after `insns` more instructions; tested where signals are.
+    pub fn set_budget(&mut self, cpu: &Cpu, insns: u64) {
+        self.budget = cpu.state.icount.saturating_add(insns);
+    }
+
+    /// Runs the block `id`, which the processor's RIP and mode must lead to, and those that follow.
+    pub fn run(&mut self, cpu: &mut Cpu, id: BlockId) -> RunExit {
+        let Some(code) = self.cache.code_offset(id) else { return RunExit::NeedBlock };
+        if let Some(exit) = self.pending.take() {
+            self.cache.link(exit, id);
+        }
+        if !self.cfg.single_block && self.cfg.chain {
+            let token = self.cache.token(cpu.state.mode, cpu.mmu.exec_generation);
+            self.cache.remember(id, token);
+            cpu.state.scratch[layout::TOKEN] = token.into();
+        }
+        self.stats.entries += 1;
+        let s = &mut cpu.state;
+        s.scratch[layout::FLAGS] = exit::to_word(s.rflags);
+        s.scratch[layout::GENERATION] = cpu.mmu.exec_generation;
+        s.scratch[layout::JUMP_CACHE] = self.cache.jump_cache() as u64;
+        s.scratch[layout::CODE_BASE] = self.cache.address(0) as u64;
+        s.scratch[layout::BUDGET] = self.budget;
+        s.scratch[layout::MX_GUEST] = u64::from(s.mxcsr | 0x1f80);
+        s.scratch[layout::MX_HOST] = 0x1f80;
+        let (enter, code) = (self.cache.address(self.entry.enter), self.cache.address(code));
+        // SAFETY: both addresses are of code in this cache's arena that is kept while `self` is borrowed: the
+        // entry trampoline and a live block. `cpu` is exclusive, and its scratch was set up above.
+        let word = unsafe { host::enter(enter, cpu, code) };
+        helpers::resume_panic();
+        let s = &mut cpu.state;
+        s.mxcsr |= s.scratch[layout::MX_GUEST] as u32 & 0x3f;
+        s.rflags = s.rflags & !rflags::STATUS | exit::from_word(s.scratch[layout::FLAGS]);
+        self.after(cpu, word)
+    }
+
+    fn after(&mut self, cpu: &mut Cpu, word: u64) -> RunExit {
+        let n = (word >> 32) as u32;
+        let exit = match Kind::from_word(word) {
+            Some(Kind::Direct) => {
+                self.stats.exits_direct += 1;
+                if let Some((rip, linkable)) = self.cache.exit(n) {
+                    cpu.state.rip = rip;
+                    self.pending = (linkable && self.cfg.chain && !self.cfg.single_block).then_some(n);
+                }
+                self.boundary(cpu)
+            }
+            Some(Kind::Indirect) | None => {
+                self.stats.exits_indirect += 1;
+                self.boundary(cpu)
+            }
+            Some(kind) => {
+                if let Some(site) = self.cache.sites.get(n) {
+                    cpu.state.rip = site.rip;
+                    if self.cfg.count_insns {
+                        cpu.state.icount -= u64::from(site.undo);
+                    }
+                }
+                if kind == Kind::Fault {
+                    self.stats.exits_fault += 1;
+                    return RunExit::Fault(helpers::exception(cpu));
+                }
+                self.stats.exits_interpret += 1;
+                RunExit::Interpret
+            }
+        };
+        if cpu.code_hits.is_empty() { exit } else { RunExit::CodeHit }
+    }
+
+    /// Why a block boundary was a reason to come back.
+    fn boundary(&self, cpu: &Cpu) -> RunExit {
+        if cpu.signals.peek() != 0 {
+            RunExit::Signal
+        } else if self.cfg.count_insns && cpu.state.icount >= self.budget {
+            RunExit::Budget
+        } else {
+            RunExit::NeedBlock
+        }
+    }
+
+    /// Drops every block made from bytes that were hit.
+    pub fn invalidate(&mut self, hits: &[CodeHit]) {
+        self.pending = None;
+        self.cache.invalidate(hits);
+    }
+
+    /// The 64-byte chunks of the page of `addr` that live blocks were made from.
+    pub fn chunks_in_use(&self, addr: PhysAddr) -> u64 {
+        self.cache.chunks_in_use(addr)
+    }
+
+    /// Forgets every jump-cache entry. Changes of fetch translations or mode need no call: entries carry a token.
+    pub fn flush_jump_cache(&mut self) {
+        self.pending = None;
+        self.cache.forget_jumps();
+    }
+
+    /// Forgets every block.
+    pub fn flush(&mut self) {
+        self.pending = None;
+        self.cache.flush();
+    }
+
+    /// Counters by name, for `--stats`.
+    pub fn stats(&self) -> Vec<(String, u64)> {
+        let c = self.counters();
+        [
+            ("blocks translated", c.blocks),
+            ("guest instructions in them", c.guest_insns),
+            ("host bytes made", c.host_bytes),
+            ("live blocks", c.live_blocks),
+            ("code cache bytes in use", c.cache_used),
+            ("code cache flushes", c.flushes),
+            ("blocks invalidated", c.invalidated),
+            ("direct links", c.links),
+            ("entries into translated code", c.entries),
+            ("exits at a direct jump", c.exits_direct),
+            ("exits at an indirect jump", c.exits_indirect),
+            ("exits to the interpreter", c.exits_interpret),
+            ("exits with a fault", c.exits_fault),
+        ]
+        .map(|(name, n)| (name.to_owned(), n))
+        .into()
+    }
+
+    /// Counters.
+    pub fn counters(&self) -> JitStats {
+        JitStats {
+            links: self.cache.links,
+            flushes: self.cache.flushes,
+            invalidated: self.cache.invalidated,
+            cache_used: self.cache.used() as u64,
+            live_blocks: self.cache.live() as u64,
+            ..self.stats
+        }
+    }
+
+    /// A block's host code, for a disassembler; empty when the block is gone.
+    pub fn host_code(&self, id: BlockId) -> Vec<u8> {
+        self.cache.host_code(id).map(|(code, _)| code).unwrap_or_default()
+    }
+
+    /// The address at which a block's host code runs.
+    pub fn host_address(&self, id: BlockId) -> Option<u64> {
+        self.cache.host_code(id).map(|(_, at)| at as u64)
+    }
+}

@@ -1,0 +1,72 @@
+//! The place of the 64-bit Arm emitter, which is not built yet: [`Codegen::new`] says so.
+
+use crate::cache::ExitDesc;
+use crate::sidetable::Site;
+use crate::{JitConfig, JitError};
+use emu_core::cpu::Cpu;
+use emu_core::ir::Block;
+
+/// Arena offsets of the trampolines.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Entry {
+    /// The function that enters translated code.
+    pub enter: usize,
+}
+
+/// Where a block's code and facts will lie.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Offset in the arena.
+    pub base: usize,
+    /// Number of its first exit.
+    pub first_exit: u32,
+    /// Number of its first site.
+    pub first_site: u32,
+}
+
+/// The emitter: cannot be made.
+#[derive(Debug)]
+pub struct Codegen {
+    /// Exits of the block.
+    pub exits: Vec<ExitDesc>,
+    /// Sites of the block.
+    pub sites: Vec<Site>,
+}
+
+const NOT_BUILT: JitError = JitError::Host("there is no translator for this host's processor yet");
+
+impl Codegen {
+    /// An emitter for this host.
+    ///
+    /// # Errors
+    /// Always: it is not built yet.
+    pub fn new(_: &JitConfig) -> Result<Self, JitError> {
+        Err(NOT_BUILT)
+    }
+
+    /// Writes the trampolines.
+    pub fn prologue(&mut self) -> Entry {
+        Entry::default()
+    }
+
+    /// The code that was emitted last.
+    pub fn code(&self) -> &[u8] {
+        &[]
+    }
+
+    /// Emits a block.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn compile(&mut self, _: &Block, _: Place) -> Result<(), JitError> {
+        Err(NOT_BUILT)
+    }
+}
+
+/// Calls translated code, of which there is none.
+///
+/// # Safety
+/// None is needed.
+pub unsafe fn enter(_: *const u8, _: *mut Cpu, _: *const u8) -> u64 {
+    0
+}

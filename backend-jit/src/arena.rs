@@ -1,0 +1,226 @@
+//! The code arena: host memory for translated code, never writable and executable in one mapping.
+//!
+//! Linux: one memory file, mapped twice, once for writing and once for executing, so that no protection ever
+//! changes. macOS: one `MAP_JIT` mapping whose protection is toggled per thread.
+//!
+//! Invariant: only this module writes to code memory, through [`Arena::write`] and [`Arena::patch_u32`].
+
+use std::io;
+
+/// Host memory for code. Addresses are offsets from its start.
+#[derive(Debug)]
+pub struct Arena {
+    views: sys::Views,
+    len: usize,
+    used: usize,
+}
+
+impl Arena {
+    /// Maps an arena of `len` bytes (rounded up to 64 KiB); the host commits pages as they are used.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn new(len: usize) -> io::Result<Self> {
+        let len = len.max(1 << 16).next_multiple_of(1 << 16);
+        Ok(Self { views: sys::Views::new(len)?, len, used: 0 })
+    }
+
+    /// Address of the executable view.
+    pub fn base(&self) -> *const u8 {
+        self.views.exec()
+    }
+
+    /// First free offset, aligned for a block.
+    pub fn next(&self) -> usize {
+        self.used.next_multiple_of(32)
+    }
+
+    /// Bytes in use.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Bytes that still fit.
+    pub fn free(&self) -> usize {
+        self.len - self.next().min(self.len)
+    }
+
+    /// Appends `code` at [`Arena::next`] and returns its offset, or None when it does not fit.
+    pub fn append(&mut self, code: &[u8]) -> Option<usize> {
+        let at = self.next();
+        if code.len() > self.len.checked_sub(at)? {
+            return None;
+        }
+        self.write(at, code);
+        self.used = at + code.len();
+        Some(at)
+    }
+
+    /// Gives back everything from `offset` on.
+    pub fn truncate(&mut self, offset: usize) {
+        self.used = self.used.min(offset);
+    }
+
+    fn write(&mut self, at: usize, code: &[u8]) {
+        assert!(at.checked_add(code.len()).is_some_and(|end| end <= self.len), "outside the code arena");
+        self.views.with_write(|base| {
+            // SAFETY: the range was checked against the length of the mapping, which only this module writes, and
+            // `code` is Rust memory that cannot overlap it.
+            unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), base.add(at), code.len()) }
+        });
+        self.views.flush(at, code.len());
+    }
+
+    /// Replaces the aligned 32-bit word at `at` with one store, so that code running it sees the old or the new.
+    pub fn patch_u32(&mut self, at: usize, value: u32) {
+        assert!(at % 4 == 0 && at + 4 <= self.len, "bad place for a code patch");
+        self.views.with_write(|base| {
+            // SAFETY: aligned and within the mapping, both checked above.
+            unsafe { base.add(at).cast::<u32>().write_volatile(value.to_le()) }
+        });
+        self.views.flush(at, 4);
+    }
+
+    /// A copy of `len` bytes at `at`.
+    pub fn read(&self, at: usize, len: usize) -> Vec<u8> {
+        assert!(at.checked_add(len).is_some_and(|end| end <= self.len), "outside the code arena");
+        // SAFETY: within the mapping, checked above; no write can be going on while `self` is borrowed.
+        unsafe { std::slice::from_raw_parts(self.views.exec().add(at), len) }.to_vec()
+    }
+}
+
+#[cfg(not(target_os = "macos"))]
+mod sys {
+    use memmap2::{MmapOptions, MmapRaw};
+    use std::fs::File;
+    use std::io;
+
+    /// Two views of one memory file.
+    #[derive(Debug)]
+    pub struct Views {
+        write: MmapRaw,
+        exec: memmap2::Mmap,
+    }
+
+    impl Views {
+        pub fn new(len: usize) -> io::Result<Self> {
+            let fd = rustix::fs::memfd_create("calque-code", rustix::fs::MemfdFlags::CLOEXEC)?;
+            rustix::fs::ftruncate(&fd, len as u64)?;
+            let file = File::from(fd);
+            let write = MmapOptions::new().len(len).map_raw(&file)?;
+            // SAFETY: the file is private to this process and is changed through `write` alone, by `Arena`, which
+            // hands out no reference into either view.
+            let exec = unsafe { MmapOptions::new().len(len).map_exec(&file)? };
+            Ok(Self { write, exec })
+        }
+
+        pub fn exec(&self) -> *const u8 {
+            self.exec.as_ptr()
+        }
+
+        pub fn with_write(&mut self, f: impl FnOnce(*mut u8)) {
+            f(self.write.as_mut_ptr());
+        }
+
+        /// Makes new code visible to instruction fetch.
+        pub fn flush(&self, at: usize, len: usize) {
+            #[cfg(target_arch = "aarch64")]
+            {
+                // SAFETY: within the mapping, as the caller has checked.
+                let start = unsafe { self.exec.as_ptr().add(at) };
+                dynasmrt::cache_control::synchronize_icache(
+                    // SAFETY: as above; the bytes stay mapped while `self` lives.
+                    unsafe { std::slice::from_raw_parts(start, len) },
+                );
+            }
+            #[cfg(not(target_arch = "aarch64"))]
+            let _ = (at, len);
+        }
+    }
+}
+
+#[cfg(target_os = "macos")]
+mod sys {
+    use std::ffi::{c_int, c_void};
+    use std::io;
+
+    const PROT_RWX: c_int = 1 | 2 | 4;
+    const MAP_PRIVATE_ANON_JIT: c_int = 0x2 | 0x1000 | 0x800;
+
+    unsafe extern "C" {
+        fn mmap(addr: *mut c_void, len: usize, prot: c_int, flags: c_int, fd: c_int, off: i64)
+        -> *mut c_void;
+        fn munmap(addr: *mut c_void, len: usize) -> c_int;
+        fn sys_icache_invalidate(start: *mut c_void, len: usize);
+        #[cfg(target_arch = "aarch64")]
+        fn pthread_jit_write_protect_np(enabled: c_int);
+    }
+
+    /// One mapping that the current thread either writes or executes.
+    #[derive(Debug)]
+    pub struct Views {
+        base: *mut u8,
+        len: usize,
+    }
+
+    // SAFETY: the mapping is owned by this value alone.
+    unsafe impl Send for Views {}
+
+    impl Views {
+        pub fn new(len: usize) -> io::Result<Self> {
+            // SAFETY: a fresh anonymous mapping touches nothing that exists.
+            let p = unsafe { mmap(std::ptr::null_mut(), len, PROT_RWX, MAP_PRIVATE_ANON_JIT, -1, 0) };
+            if p as isize == -1 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(Self { base: p.cast(), len })
+        }
+
+        pub fn exec(&self) -> *const u8 {
+            self.base
+        }
+
+        pub fn with_write(&mut self, f: impl FnOnce(*mut u8)) {
+            // SAFETY: toggles this thread's view of MAP_JIT memory; restored below.
+            #[cfg(target_arch = "aarch64")]
+            unsafe {
+                pthread_jit_write_protect_np(0);
+            }
+            f(self.base);
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            unsafe {
+                pthread_jit_write_protect_np(1);
+            }
+        }
+
+        pub fn flush(&self, at: usize, len: usize) {
+            // SAFETY: the caller has checked that the range lies in the mapping.
+            unsafe { sys_icache_invalidate(self.base.add(at).cast(), len) }
+        }
+    }
+
+    impl Drop for Views {
+        fn drop(&mut self) {
+            // SAFETY: the mapping came from `mmap` with this length and nothing uses it any more.
+            unsafe { munmap(self.base.cast(), self.len) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_appended_can_be_read_through_the_other_view() {
+        let mut a = Arena::new(1).unwrap();
+        assert_eq!(a.append(&[1, 2, 3, 4, 5]), Some(0));
+        assert_eq!(a.append(&[9; 3]), Some(32));
+        a.patch_u32(0, 0x0a0b_0c0d);
+        assert_eq!(a.read(0, 5), [0x0d, 0x0c, 0x0b, 0x0a, 5]);
+        assert_eq!(a.append(&vec![0; 1 << 16]), None);
+        a.truncate(0);
+        assert_eq!(a.append(&vec![0; 1 << 16]), Some(0));
+    }
+}

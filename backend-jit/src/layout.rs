@@ -1,0 +1,73 @@
+//! How translated code uses [`CpuState::scratch`] and addresses the processor.
+//!
+//! Host-neutral: every back-end keeps the same slots, so that [`crate::helpers`] serves them all.
+//!
+//! Invariant: translated code holds `&cpu.state + BIAS` in its state register, so that the general registers, RIP,
+//! RFLAGS, the counters and the first scratch slots are within a one-byte displacement.
+
+use core::mem::offset_of;
+use emu_core::state::CpuState;
+
+/// What the state register is ahead of the state's address.
+pub const BIAS: i32 = 128;
+
+/// The guest's status flags in canonical form while translated code runs: see [`crate::exit`].
+pub const FLAGS: usize = 0;
+/// The jump-cache token of the current address space and mode, 32 bits.
+pub const TOKEN: usize = 1;
+/// Host address of the jump cache.
+pub const JUMP_CACHE: usize = 2;
+/// Host address of the code arena's executable view.
+pub const CODE_BASE: usize = 3;
+/// `icount` at which translated code has to return.
+pub const BUDGET: usize = 4;
+/// The number of the side-table entry of the slow path in hand.
+pub const SITE: usize = 5;
+/// Status of the last helper, then the exit code.
+pub const STATUS: usize = 6;
+/// Saves the accumulator where no other place is free.
+pub const SAVE0: usize = 7;
+/// Saves the temporaries around a helper: three slots.
+pub const SAVE: usize = 8;
+/// Arguments of a helper: three slots.
+pub const ARG: usize = 11;
+/// First word of an exception: vector, and error code in the high half.
+pub const EXC: usize = 14;
+/// Second word of an exception: CR2.
+pub const EXC_ADDR: usize = 15;
+/// Result or bounce buffer of a slow access: four slots, aligned to 32 bytes.
+pub const RESULT: usize = 18;
+/// The guest's MXCSR while a helper runs.
+pub const MX_GUEST: usize = 22;
+/// The MXCSR that Rust code runs under.
+pub const MX_HOST: usize = 23;
+/// `exec_generation` for which [`TOKEN`] is valid.
+pub const GENERATION: usize = 24;
+/// Linear address of a read-modify-write that a helper will finish.
+pub const RMW: usize = 25;
+/// The host's stack pointer at entry.
+pub const HOST_SP: usize = 26;
+/// First slot for spilled values.
+pub const SPILL: usize = 27;
+/// Number of slots for spilled values.
+pub const SPILLS: usize = 64 - SPILL;
+
+/// Displacement of scratch slot `n` from the state register.
+pub const fn slot(n: usize) -> i32 {
+    offset_of!(CpuState, scratch) as i32 + 8 * n as i32 - BIAS
+}
+
+/// Displacement of general register `n`.
+pub const fn gpr(n: usize) -> i32 {
+    offset_of!(CpuState, gpr) as i32 + 8 * n as i32 - BIAS
+}
+
+/// Displacement of vector register `n`.
+pub const fn vec(n: usize) -> i32 {
+    offset_of!(CpuState, vec) as i32 + 64 * n as i32 - BIAS
+}
+
+/// Displacement of the byte at `offset` in the state.
+pub const fn field(offset: usize) -> i32 {
+    offset as i32 - BIAS
+}

@@ -1,0 +1,526 @@
+//! Memory: the inline probe of the translation cache, accesses through it, and the out-of-line slow paths.
+//!
+//! A probe leaves the access's address as two registers: the linear address and the entry's addend. On a miss the
+//! stub has the helper do the whole access and then comes back with an addend that leads to a buffer in the state,
+//! from which a load takes its value and into which a store writes for nothing. So the code after the probe is the
+//! same for both, and no register but the addend's changes.
+//!
+//! Stores are looked at before they are done: one that would hit decoded code leaves for the interpreter with the
+//! instruction not begun, so a block never runs on after it has modified itself.
+
+use super::asm::{Alu, Mem, RAX, RDX, Reg, Rm, Shift, state};
+use super::vals::Src;
+use super::{Codegen, Loc, Owner};
+use crate::helpers::Helper;
+use crate::layout;
+use dynasmrt::DynamicLabel;
+use emu_core::ir::{Cc, Inst, Op, Type, Value, mem_flags};
+use emu_core::mmu::tlb::{TLB_BITS, TlbSet};
+use emu_core::state::CpuState;
+use std::mem::offset_of;
+
+/// What a store writes, as the slow path finds it.
+#[derive(Clone, Copy, Debug)]
+pub enum Stored {
+    Imm(i32),
+    Reg(Reg),
+    State(i32),
+    Xmm(u8),
+}
+
+/// What a stub does.
+#[derive(Clone, Copy, Debug)]
+pub enum StubKind {
+    /// A missed probe.
+    Access { helper: Helper, addr: Reg, addend: Reg, bytes: u32, stack: bool, value: Option<Stored> },
+    /// A division that the host might trap on.
+    Div { signed: bool, ty: Type, by: Reg },
+}
+
+/// An out-of-line path.
+#[derive(Clone, Copy, Debug)]
+pub struct Stub {
+    pub label: DynamicLabel,
+    pub resume: DynamicLabel,
+    pub site: u32,
+    pub kind: StubKind,
+    /// Host vector registers that hold values.
+    pub live_xmm: u16,
+}
+
+const READ: i32 = offset_of!(TlbSet, read) as i32;
+const WRITE: i32 = offset_of!(TlbSet, write) as i32;
+
+impl Codegen {
+    /// Probes for an access of `bytes` at `addr`: returns the operand to access. Both registers stay locked.
+    fn probe(&mut self, inst: &Inst, addr: Value, bytes: u32, helper: Helper, value: Option<Value>) -> Mem {
+        let write = helper != Helper::Load;
+        let a = self.reg(addr);
+        let t = self.grab();
+        let u = self.grab();
+        self.save_flags(false);
+        // Where the value is now: a temporary that was taken for the probe has been spilled by `grab`.
+        let value = value.map(|v| self.stored(v));
+        let slow = self.asm.label();
+        let resume = self.asm.label();
+        let table = if write { WRITE } else { READ };
+        self.asm.mov(Type::I32, t, a);
+        self.asm.shift_imm(Type::I32, Shift::Shr, Rm::R(t), 8);
+        self.asm.alu_imm(Type::I32, Alu::And, Rm::R(t), ((1 << TLB_BITS) - 1) << 4);
+        let tlb = state(layout::field(offset_of!(CpuState, tlb)));
+        self.asm.alu(Type::I64, Alu::Add, t, Rm::M(tlb));
+        self.asm.mov(Type::I64, u, a);
+        self.asm.alu(Type::I64, Alu::Sub, u, Rm::M(Mem { base: t, index: None, scale: 0, disp: table }));
+        self.asm.alu_imm(Type::I64, Alu::Cmp, Rm::R(u), 4096 - bytes as i32);
+        self.asm.jcc(Cc::A as u8, slow);
+        self.asm.load(Type::I64, t, Mem { base: t, index: None, scale: 0, disp: table + 8 });
+        self.asm.bind(resume);
+        self.drop_temp(u);
+        let stack = inst.aux & mem_flags::STACK != 0;
+        let site = self.site();
+        let kind = StubKind::Access { helper, addr: a, addend: t, bytes, stack, value };
+        let live_xmm = self.live_xmm();
+        self.stubs.push(Stub { label: slow, resume, site, kind, live_xmm });
+        Mem { base: t, index: Some(a), scale: 0, disp: 0 }
+    }
+
+    fn stored(&mut self, v: Value) -> Stored {
+        let ty = self.insts[v.index()].ty;
+        if let Some(i) = self.imm32(v, ty) {
+            return Stored::Imm(i);
+        }
+        match self.val[v.index()].loc {
+            Loc::Temp(r) => Stored::Reg(r),
+            Loc::Guest(g) => match Self::pinned(g) {
+                Some(h) => Stored::Reg(h),
+                None => Stored::State(layout::gpr(g as usize)),
+            },
+            Loc::Slot => Stored::State(layout::slot(self.val[v.index()].slot as usize)),
+            Loc::Xmm(x) => Stored::Xmm(x),
+            other => {
+                debug_assert!(false, "stored value at {other:?}");
+                self.fail("stored value has no place");
+                Stored::Imm(0)
+            }
+        }
+    }
+
+    pub fn load(&mut self, me: Value, inst: &Inst) {
+        if inst.ty.bits() > 64 {
+            return self.load_vec(me, inst);
+        }
+        let m = self.probe(inst, inst.args[0], inst.ty.bytes(), Helper::Load, None);
+        let d = self.dest_for_load(me, m);
+        self.asm.load(inst.ty, d.reg(), m);
+        self.finish(me, d, true);
+    }
+
+    /// The loaded value may go where the address was.
+    fn dest_for_load(&mut self, me: Value, m: Mem) -> super::alu::Dest {
+        use super::alu::Dest;
+        use crate::regalloc::Hint;
+        match self.an.facts[me.index()].hint {
+            Hint::Full(g) if Self::pinned(g).is_some() => self.dest_empty(me, &[]),
+            _ => Dest::Temp(m.base),
+        }
+    }
+
+    /// The read of a read-modify-write: keeps the host address for [`Codegen::store_w`].
+    pub fn load_w(&mut self, me: Value, inst: &Inst) {
+        if inst.ty.bits() > 64 {
+            return self.unsupported("vector read-modify-write");
+        }
+        let m = self.probe(inst, inst.args[0], inst.ty.bytes(), Helper::LoadW, None);
+        let Some(index) = m.index else { return self.fail("probe without address") };
+        if let Some(store) = self.fuse_rmw(me, inst) {
+            return self.rmw(me, store, m);
+        }
+        // The host address as one register; it may be spilled like any value, under the name of the StoreW.
+        let at = (me.index() + 1..self.insts.len())
+            .find(|&j| self.insts[j].op == Op::StoreW && self.insts[j].args[0] == me);
+        let d = self.grab();
+        self.asm.load(inst.ty, d, m);
+        self.set_temp(me, d, true);
+        if let Some(at) = at {
+            self.asm.lea(Type::I64, m.base, Mem { base: m.base, index: Some(index), scale: 0, disp: 0 });
+            // The StoreW has no value, so its number is free to name the address.
+            self.an.facts[at].last = at as u32;
+            self.set_temp(Value(at as u32), m.base, true);
+        }
+    }
+
+    /// A LoadW, an operation and a StoreW that are one host instruction: the index of the StoreW.
+    fn fuse_rmw(&self, me: Value, inst: &Inst) -> Option<usize> {
+        let mut op = None;
+        for j in me.index() + 1..self.insts.len() {
+            let next = &self.insts[j];
+            if !self.an.facts[j].needed {
+                continue;
+            }
+            match next.op {
+                Op::Const | Op::FlagsOf | Op::GetReg | Op::GetFlags => {}
+                Op::Add | Op::Sub | Op::And | Op::Or | Op::Xor if op.is_none() => {
+                    let fits = next.args[0] == me || next.args[1] == me && next.op != Op::Sub;
+                    if !fits || next.args[0] == next.args[1] || next.ty != inst.ty {
+                        return None;
+                    }
+                    op = Some(j);
+                }
+                Op::StoreW => {
+                    let o = op?;
+                    let single = self.an.facts[me.index()].last as usize == j
+                        && self.an.facts[me.index()].uses == 2
+                        && self.an.facts[o].last as usize == j
+                        && self.an.facts[o].uses == 1;
+                    return (next.args[0] == me && next.args[1].index() == o && single).then_some(j);
+                }
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    /// Emits the operation of a fused read-modify-write now; the ops up to the StoreW then emit nothing of it.
+    fn rmw(&mut self, me: Value, store: usize, m: Mem) {
+        let from = self.at;
+        let o = self.insts[store].args[1].index();
+        // The ops between are places and constants: they emit nothing.
+        for j in from + 1..o {
+            if self.an.facts[j].needed {
+                self.at = j;
+                let inst = self.insts[j];
+                self.place(Value(j as u32), &inst);
+                self.val[j].done = true;
+            }
+        }
+        self.at = o;
+        let inst = self.insts[o];
+        let other = if inst.args[0] == me { inst.args[1] } else { inst.args[0] };
+        let op = match inst.op {
+            Op::Add => Alu::Add,
+            Op::Sub => Alu::Sub,
+            Op::And => Alu::And,
+            Op::Or => Alu::Or,
+            _ => Alu::Xor,
+        };
+        let src = match self.src(other, inst.ty) {
+            Src::Rm(Rm::M(_)) => Src::Rm(Rm::R(self.reg(other))),
+            s => s,
+        };
+        match src {
+            Src::Imm(i) => self.asm.alu_imm(inst.ty, op, Rm::M(m), i),
+            Src::Rm(Rm::R(r)) => self.asm.alu_to(inst.ty, op, Rm::M(m), r),
+            Src::Rm(Rm::M(_)) => self.fail("memory to memory"),
+        }
+        self.native_flags_of(o);
+        self.val[o].done = true;
+        self.val[store].done = true;
+        self.at = from;
+    }
+
+    /// Ops that only say where a value is.
+    fn place(&mut self, me: Value, inst: &Inst) {
+        match inst.op {
+            Op::GetReg => self.get_reg(me, inst),
+            Op::GetFlags => self.get_flags(me),
+            Op::Const => self.konst(me),
+            _ => {}
+        }
+    }
+
+    pub fn store_w(&mut self, me: Value, inst: &Inst) {
+        let ty = inst.ty;
+        let p = self.reg(me);
+        let m = Mem { base: p, index: None, scale: 0, disp: 0 };
+        self.store_at(ty, m, inst.args[1]);
+        self.release(me);
+    }
+
+    fn store_at(&mut self, ty: Type, m: Mem, v: Value) {
+        match self.src(v, ty) {
+            Src::Imm(i) => self.asm.store_imm(ty, m, i),
+            Src::Rm(Rm::R(r)) => self.asm.store(ty, m, r),
+            Src::Rm(Rm::M(_)) => {
+                let r = self.reg(v);
+                self.asm.store(ty, m, r);
+            }
+        }
+    }
+
+    pub fn store(&mut self, inst: &Inst) {
+        let v = inst.args[1];
+        if inst.ty.bits() > 64 {
+            return self.store_vec(inst);
+        }
+        if self.imm32(v, inst.ty).is_none() && self.constant(v).is_some() {
+            // A wide constant: in a temporary of its own before the probe.
+            let c = self.constant(v).unwrap_or(0);
+            let m = {
+                let s = self.new_slot(1);
+                let t = self.grab();
+                self.asm.mov_imm(t, c);
+                self.asm.store(Type::I64, state(layout::slot(s)), t);
+                self.drop_temp(t);
+                let m = self.probe_const(inst, s);
+                self.free_slots(s, 1);
+                (m, s)
+            };
+            let t = self.grab();
+            self.asm.load(Type::I64, t, state(layout::slot(m.1)));
+            self.asm.store(inst.ty, m.0, t);
+            return;
+        }
+        self.save_bool(v);
+        let m = self.probe(inst, inst.args[0], inst.ty.bytes(), Helper::Store, Some(v));
+        self.store_at(inst.ty, m, v);
+    }
+
+    fn probe_const(&mut self, inst: &Inst, slot: usize) -> Mem {
+        let m = self.probe(inst, inst.args[0], inst.ty.bytes(), Helper::Store, None);
+        if let Some(Stub { kind: StubKind::Access { value, .. }, .. }) = self.stubs.last_mut() {
+            *value = Some(Stored::State(layout::slot(slot)));
+        }
+        m
+    }
+
+    /// A load or store of a vector: `m` is where.
+    pub fn probe_vec(&mut self, inst: &Inst, value: Option<Value>) -> Mem {
+        let helper = if value.is_some() { Helper::StoreVec } else { Helper::LoadVec };
+        self.probe(inst, inst.args[0], inst.ty.bytes(), helper, value)
+    }
+
+    /// The atomic operations: after a write probe, one locked host instruction or a loop of them.
+    pub fn atomic(&mut self, me: Value, inst: &Inst) {
+        let ty = inst.ty;
+        let (addr, b) = (inst.args[0], inst.args[1]);
+        let byte = ty == Type::I8;
+        if inst.op == Op::AtomicCas {
+            return self.compare_exchange(me, inst);
+        }
+        let old_wanted = self.an.facts[me.index()].last != 0;
+        let m = self.probe(inst, addr, ty.bytes(), Helper::Atomic, None);
+        match inst.op {
+            Op::AtomicXchg => {
+                let d = self.grab();
+                self.copy_to(d, b, Type::I64);
+                self.asm.sized(ty, 0, 0x86, d.0, Rm::M(m), 1);
+                self.set_temp(me, d, false);
+            }
+            Op::AtomicAdd if old_wanted || self.an.facts[me.index()].mask != 0 => {
+                let d = self.grab();
+                self.copy_to(d, b, Type::I64);
+                self.asm.buf.push(0xf0);
+                self.asm.sized(ty, 1, 0xc0, d.0, Rm::M(m), 1);
+                self.set_temp(me, d, false);
+            }
+            op if !old_wanted => {
+                let alu = match op {
+                    Op::AtomicAdd => Alu::Add,
+                    Op::AtomicAnd => Alu::And,
+                    Op::AtomicOr => Alu::Or,
+                    _ => Alu::Xor,
+                };
+                let src = match self.src(b, ty) {
+                    Src::Rm(Rm::M(_)) => Src::Rm(Rm::R(self.reg(b))),
+                    s => s,
+                };
+                self.asm.buf.push(0xf0);
+                match src {
+                    Src::Imm(i) => self.asm.alu_imm(ty, alu, Rm::M(m), i),
+                    Src::Rm(Rm::R(r)) => self.asm.alu_to(ty, alu, Rm::M(m), r),
+                    Src::Rm(Rm::M(_)) => self.fail("memory to memory"),
+                }
+            }
+            op => self.atomic_loop(me, ty, op, m, b),
+        }
+        let _ = byte;
+    }
+
+    /// AND, OR or XOR whose old value is wanted: a compare-exchange loop.
+    fn atomic_loop(&mut self, me: Value, ty: Type, op: Op, m: Mem, b: Value) {
+        // The host address as one register other than RAX, then RAX = old and another = new.
+        let Some(index) = m.index else { return self.fail("probe without address") };
+        let base = if m.base == RAX || m.base == RDX { super::asm::RCX } else { m.base };
+        let other = if base == RDX { super::asm::RCX } else { RDX };
+        // The address goes through a slot, so that the temporaries can be dealt anew.
+        let tmp = state(layout::slot(layout::SAVE0));
+        self.asm.lea(Type::I64, m.base, Mem { base: m.base, index: Some(index), scale: 0, disp: 0 });
+        self.asm.store(Type::I64, tmp, m.base);
+        self.drop_temp(m.base);
+        self.locked = 0;
+        let operand = state(layout::slot(layout::ARG));
+        match self.src(b, Type::I64) {
+            Src::Imm(i) => self.asm.store_imm(Type::I64, operand, i),
+            Src::Rm(Rm::R(r)) => self.asm.store(Type::I64, operand, r),
+            Src::Rm(Rm::M(_)) => {
+                let r = self.reg(b);
+                self.asm.store(Type::I64, operand, r);
+            }
+        }
+        self.locked = 0;
+        self.spill_all();
+        self.grab_fixed(base);
+        self.grab_fixed(RAX);
+        self.grab_fixed(other);
+        self.asm.load(Type::I64, base, tmp);
+        let at = Mem { base, index: None, scale: 0, disp: 0 };
+        self.asm.load(ty, RAX, at);
+        let again = self.asm.label();
+        self.asm.bind(again);
+        self.asm.mov(Type::I64, other, RAX);
+        let alu = match op {
+            Op::AtomicAnd => Alu::And,
+            Op::AtomicOr => Alu::Or,
+            _ => Alu::Xor,
+        };
+        self.asm.alu(ty, alu, other, Rm::M(operand));
+        self.asm.buf.push(0xf0);
+        self.asm.sized(ty, 1, 0xb0, other.0, Rm::M(at), 1);
+        self.asm.jcc(super::flags::NE, again);
+        self.set_temp(me, RAX, false);
+    }
+
+    /// Moves every value out of the temporaries.
+    pub fn spill_all(&mut self) {
+        for r in super::vals::TEMPS {
+            if let Owner::Val(_) = self.owner[r.0 as usize] {
+                // Taking and dropping a temporary leaves it free.
+                for t in super::vals::TEMPS {
+                    if self.owner[t.0 as usize] == Owner::Free {
+                        self.owner[t.0 as usize] = Owner::Transient;
+                    }
+                }
+                self.vacate(r);
+            }
+        }
+        for t in super::vals::TEMPS {
+            if self.owner[t.0 as usize] == Owner::Transient {
+                self.owner[t.0 as usize] = Owner::Free;
+            }
+        }
+    }
+
+    fn compare_exchange(&mut self, me: Value, inst: &Inst) {
+        let ty = inst.ty;
+        let (b, c) = (inst.args[1], inst.args[2]);
+        if ty.bits() > 64 {
+            return self.unsupported("128-bit compare-exchange");
+        }
+        let m = self.probe(inst, inst.args[0], ty.bytes(), Helper::Atomic, None);
+        let Some(index) = m.index else { return self.fail("probe without address") };
+        let tmp = state(layout::slot(layout::SAVE0));
+        self.asm.lea(Type::I64, m.base, Mem { base: m.base, index: Some(index), scale: 0, disp: 0 });
+        self.asm.store(Type::I64, tmp, m.base);
+        self.drop_temp(m.base);
+        self.locked = 0;
+        self.spill_all();
+        self.grab_fixed(RAX);
+        self.copy_to(RAX, b, Type::I64);
+        let new = match self.rm(c) {
+            Rm::R(r) => r,
+            Rm::M(_) => self.reg(c),
+        };
+        let p = self.grab();
+        self.asm.load(Type::I64, p, tmp);
+        self.asm.buf.push(0xf0);
+        self.asm.sized(ty, 1, 0xb0, new.0, Rm::M(Mem { base: p, index: None, scale: 0, disp: 0 }), 1);
+        self.set_temp(me, RAX, false);
+    }
+
+    pub fn fence(&mut self, inst: &Inst) {
+        let n = match inst.imm {
+            0 => 0xe8,
+            1 => 0xf8,
+            _ => 0xf0,
+        };
+        self.asm.buf.extend_from_slice(&[0x0f, 0xae, n]);
+    }
+
+    /// Emits the stubs that have come together.
+    pub fn emit_stubs(&mut self) {
+        let stubs = std::mem::take(&mut self.stubs);
+        for s in &stubs {
+            self.asm.bind(s.label);
+            match s.kind {
+                StubKind::Access { helper, addr, addend, bytes, stack, value } => {
+                    self.access_stub(s, helper, addr, addend, bytes, stack, value);
+                }
+                StubKind::Div { signed, ty, by } => self.div_stub(s, signed, ty, by),
+            }
+            self.asm.jmp(s.resume);
+        }
+        self.stubs = stubs;
+        self.stubs.clear();
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the fields of one stub")]
+    fn access_stub(
+        &mut self,
+        s: &Stub,
+        helper: Helper,
+        addr: Reg,
+        addend: Reg,
+        bytes: u32,
+        stack: bool,
+        value: Option<Stored>,
+    ) {
+        let arg = |n: usize| state(layout::slot(layout::ARG + n));
+        self.asm.store(Type::I64, arg(0), addr);
+        self.asm.store_imm(Type::I32, arg(2), (bytes | u32::from(stack) << 8) as i32);
+        match value {
+            None => {}
+            Some(Stored::Imm(i)) => self.asm.store_imm(Type::I64, arg(1), i),
+            Some(Stored::Reg(r)) => self.asm.store(Type::I64, arg(1), r),
+            Some(Stored::State(disp)) => {
+                // The addend's register is free on this path.
+                self.asm.load(Type::I64, addend, state(disp));
+                self.asm.store(Type::I64, arg(1), addend);
+            }
+            Some(Stored::Xmm(x)) => self.vec_to_state(bytes, layout::slot(layout::RESULT), x),
+        }
+        self.save_live_xmm(s.live_xmm, true);
+        self.asm.store_imm(Type::I32, state(layout::slot(layout::SITE)), s.site as i32);
+        self.asm.call_abs(self.thunks[helper as usize]);
+        self.save_live_xmm(s.live_xmm, false);
+        match helper {
+            Helper::LoadW | Helper::Atomic => {
+                self.asm.load(Type::I64, addend, state(layout::slot(layout::RESULT)));
+            }
+            _ => {
+                self.asm.lea(Type::I64, addend, state(layout::slot(layout::RESULT)));
+                self.asm.alu(Type::I64, Alu::Sub, addend, Rm::R(addr));
+            }
+        }
+    }
+
+    fn div_stub(&mut self, s: &Stub, signed: bool, ty: Type, by: Reg) {
+        let arg = |n: usize| state(layout::slot(layout::ARG + n));
+        self.asm.store(Type::I64, arg(0), RDX);
+        self.asm.store(Type::I64, arg(1), RAX);
+        self.asm.store(Type::I64, arg(2), by);
+        self.asm.store_imm(
+            Type::I32,
+            state(layout::slot(layout::RESULT)),
+            (ty.bytes() | u32::from(signed) << 8) as i32,
+        );
+        self.save_live_xmm(s.live_xmm, true);
+        self.asm.store_imm(Type::I32, state(layout::slot(layout::SITE)), s.site as i32);
+        self.asm.call_abs(self.thunks[Helper::Div as usize]);
+        self.save_live_xmm(s.live_xmm, false);
+        self.asm.load(Type::I64, RAX, state(layout::slot(layout::RESULT)));
+        self.asm.load(Type::I64, RDX, state(layout::slot(layout::RESULT + 1)));
+    }
+
+    /// Number of a new site for the guest instruction in hand.
+    pub fn site(&mut self) -> u32 {
+        let n = self.first_site + self.sites.len() as u32;
+        // Consecutive sites of one instruction are the same facts.
+        let site =
+            crate::sidetable::Site { rip: self.rip(self.insn_rel), undo: self.total_insns - self.done_insns };
+        if self.sites.last() == Some(&site) {
+            return n - 1;
+        }
+        self.sites.push(site);
+        n
+    }
+}

@@ -1,0 +1,366 @@
+//! The x86-64 emitter.
+//!
+//! [`Codegen`] goes once over a block, after the backward pass of [`crate::regalloc`], and emits each op's host code
+//! as it comes; slow paths and exits follow the body. Files are named after instruction groups, as in the lifter.
+
+pub mod alu;
+pub mod asm;
+pub mod bits;
+pub mod branch;
+pub mod flags;
+pub mod mem;
+pub mod mov;
+pub mod muldiv;
+pub mod shift;
+pub mod sse;
+pub mod string;
+pub mod system;
+pub mod trampoline;
+pub mod vals;
+pub mod vecenc;
+
+use crate::cache::ExitDesc;
+use crate::helpers::Helper;
+use crate::regalloc::Analysis;
+use crate::sidetable::Site;
+use crate::{JitConfig, JitError};
+use asm::{Alu, Asm, Reg};
+use emu_core::addr::PhysAddr;
+use emu_core::ir::{Block, BlockKey, Inst, Op, Type, Value};
+use emu_core::state::Mode;
+pub use trampoline::enter;
+
+/// No spill slot.
+pub const NO_SLOT: u8 = 0xff;
+
+/// Where a value is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Loc {
+    /// Nowhere: not made yet, dead, or a constant.
+    #[default]
+    None,
+    /// In a temporary.
+    Temp(Reg),
+    /// It is the low part of this guest register.
+    Guest(u8),
+    /// In its spill slot.
+    Slot,
+    /// A truth value: this condition of the host's flags.
+    Cc(u8),
+    /// In a host vector register.
+    Xmm(u8),
+}
+
+/// What is known of a value while its block is emitted.
+#[derive(Clone, Copy, Debug)]
+pub struct Val {
+    loc: Loc,
+    /// Spill slot, or [`NO_SLOT`]. With a register too, both are right.
+    slot: u8,
+    /// Zeros above its width.
+    clean: bool,
+    /// A flags value that is the guest's current word.
+    in_guest: bool,
+    /// A flags value that already has the CF it is going to be merged with.
+    merged: bool,
+    /// Emitted with an earlier op.
+    done: bool,
+}
+
+const NEW_VAL: Val =
+    Val { loc: Loc::None, slot: NO_SLOT, clean: false, in_guest: false, merged: false, done: false };
+
+/// Who has a temporary.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Owner {
+    Free,
+    Val(Value),
+    Transient,
+}
+
+/// Arena offsets of the trampolines.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Entry {
+    /// The function that enters translated code.
+    pub enter: usize,
+    leave: usize,
+    direct: usize,
+    indirect: usize,
+    interpret: usize,
+    fail: usize,
+}
+
+/// What the host's processor offers beyond x86-64-v1.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    pub lzcnt: bool,
+    pub bmi1: bool,
+    pub popcnt: bool,
+    pub sse41: bool,
+    pub avx: bool,
+}
+
+impl Host {
+    fn detect(baseline: bool) -> Self {
+        if baseline {
+            return Self { lzcnt: false, bmi1: false, popcnt: false, sse41: false, avx: false };
+        }
+        Self {
+            lzcnt: std::is_x86_feature_detected!("lzcnt"),
+            bmi1: std::is_x86_feature_detected!("bmi1"),
+            popcnt: std::is_x86_feature_detected!("popcnt"),
+            sse41: std::is_x86_feature_detected!("sse4.1"),
+            avx: std::is_x86_feature_detected!("avx"),
+        }
+    }
+}
+
+/// The emitter, whose memory is reused from block to block.
+#[derive(Debug)]
+pub struct Codegen {
+    asm: Asm,
+    insts: Vec<Inst>,
+    an: Analysis,
+    val: Vec<Val>,
+    owner: [Owner; 16],
+    locked: u16,
+    alias: [Vec<Value>; 16],
+    slots: u64,
+    xmm: [Option<Value>; 16],
+    xmm_locked: u16,
+    native: Option<Value>,
+    bools: Vec<Value>,
+    guest_flags: Vec<Value>,
+    stubs: Vec<mem::Stub>,
+    sides: Vec<branch::Side>,
+    exit_stubs: Vec<branch::ExitStub>,
+    indirect_miss: Option<dynasmrt::DynamicLabel>,
+    /// Exits of the block.
+    pub exits: Vec<ExitDesc>,
+    /// Sites of the block.
+    pub sites: Vec<Site>,
+    first_exit: u32,
+    first_site: u32,
+    thunks: [usize; Helper::ALL.len()],
+    entry: Entry,
+    host: Host,
+    key: BlockKey,
+    at: usize,
+    insn_rel: i64,
+    done_insns: u32,
+    total_insns: u32,
+    chain: bool,
+    count: bool,
+    error: Option<JitError>,
+}
+
+/// Where a block's code and facts will lie.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Offset in the arena.
+    pub base: usize,
+    /// Number of its first exit.
+    pub first_exit: u32,
+    /// Number of its first site.
+    pub first_site: u32,
+}
+
+impl Codegen {
+    /// An emitter for this host.
+    ///
+    /// # Errors
+    /// None on x86-64: every such processor will do.
+    pub fn new(cfg: &JitConfig) -> Result<Self, JitError> {
+        Ok(Self {
+            asm: Asm::default(),
+            insts: Vec::new(),
+            an: Analysis::default(),
+            val: Vec::new(),
+            owner: [Owner::Free; 16],
+            locked: 0,
+            alias: Default::default(),
+            slots: 0,
+            xmm: [None; 16],
+            xmm_locked: 0,
+            native: None,
+            bools: Vec::new(),
+            guest_flags: Vec::new(),
+            stubs: Vec::new(),
+            sides: Vec::new(),
+            exit_stubs: Vec::new(),
+            indirect_miss: None,
+            exits: Vec::new(),
+            sites: Vec::new(),
+            first_exit: 0,
+            first_site: 0,
+            thunks: [0; Helper::ALL.len()],
+            entry: Entry::default(),
+            host: Host::detect(cfg.baseline),
+            key: BlockKey { phys: PhysAddr(0), rip: 0, mode: Mode(0) },
+            at: 0,
+            insn_rel: 0,
+            done_insns: 0,
+            total_insns: 0,
+            chain: cfg.chain && !cfg.single_block,
+            count: cfg.count_insns,
+            error: None,
+        })
+    }
+
+    /// The code that was emitted last.
+    pub fn code(&self) -> &[u8] {
+        &self.asm.buf
+    }
+
+    fn reset(&mut self, block: &Block, place: Place) {
+        self.asm.reset(place.base);
+        self.insts.clear();
+        self.insts.extend_from_slice(&block.insts);
+        self.val.clear();
+        self.val.resize(block.insts.len(), NEW_VAL);
+        self.owner = [Owner::Free; 16];
+        self.locked = 0;
+        self.alias.iter_mut().for_each(Vec::clear);
+        self.slots = 0;
+        self.xmm = [None; 16];
+        self.xmm_locked = 0;
+        self.native = None;
+        self.bools.clear();
+        self.guest_flags.clear();
+        self.stubs.clear();
+        self.sides.clear();
+        self.exit_stubs.clear();
+        self.indirect_miss = None;
+        self.exits.clear();
+        self.sites.clear();
+        self.first_exit = place.first_exit;
+        self.first_site = place.first_site;
+        self.key = block.key;
+        self.insn_rel = 0;
+        self.done_insns = 0;
+        self.total_insns = block.guest_insns;
+        self.error = None;
+    }
+
+    /// Emits a block: its code, exits and sites are in `self` afterwards.
+    ///
+    /// # Errors
+    /// [`JitError::Unsupported`] for what is not built, and [`JitError::Internal`] for bugs.
+    pub fn compile(&mut self, block: &Block, place: Place) -> Result<(), JitError> {
+        self.reset(block, place);
+        let insts = std::mem::take(&mut self.insts);
+        self.an.run(&insts);
+        self.insts = insts;
+        self.count_block();
+        let mut begun = false;
+        for i in 0..self.insts.len() {
+            let inst = self.insts[i];
+            self.at = i;
+            if inst.op == Op::Guest {
+                self.done_insns += u32::from(begun);
+                begun = true;
+                self.insn_rel = inst.imm;
+                continue;
+            }
+            if !self.an.facts[i].needed || self.val[i].done {
+                if self.val[i].done {
+                    self.end_op();
+                }
+                continue;
+            }
+            self.emit(Value(i as u32), &inst);
+            self.end_op();
+            if let Some(e) = self.error.take() {
+                return Err(e);
+            }
+        }
+        self.emit_exits();
+        self.emit_stubs();
+        if let Some(e) = self.error.take() {
+            return Err(e);
+        }
+        if !self.asm.finish() {
+            return Err(JitError::Internal("unresolved label"));
+        }
+        Ok(())
+    }
+
+    /// A bug: the block will be refused rather than run.
+    fn fail(&mut self, what: &'static str) {
+        if self.error.is_none() {
+            self.error = Some(JitError::Internal(what));
+        }
+    }
+
+    fn unsupported(&mut self, what: &'static str) {
+        if self.error.is_none() {
+            self.error = Some(JitError::Unsupported(what));
+        }
+    }
+
+    fn emit(&mut self, me: Value, inst: &Inst) {
+        match inst.op {
+            Op::Guest | Op::FlagsOf => {}
+            Op::Const => self.konst(me),
+            Op::Pc => self.pc(me, inst),
+            Op::GetReg => self.get_reg(me, inst),
+            Op::SetReg => self.set_reg(inst),
+            Op::GetRegHi => self.get_reg_hi(me, inst),
+            Op::SetRegHi => self.set_reg_hi(inst),
+            Op::GetFlags => self.get_flags(me),
+            Op::SetFlags => self.set_flags(inst),
+            Op::GetState => self.get_state(me, inst),
+            Op::SetState => self.set_state(inst),
+            Op::Add => self.alu2(me, inst, Alu::Add),
+            Op::Sub => self.alu2(me, inst, Alu::Sub),
+            Op::And => self.alu2(me, inst, Alu::And),
+            Op::Or => self.alu2(me, inst, Alu::Or),
+            Op::Xor => self.alu2(me, inst, Alu::Xor),
+            Op::Adc => self.alu_carry(me, inst, Alu::Adc),
+            Op::Sbb => self.alu_carry(me, inst, Alu::Sbb),
+            Op::Not | Op::Neg => self.unary(me, inst),
+            Op::Mul => self.mul(me, inst),
+            Op::MulHiU | Op::MulHiS => self.mul_high(me, inst),
+            Op::Shl | Op::Shr | Op::Sar | Op::Rol | Op::Ror | Op::Rcl | Op::Rcr => self.shift(me, inst),
+            Op::BitTest => self.bit_test(me, inst),
+            Op::Clz | Op::Ctz => self.count_zeros(me, inst),
+            Op::Popcnt => self.popcnt(me, inst),
+            Op::Bswap => self.bswap(me, inst),
+            Op::ZExt => self.zext(me, inst),
+            Op::SExt => self.sext(me, inst),
+            Op::Trunc => self.trunc(me, inst),
+            Op::DivU | Op::RemU | Op::DivS | Op::RemS => self.div(me, inst),
+            Op::CmpEq | Op::CmpNe | Op::CmpUlt | Op::CmpUle | Op::CmpSlt | Op::CmpSle => {
+                self.compare_bool(me, inst);
+            }
+            Op::Select if inst.ty == Type::V128 => self.select_vec(me, inst),
+            Op::Select => self.select(me, inst),
+            Op::NotBool => self.not_bool(me, inst),
+            Op::Lea => self.lea(me, inst),
+            Op::MergeFlags => self.merge_flags(me, inst),
+            Op::SelectFlags => self.select_flags(me, inst),
+            Op::TestCc => self.test_cc(me, inst),
+            Op::PackFlags => self.pack_flags(me, inst),
+            Op::UnpackFlags => self.unpack_flags(me, inst),
+            Op::SegAddr => self.seg_addr(me, inst),
+            Op::CheckAlign => self.check_align(inst),
+            Op::Load => self.load(me, inst),
+            Op::LoadW => self.load_w(me, inst),
+            Op::Store => self.store(inst),
+            Op::StoreW => self.store_w(me, inst),
+            Op::AtomicAdd | Op::AtomicAnd | Op::AtomicOr | Op::AtomicXor | Op::AtomicXchg | Op::AtomicCas => {
+                self.atomic(me, inst);
+            }
+            Op::Fence => self.fence(inst),
+            Op::RepString => self.rep_string(me, inst),
+            Op::GetVec | Op::SetVec | Op::SetVecZero | Op::Vec1 | Op::Vec2 | Op::Vec3 | Op::Fp => {
+                self.vector(me, inst);
+            }
+            Op::ExitIf => self.exit_if(inst),
+            Op::Goto => self.goto(inst),
+            Op::Branch => self.branch(inst),
+            Op::GotoReg => self.goto_reg(inst),
+            Op::Interpret => self.interpret(inst),
+        }
+    }
+}
