@@ -242,7 +242,8 @@ impl Cache {
         let fits = target.key.rip == desc.rip
             && target.key.mode == source.key.mode
             && same_page
-            && target.key.phys.offset() == source.key.phys.offset().wrapping_add(desc.rip.wrapping_sub(source.key.rip));
+            && target.key.phys.offset()
+                == source.key.phys.offset().wrapping_add(desc.rip.wrapping_sub(source.key.rip));
         if !fits || !source.live || !target.live || !target.linkable {
             return;
         }

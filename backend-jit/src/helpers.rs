@@ -240,7 +240,8 @@ fn do_store_vec(cpu: &mut Cpu) -> Done {
 
 fn do_div(cpu: &mut Cpu) -> Done {
     let s = &cpu.state.scratch;
-    let (hi, lo, by, aux) = (s[layout::ARG], s[layout::ARG + 1], s[layout::ARG + 2], s[layout::RESULT] as u32);
+    let (hi, lo, by, aux) =
+        (s[layout::ARG], s[layout::ARG + 1], s[layout::ARG + 2], s[layout::RESULT] as u32);
     let bits = (aux & 0xff) * 8;
     let mask = u64::MAX >> (64 - bits);
     let dividend = u128::from(hi & mask) << bits | u128::from(lo & mask);
@@ -279,9 +280,8 @@ fn do_seg_addr(cpu: &mut Cpu) -> Done {
     let aux = cpu.state.scratch[layout::ARG + 2] as u32;
     let seg = cpu.state.seg[(aux >> mem_flags::SEG_SHIFT & 7) as usize % 6];
     let size = u64::from(aux >> mem_flags::SIZE_SHIFT).max(1);
-    let fault = || {
-        Leave::Fault(if aux & mem_flags::STACK != 0 { Exception::ss0() } else { Exception::gp0() })
-    };
+    let fault =
+        || Leave::Fault(if aux & mem_flags::STACK != 0 { Exception::ss0() } else { Exception::gp0() });
     let prot = cpu.state.mode.contains(Mode::PROT);
     let code = seg.attr & attr::CODE != 0;
     if prot {

@@ -25,8 +25,8 @@ use emu_core::addr::PhysAddr;
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::ir::{Block, BlockKey};
 use emu_core::state::bits::rflags;
-pub use exit::RunExit;
 use exit::Kind;
+pub use exit::RunExit;
 use std::io::Write;
 
 /// Names a translated block until the cache is flushed.

@@ -32,7 +32,10 @@ impl Codegen {
         }
         if here {
             self.val[v.index()].clean = true;
-        } else if self.constant(v).is_none() && self.lives(v) && !matches!(self.val[v.index()].loc, Loc::Cc(_)) {
+        } else if self.constant(v).is_none()
+            && self.lives(v)
+            && !matches!(self.val[v.index()].loc, Loc::Cc(_))
+        {
             self.set_guest(v, g, ty == Type::I32);
         }
     }
@@ -153,7 +156,8 @@ impl Codegen {
         let clean = self.val[v.index()].clean;
         if clean && !self.lives(v) {
             match (rm, self.an.facts[me.index()].hint, self.val[v.index()].loc) {
-                (Rm::R(r), hint, Loc::Temp(_)) if !matches!(hint, Hint::Full(g) if Self::pinned(g).is_some()) => {
+                (Rm::R(r), hint, Loc::Temp(_)) if !matches!(hint, Hint::Full(g) if Self::pinned(g).is_some()) =>
+                {
                     self.val[v.index()].loc = Loc::None;
                     self.owner[r.0 as usize] = Owner::Transient;
                     return self.set_temp(me, r, true);
@@ -259,7 +263,23 @@ impl Codegen {
 const FIELDS: [StateField; 18] = {
     use StateField::*;
     [
-        EsBase, CsBase, SsBase, DsBase, FsBase, GsBase, RflagsSystem, Mxcsr, Cr0, Cr2, Cr3, Cr4, EsSel, CsSel,
-        SsSel, DsSel, FsSel, GsSel,
+        EsBase,
+        CsBase,
+        SsBase,
+        DsBase,
+        FsBase,
+        GsBase,
+        RflagsSystem,
+        Mxcsr,
+        Cr0,
+        Cr2,
+        Cr3,
+        Cr4,
+        EsSel,
+        CsSel,
+        SsSel,
+        DsSel,
+        FsSel,
+        GsSel,
     ]
 };

@@ -80,7 +80,9 @@ impl Codegen {
         let c_native = matches!(op, Shift::Rcl | Shift::Rcr) && self.native == Some(inst.args[2]);
         let c_word = match op {
             Shift::Rcl | Shift::Rcr => Some(self.word(inst.args[2])),
-            _ if rotate && fact.mask & !(rflags::CF | rflags::OF) as u16 != 0 => Some(self.word(inst.args[2])),
+            _ if rotate && fact.mask & !(rflags::CF | rflags::OF) as u16 != 0 => {
+                Some(self.word(inst.args[2]))
+            }
             _ => None,
         };
         let wide_narrow = !rotate && !Self::is_wide(ty) && u32::from(n) >= ty.bits();
@@ -91,7 +93,11 @@ impl Codegen {
         if build {
             self.grab_fixed(RAX);
         }
-        let d = if wide_narrow { self.shift_dest(me, inst, op) } else { self.dest_from(me, inst.args[0], ty, &[]) };
+        let d = if wide_narrow {
+            self.shift_dest(me, inst, op)
+        } else {
+            self.dest_from(me, inst.args[0], ty, &[])
+        };
         if let (Shift::Rcl | Shift::Rcr, Some(m)) = (op, c_word) {
             let _ = c_native;
             self.asm.bt_mem16(m, 8);

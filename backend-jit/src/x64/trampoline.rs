@@ -70,11 +70,7 @@ impl Codegen {
     }
 
     fn pinned_regs() -> impl Iterator<Item = (Mem, Reg)> {
-        PINNED
-            .iter()
-            .enumerate()
-            .filter(|(_, h)| **h < 16)
-            .map(|(g, &h)| (state(layout::gpr(g)), Reg(h)))
+        PINNED.iter().enumerate().filter(|(_, h)| **h < 16).map(|(g, &h)| (state(layout::gpr(g)), Reg(h)))
     }
 
     fn enter_code(&mut self) {

@@ -232,10 +232,7 @@ fn a_fault_in_the_middle_leaves_the_state_of_its_instruction() {
     assert_eq!(g.cpu.state.rip, 0x5004);
     assert_eq!(g.cpu.state.icount, 1);
     assert_eq!(g.cpu.state.gpr[RAX], 0);
-    assert_eq!(
-        g.cpu.state.rflags & rflags::STATUS,
-        rflags::CF | rflags::OF | rflags::ZF | rflags::PF
-    );
+    assert_eq!(g.cpu.state.rflags & rflags::STATUS, rflags::CF | rflags::OF | rflags::ZF | rflags::PF);
 }
 
 #[test]

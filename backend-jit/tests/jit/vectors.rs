@@ -32,7 +32,9 @@ fn is_float(op: VecOp) -> bool {
 
 fn one_argument(op: VecOp) -> bool {
     let n = op.name();
-    n.starts_with("pmov") || n.starts_with("pabs") || matches!(op, VecOp::Pshufd | VecOp::Pshuflw | VecOp::Pshufhw)
+    n.starts_with("pmov")
+        || n.starts_with("pabs")
+        || matches!(op, VecOp::Pshufd | VecOp::Pshuflw | VecOp::Pshufhw)
         || matches!(op, VecOp::Pslldq | VecOp::Psrldq | VecOp::ZeroHigh)
 }
 
