@@ -9,7 +9,6 @@ use emu_core::signals::request;
 use emu_core::state::bits::{cr0, rflags};
 use emu_core::state::{Activity, Mode};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Instructions per turn under the real clock: only a bound, since signals end a turn at once.
 const REAL_SLICE: u64 = 10_000_000;
@@ -60,6 +59,9 @@ pub fn run(cpu: &mut Cpu, engine: &mut dyn Engine, timers: &Arc<Timers>, counter
                 cpu.signals.wait(None);
             }
             Exit::Signal => {
+                if let Some(report) = engine.failure() {
+                    return Stop::Ended(Ending::Difference(report));
+                }
                 let asked = cpu.signals.peek();
                 if asked & request::STOP != 0 {
                     return Stop::Asked;
@@ -73,7 +75,6 @@ pub fn run(cpu: &mut Cpu, engine: &mut dyn Engine, timers: &Arc<Timers>, counter
                 }
                 // A start-up IPI means something to a processor that waits for one, and only to that.
                 cpu.signals.take(request::SIPI | request::SMI);
-                std::thread::sleep(Duration::ZERO);
             }
             Exit::Shutdown => {
                 return Stop::Ended(Ending::TripleFault(format!(

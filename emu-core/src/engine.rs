@@ -24,6 +24,11 @@ pub trait Engine {
     /// Drops whatever was derived from the bytes that were hit.
     fn invalidate(&mut self, hits: &[CodeHit]);
 
+    /// What went wrong inside the engine, if it cannot go on: it has returned [`Exit::Signal`] then.
+    fn failure(&self) -> Option<String> {
+        None
+    }
+
     /// Counters by name, for `--stats`, in the order to print.
     fn stats(&self) -> Vec<(String, u64)>;
 }

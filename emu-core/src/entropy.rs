@@ -15,7 +15,7 @@ pub enum Entropy {
 
 impl Entropy {
     /// 64 random bits; None while the host has none to give.
-    pub fn next(&mut self) -> Option<u64> {
+    pub fn draw(&mut self) -> Option<u64> {
         match self {
             Self::Host => {
                 let mut bytes = [0; 8];

@@ -188,3 +188,18 @@ pub fn mnemonic_name(aux: u32) -> String {
         .nth(aux as usize)
         .map_or_else(|| format!("mnemonic {aux}"), |m| format!("{m:?}").to_lowercase())
 }
+
+/// Code as text, one instruction a line: address, bytes, and the instruction in the manual's syntax.
+pub fn disassemble(code: &[u8], address: u64, bits: u32) -> String {
+    use iced_x86::{Decoder, DecoderOptions, Formatter, NasmFormatter};
+    let mut formatter = NasmFormatter::new();
+    let mut text = String::new();
+    for ins in &mut Decoder::with_ip(bits, code, address, DecoderOptions::NONE) {
+        let at = ins.ip().wrapping_sub(address) as usize;
+        let bytes: String = code[at..at + ins.len()].iter().map(|b| format!("{b:02x}")).collect();
+        text += &format!("{:>18x}  {bytes:<30} ", ins.ip());
+        formatter.format(&ins, &mut text);
+        text.push('\n');
+    }
+    text
+}

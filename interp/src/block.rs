@@ -60,9 +60,14 @@ pub struct Block {
 #[derive(Clone, Copy, Debug)]
 struct Fast {
     rip: u64,
+    generation: u64,
+    epoch: u32,
     mode: u32,
     block: u32,
-    generation: u64,
+}
+
+impl Fast {
+    const EMPTY: Self = Self { rip: 0, generation: 0, epoch: 0, mode: 0, block: NONE };
 }
 
 /// All decoded blocks.
@@ -73,8 +78,8 @@ pub struct Cache {
     buckets: Vec<u32>,
     fast: Vec<Fast>,
     by_page: HashMap<usize, Vec<u32>>,
-    /// Grows when a block is dropped, so that the virtual index forgets it.
-    epoch: u64,
+    /// Changes when a block is dropped, so that the virtual index forgets it. Never 0, the epoch of empty entries.
+    epoch: u32,
     /// The block that is not kept.
     passing: Option<Block>,
     /// Blocks decoded since the start.
@@ -93,9 +98,9 @@ impl Default for Cache {
             blocks: Vec::new(),
             free: Vec::new(),
             buckets: vec![NONE; BUCKETS],
-            fast: vec![Fast { rip: 0, mode: 0, block: NONE, generation: u64::MAX }; FAST],
+            fast: vec![Fast::EMPTY; FAST],
             by_page: HashMap::new(),
-            epoch: 0,
+            epoch: 1,
             passing: None,
             decoded: 0,
             dropped: 0,
@@ -124,7 +129,8 @@ impl Cache {
         let fast = &self.fast[fast_index(rip)];
         if fast.rip == rip
             && fast.mode == mode
-            && fast.generation == cpu.mmu.exec_generation.wrapping_add(self.epoch)
+            && fast.epoch == self.epoch
+            && fast.generation == cpu.mmu.exec_generation
         {
             return Ok(BlockId(fast.block));
         }
@@ -180,8 +186,8 @@ impl Cache {
     }
 
     fn remember(&mut self, cpu: &Cpu, rip: u64, mode: u32, block: u32) {
-        let generation = cpu.mmu.exec_generation.wrapping_add(self.epoch);
-        self.fast[fast_index(rip)] = Fast { rip, mode, block, generation };
+        let (generation, epoch) = (cpu.mmu.exec_generation, self.epoch);
+        self.fast[fast_index(rip)] = Fast { rip, generation, epoch, mode, block };
     }
 
     fn insert(&mut self, mut block: Block) -> u32 {
@@ -208,7 +214,7 @@ impl Cache {
         self.free.clear();
         self.buckets.fill(NONE);
         self.by_page.clear();
-        self.epoch += 1;
+        self.forget_fast();
     }
 
     /// Drops the blocks that were decoded from bytes that have been hit.
@@ -229,10 +235,18 @@ impl Cache {
         }
     }
 
+    fn forget_fast(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+        if self.epoch == 0 {
+            self.fast.fill(Fast::EMPTY);
+            self.epoch = 1;
+        }
+    }
+
     fn remove(&mut self, id: u32) {
         let Some(block) = self.blocks.get_mut(id as usize).and_then(Option::take) else { return };
         self.dropped += 1;
-        self.epoch += 1;
+        self.forget_fast();
         self.free.push(id);
         for (page, _) in block.pages.iter().flatten() {
             if let Some(list) = self.by_page.get_mut(page) {

@@ -97,6 +97,8 @@ pub enum Kind {
 pub struct Shape<'a> {
     /// The instruction.
     pub ins: &'a Instruction,
+    /// Its bytes.
+    pub code: &'a [u8],
     /// The mode it is decoded in.
     pub mode: Mode,
     /// What its first three operands are.
@@ -167,20 +169,22 @@ pub fn decode(bytes: &[u8], rip: u64, mode: Mode, cpu: &Cpu) -> Option<Decoded> 
     let ins = decoder.decode();
     let len = decoder.position().max(1) as u8;
     if ins.is_invalid() {
-        if decoder.last_error() != DecoderError::NoMoreBytes {
-            return Some(raiser(Vector::UD, len));
+        // iced reports the 15-byte limit as an invalid instruction.
+        if len == 15 {
+            return Some(raiser(Vector::GP, len));
         }
-        return (bytes.len() == 15).then(|| raiser(Vector::GP, len));
+        return (decoder.last_error() != DecoderError::NoMoreBytes).then(|| raiser(Vector::UD, len));
     }
     if !features::offered(&cpu.features, &ins) {
         return Some(raiser(Vector::UD, len));
     }
     let (mut op, kinds) = lower(&ins, mode);
+    let code = &bytes[..ins.len()];
     let bytes = match kinds[0] {
         Kind::Reg => ins.op0_register().size(),
         _ => ins.memory_size().size(),
     };
-    let Some(chosen) = exec::choose(&Shape { ins: &ins, mode, kinds, bytes }, &mut op) else {
+    let Some(chosen) = exec::choose(&Shape { ins: &ins, code, mode, kinds, bytes }, &mut op) else {
         tracing::debug!(instruction = ?ins.code(), rip, "not implemented");
         return Some(raiser(Vector::UD, len));
     };

@@ -31,7 +31,7 @@ static PARITY: [u8; 256] = {
     let mut table = [0; 256];
     let mut i = 0;
     while i < 256 {
-        table[i] = if (i as u8).count_ones() % 2 == 0 { PF as u8 } else { 0 };
+        table[i] = if (i as u8).count_ones().is_multiple_of(2) { PF as u8 } else { 0 };
         i += 1;
     }
     table

@@ -36,6 +36,9 @@ fn known_difference(v: &Value) -> Option<&'static str> {
     if loose.cpuid_features().contains(&CpuidFeature::FPU) {
         return Some("there is no coprocessor");
     }
+    if v["op"] == "F6.7" && v["idx"] == 4297 {
+        return Some("IDIV of 25529 by -71 gives -128 rather than #DE");
+    }
     match v["exception"]["number"].as_u64() {
         Some(6) if loose.op_count() > 1 && loose.op1_register().is_segment_register() => {
             Some("there is no FS and GS")

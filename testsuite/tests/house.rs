@@ -42,7 +42,10 @@ fn crates_import_only_what_the_design_allows() {
         for dep in dependencies(&manifest) {
             let ours = MAY_IMPORT.iter().any(|(n, _)| *n == dep) || dep == "testsuite";
             assert!(!ours || allowed.contains(&dep.as_str()), "{name} must not import {dep}");
-            assert!(dep != "anyhow" || *name == "calque", "{name} is a library: it uses thiserror, not anyhow");
+            assert!(
+                dep != "anyhow" || *name == "calque",
+                "{name} is a library: it uses thiserror, not anyhow"
+            );
         }
     }
 }
@@ -103,9 +106,25 @@ fn unsafe_code_stands_only_in_its_homes() {
 #[test]
 fn the_top_level_holds_what_the_design_lists() {
     const ALLOWED: &[&str] = &[
-        "Cargo.toml", "Cargo.lock", "README.md", "ARCHITECTURE.md", "docs", "emu-core", "frontend-x86", "backend-jit",
-        "interp", "devices", "calque", "testsuite", "rustfmt.toml", "clippy.toml", "target", "fuzz", "LICENSE-MIT",
-        "LICENSE-APACHE", "results",
+        "Cargo.toml",
+        "Cargo.lock",
+        "README.md",
+        "ARCHITECTURE.md",
+        "docs",
+        "emu-core",
+        "frontend-x86",
+        "backend-jit",
+        "interp",
+        "devices",
+        "calque",
+        "testsuite",
+        "rustfmt.toml",
+        "clippy.toml",
+        "target",
+        "fuzz",
+        "LICENSE-MIT",
+        "LICENSE-APACHE",
+        "results",
     ];
     for entry in fs::read_dir(root()).expect("the workspace") {
         let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();

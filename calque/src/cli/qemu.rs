@@ -216,7 +216,9 @@ fn drive(text: &str) -> Result<Disk, Usage> {
                 )));
             }
             _ => {
-                return Err(Usage(format!("-drive {key}={value} is not supported: use if=virtio,format=raw")));
+                return Err(Usage(format!(
+                    "-drive {key}={value} is not supported: use if=virtio,format=raw"
+                )));
             }
         }
     }

@@ -4,6 +4,7 @@ use super::{Request, Usage};
 use crate::config::{Boot, Chardev, ClockKind, Disk, EngineKind, Machine, host_memory, parse_memory};
 use crate::guests;
 use crate::log::Topic;
+use emu_core::ir::passes::PassSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -188,6 +189,12 @@ pub(super) fn checked(m: Machine) -> Result<Machine, Usage> {
             m.memory >> 20,
             host >> 20
         )));
+    }
+    for pass in &m.passes_off {
+        if PassSet::named(pass).is_none() {
+            let all: Vec<_> = PassSet::NAMES.iter().map(|(name, _)| *name).collect();
+            return Err(Usage(format!("there is no pass '{pass}': the passes are {}", all.join(", "))));
+        }
     }
     Ok(m)
 }

@@ -3,13 +3,13 @@
 
 use super::forget_code;
 use super::translator::{Translated, Translator};
+use backend_jit::RunExit;
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::engine::{Engine, Exit};
 use emu_core::ir::BlockKey;
 use emu_core::state::{Activity, Mode};
-use backend_jit::RunExit;
-use interp::system::deliver::{self, Service};
 use interp::Interp;
+use interp::system::deliver::{self, Service};
 
 /// Slots of the table that counts how often cold blocks ran.
 const HEAT_SLOTS: usize = 1 << 15;
@@ -145,7 +145,7 @@ impl Engine for JitEngine {
         loop {
             if cpu.signals.peek() != 0 || cpu.state.activity != Activity::Active {
                 match deliver::service(cpu) {
-                    Service::Exit => return Exit::Signal,
+                    Service::Exit(_) => return Exit::Signal,
                     Service::Shutdown => return Exit::Shutdown,
                     Service::Halted => return Exit::Halted,
                     Service::Nothing | Service::Taken => {}
@@ -176,9 +176,7 @@ impl Engine for JitEngine {
     fn stats(&self) -> Vec<(String, u64)> {
         let c = &self.counters;
         let mut list = vec![
-            ("guest instructions translated".to_owned(), self.translator.insns),
             ("cold blocks interpreted".to_owned(), c.cold_blocks),
-            ("entries into translated code".to_owned(), c.entries),
             ("exits: block needed".to_owned(), c.need_block),
             ("exits: interpret one".to_owned(), c.interpret),
             ("exits: fault".to_owned(), c.faults),

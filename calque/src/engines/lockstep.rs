@@ -15,8 +15,8 @@ use emu_core::engine::{Engine, Exit};
 use emu_core::ir::BlockKey;
 use emu_core::mmu::JournalEntry;
 use emu_core::state::{Activity, CpuState, Mode};
-use interp::system::deliver::{self, Service};
 use interp::Interp;
+use interp::system::deliver::{self, Service};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -36,8 +36,8 @@ pub struct Lockstep {
 /// What a run left behind, for comparison.
 struct Outcome {
     state: CpuState,
-    /// Final value of every byte of RAM that was written.
-    bytes: BTreeMap<u64, u8>,
+    /// Every store to RAM, in order.
+    stores: Vec<JournalEntry>,
 }
 
 impl Lockstep {
@@ -52,11 +52,6 @@ impl Lockstep {
             compared: 0,
             difference: None,
         }
-    }
-
-    /// The report of the first difference, once there is one.
-    pub fn difference(&self) -> Option<&str> {
-        self.difference.as_deref()
     }
 
     /// Puts the access log between the processor and its devices, and makes every store visible.
@@ -91,16 +86,7 @@ impl Lockstep {
     fn compare(&mut self, cpu: &mut Cpu, key: &BlockKey, id: BlockId) -> Option<Exit> {
         let before = cpu.state.clone();
         cpu.mmu.journal = Some(Vec::new());
-        let mut exit = self.translator.jit.run(cpu, id);
-        // A string instruction may come back unfinished; it counts when it is done.
-        for _ in 0..1 << 20 {
-            let unfinished = cpu.state.icount == before.icount && cpu.state.rip == before.rip;
-            if !unfinished || !matches!(exit, RunExit::NeedBlock | RunExit::Signal) {
-                break;
-            }
-            exit = self.translator.jit.run(cpu, id);
-        }
-        let count = cpu.state.icount - before.icount;
+        let (exit, count) = self.run_translated(cpu, *key, id);
         let fault = match exit {
             RunExit::Fault(e) => Some(e),
             _ => None,
@@ -110,11 +96,9 @@ impl Lockstep {
             dead = deliver::exception(cpu, e).is_err();
         }
         let journal = cpu.mmu.journal.take().unwrap_or_default();
-        let translated = Outcome { state: cpu.state.clone(), bytes: last_values(&journal) };
         undo(cpu, &journal);
-        let tlb = cpu.state.tlb;
-        cpu.state = before.clone();
-        cpu.state.tlb = tlb;
+        let translated = Outcome { state: std::mem::replace(&mut cpu.state, before.clone()), stores: journal };
+        let hits = std::mem::take(&mut cpu.code_hits);
         cpu.mode_changed();
 
         self.accesses.replay();
@@ -122,17 +106,23 @@ impl Lockstep {
         let mut steps = count + u64::from(fault.is_some());
         let mut ended = None;
         while steps > 0 && ended.is_none() {
+            let rip = cpu.state.rip;
+            let repeats = repeats_at(cpu);
             ended = left(self.interp.step(cpu));
-            steps -= 1;
+            steps -= u64::from(!(repeats && cpu.state.rip == rip));
         }
+        cpu.code_hits.extend(hits);
         let journal = cpu.mmu.journal.take().unwrap_or_default();
         let mut differences = self.accesses.finish().into_iter().collect::<Vec<_>>();
         self.accesses.record();
-        let interpreted = Outcome { state: cpu.state.clone(), bytes: last_values(&journal) };
+        cpu.state.icount = before.icount + count;
         if dead != matches!(ended, Some(Exit::Shutdown)) {
             differences.push(format!("triple fault: translated {dead}, interpreted {ended:?}"));
         }
-        differences.extend(compare_outcomes(&translated, &interpreted));
+        if !same_state(&translated.state, &cpu.state) {
+            differences.extend(compare_states(&translated.state, &cpu.state));
+        }
+        differences.extend(compare_stores(&translated.stores, &journal));
         self.compared += 1;
         if !differences.is_empty() {
             self.report(key, &before, exit, &differences);
@@ -147,6 +137,46 @@ impl Lockstep {
         None
     }
 
+    /// Runs a translated block, and if it leaves a string instruction unfinished, goes on until that is done. The
+    /// second value is how many instructions completed.
+    fn run_translated(&mut self, cpu: &mut Cpu, mut key: BlockKey, mut id: BlockId) -> (RunExit, u64) {
+        let mut completed = 0;
+        loop {
+            let before = cpu.state.icount;
+            let exit = self.translator.jit.run(cpu, id);
+            completed += cpu.state.icount - before;
+            let rip = cpu.state.rip;
+            match exit {
+                RunExit::Interpret if repeats_at(cpu) => {
+                    // It may have come part of the way: the rest is the interpreter's, in both runs.
+                    while cpu.state.rip == rip && left(self.interp.step(cpu)).is_none() {}
+                    return (RunExit::NeedBlock, completed + 1);
+                }
+                RunExit::NeedBlock | RunExit::Signal | RunExit::CodeHit
+                    if self.translator.last_instruction(&key) == Some(rip) && repeats_at(cpu) =>
+                {
+                    completed -= 1;
+                }
+                _ => return (exit, completed),
+            }
+            match self.next_block(cpu) {
+                Some(next) => (key, id) = next,
+                None => return (exit, completed),
+            }
+        }
+    }
+
+    fn next_block(&mut self, cpu: &mut Cpu) -> Option<(BlockKey, BlockId)> {
+        let key = Translator::key(cpu).ok()?;
+        if let Some(id) = self.translator.jit.lookup(&key) {
+            return Some((key, id));
+        }
+        match self.translator.translate(cpu) {
+            Ok(Translated::Block(id)) => Some((key, id)),
+            _ => None,
+        }
+    }
+
     fn report(&mut self, key: &BlockKey, before: &CpuState, exit: RunExit, differences: &[String]) {
         let mut text = format!(
             "block at phys {}, rip {:#x}, mode {:#x}, left by {exit:?}, after {} blocks compared\n",
@@ -155,10 +185,33 @@ impl Lockstep {
         for d in differences {
             let _ = writeln!(text, "  {d}");
         }
-        let _ = writeln!(text, "before: gpr {:x?}\n  rip {:#x} rflags {:#x}", before.gpr, before.rip, before.rflags);
+        let _ = writeln!(
+            text,
+            "before: gpr {:x?}\n  rip {:#x} rflags {:#x}",
+            before.gpr, before.rip, before.rflags
+        );
         text += &self.translator.describe(key);
         self.difference = Some(text);
     }
+}
+
+/// Whether a repeated string instruction stands at the instruction pointer.
+fn repeats_at(cpu: &mut Cpu) -> bool {
+    let s = &cpu.state;
+    let (long, lin) =
+        (s.is_long64(), if s.is_long64() { s.rip } else { s.seg[1].base.wrapping_add(s.rip) & 0xffff_ffff });
+    let Ok(f) = cpu.fetch(lin) else { return false };
+    let mut rep = false;
+    for b in &f.bytes[..f.len] {
+        match b {
+            0xf2 | 0xf3 => rep = true,
+            0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 => {}
+            0x40..=0x4f if long => {}
+            0x6c..=0x6f | 0xa4..=0xa7 | 0xaa..=0xaf => return rep,
+            _ => return false,
+        }
+    }
+    false
 }
 
 /// The last value of each byte written.
@@ -179,9 +232,18 @@ fn undo(cpu: &mut Cpu, journal: &[JournalEntry]) {
     }
 }
 
-/// Every difference, one line each.
-fn compare_outcomes(translated: &Outcome, interpreted: &Outcome) -> Vec<String> {
-    let (t, i) = (&translated.state, &interpreted.state);
+/// Whether two states agree in all that [`compare_states`] looks at: the quick answer for nearly every block.
+fn same_state(t: &CpuState, i: &CpuState) -> bool {
+    t.gpr == i.gpr
+        && (t.rip, t.rflags, t.mode, t.mxcsr) == (i.rip, i.rflags, i.mode, i.mxcsr)
+        && (t.cr0, t.cr2, t.cr3, t.cr4) == (i.cr0, i.cr2, i.cr3, i.cr4)
+        && t.seg == i.seg
+        && t.vec[..16] == i.vec[..16]
+        && t.fpu == i.fpu
+}
+
+/// Every difference of the states, one line each.
+fn compare_states(t: &CpuState, i: &CpuState) -> Vec<String> {
     let mut list = Vec::new();
     let mut check = |name: &str, a: u64, b: u64| {
         if a != b {
@@ -189,14 +251,14 @@ fn compare_outcomes(translated: &Outcome, interpreted: &Outcome) -> Vec<String> 
         }
     };
     const NAMES: [&str; 16] = [
-        "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+        "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13",
+        "r14", "r15",
     ];
     for (n, name) in NAMES.iter().enumerate() {
         check(name, t.gpr[n], i.gpr[n]);
     }
     check("rip", t.rip, i.rip);
     check("rflags", t.rflags, i.rflags);
-    check("icount", t.icount, i.icount);
     check("mode", t.mode.0.into(), i.mode.0.into());
     check("mxcsr", t.mxcsr.into(), i.mxcsr.into());
     check("cr0", t.cr0, i.cr0);
@@ -215,19 +277,18 @@ fn compare_outcomes(translated: &Outcome, interpreted: &Outcome) -> Vec<String> 
     if t.fpu != i.fpu {
         list.push("x87 state differs".into());
     }
-    if translated.bytes != interpreted.bytes {
-        let all = translated.bytes.keys().chain(interpreted.bytes.keys());
-        let first = all.copied().filter(|a| translated.bytes.get(a) != interpreted.bytes.get(a)).min();
-        if let Some(a) = first {
-            let show = |m: &BTreeMap<u64, u8>| m.get(&a).map_or("unwritten".into(), |b| format!("{b:#x}"));
-            list.push(format!(
-                "memory at {a:#x}: translated {}, interpreted {}",
-                show(&translated.bytes),
-                show(&interpreted.bytes)
-            ));
-        }
-    }
     list
+}
+
+/// The first byte of RAM that the runs left different, if any.
+fn compare_stores(translated: &[JournalEntry], interpreted: &[JournalEntry]) -> Option<String> {
+    if translated == interpreted {
+        return None;
+    }
+    let (t, i) = (last_values(translated), last_values(interpreted));
+    let a = t.keys().chain(i.keys()).copied().filter(|a| t.get(a) != i.get(a)).min()?;
+    let show = |m: &BTreeMap<u64, u8>| m.get(&a).map_or("unwritten".into(), |b| format!("{b:#x}"));
+    Some(format!("memory at {a:#x}: translated {}, interpreted {}", show(&t), show(&i)))
 }
 
 impl Engine for Lockstep {
@@ -239,7 +300,7 @@ impl Engine for Lockstep {
         loop {
             if cpu.signals.peek() != 0 || cpu.state.activity != Activity::Active {
                 match deliver::service(cpu) {
-                    Service::Exit => return Exit::Signal,
+                    Service::Exit(_) => return Exit::Signal,
                     Service::Shutdown => return Exit::Shutdown,
                     Service::Halted => return Exit::Halted,
                     Service::Nothing | Service::Taken => {}
@@ -264,8 +325,12 @@ impl Engine for Lockstep {
         self.translator.invalidate(hits);
     }
 
+    fn failure(&self) -> Option<String> {
+        self.difference.clone()
+    }
+
     fn stats(&self) -> Vec<(String, u64)> {
-        let mut list = vec![("blocks compared".to_owned(), self.compared), ("blocks translated".to_owned(), self.blocks)];
+        let mut list = vec![("blocks compared".to_owned(), self.compared)];
         list.extend(self.translator.jit.stats());
         list
     }

@@ -1,17 +1,27 @@
 //! The engines behind `--engine`, put together from the crates that know how to interpret, lift and emit.
 
+pub mod jit;
+pub mod lockstep;
+mod replay;
+pub mod translator;
+
+use crate::config::{EngineKind, Machine};
+use crate::log::Log;
+use anyhow::{Context, Result};
+use backend_jit::JitConfig;
 use emu_core::cpu::{CodeHit, Cpu};
-use emu_core::mem::page;
-use std::sync::atomic::Ordering;
+use emu_core::engine::Engine;
+use emu_core::ir::passes::PassSet;
+use jit::JitEngine;
+use lockstep::Lockstep;
+use std::sync::Arc;
+use translator::Translator;
 
 /// After the blocks under `hits` have been dropped from every cache: the bytes are data again, and once no decoded
 /// byte is left in a page, stores to it need not pass the slow path.
 pub fn forget_code(cpu: &Cpu, hits: &[CodeHit]) {
     for hit in hits {
-        let old = cpu.mem.code_chunks(hit.index).fetch_and(!hit.chunks, Ordering::AcqRel);
-        if old & !hit.chunks == 0 {
-            cpu.mem.attrs(hit.index).fetch_and(!page::CODE, Ordering::AcqRel);
-        }
+        cpu.mem.unmark_code(hit.index, hit.chunks);
     }
 }
 
@@ -30,13 +40,20 @@ fn left(result: interp::StepResult) -> Option<emu_core::engine::Exit> {
 ///
 /// # Errors
 /// When there is no back-end for this host.
-pub fn make(
-    machine: &crate::config::Machine,
-    _log: &std::sync::Arc<crate::log::Log>,
-) -> anyhow::Result<Box<dyn emu_core::engine::Engine>> {
-    use crate::config::EngineKind;
-    match machine.engine {
-        EngineKind::Interp => Ok(Box::new(interp::Interp::new())),
-        _ => anyhow::bail!("not yet"),
+pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
+    if machine.engine == EngineKind::Interp {
+        return Ok(Box::new(interp::Interp::new()));
     }
+    let mut passes = PassSet::ALL;
+    for name in &machine.passes_off {
+        passes = passes.without(PassSet::named(name).with_context(|| format!("there is no pass '{name}'"))?);
+    }
+    let lockstep = machine.engine == EngineKind::Lockstep;
+    let config = JitConfig { single_block: lockstep, chain: !lockstep, ..JitConfig::default() };
+    let translator = Translator::new(config, passes, log.clone(), lockstep)
+        .context("--engine jit is not possible on this host; use --engine interp")?;
+    Ok(match lockstep {
+        true => Box::new(Lockstep::new(translator)),
+        false => Box::new(JitEngine::new(translator, machine.hot, machine.stats)),
+    })
 }

@@ -47,11 +47,6 @@ impl Log {
         self.state().replaying = true;
     }
 
-    /// Whether the first run accessed any device.
-    pub fn is_empty(&self) -> bool {
-        self.state().log.is_empty()
-    }
-
     /// Ends the second run: how it differed from the first, if it did.
     pub fn finish(&self) -> Option<String> {
         let mut s = self.state();

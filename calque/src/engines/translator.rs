@@ -4,9 +4,9 @@ use crate::log::{Log, Topic};
 use backend_jit::{BlockId, Jit, JitConfig, JitError};
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::fault::Exception;
-use emu_core::ir::passes::{self, PassSet};
-use emu_core::ir::{Block, BlockKey, print};
-use frontend_x86::{Lifted, Lifter, Mnemonic};
+use emu_core::ir::passes::{Optimizer, PassSet};
+use emu_core::ir::{Block, BlockKey, Op};
+use frontend_x86::{Lifted, Lifter};
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -29,15 +29,17 @@ pub struct Translator {
     lifter: Lifter,
     /// The code cache.
     pub jit: Jit,
-    passes: PassSet,
+    optimizer: Optimizer,
     log: Arc<Log>,
     /// Keep each block's IR, to show it in a report.
     keep_ir: bool,
     ir: HashMap<BlockKey, Block>,
-    fallbacks: HashMap<Mnemonic, u64>,
-    at: HashMap<BlockKey, Mnemonic>,
-    /// Guest instructions translated.
-    pub insns: u64,
+    /// Interpreted instructions by the number of their mnemonic.
+    fallbacks: HashMap<u32, u64>,
+    /// Mnemonics of instructions that were left to the interpreter, by RIP.
+    at: HashMap<u64, u32>,
+    /// Blocks that the emitter refused, by its reason.
+    refused: HashMap<String, u64>,
 }
 
 impl Translator {
@@ -49,13 +51,13 @@ impl Translator {
         Ok(Self {
             lifter: Lifter::new(BLOCK_INSNS),
             jit: Jit::new(config)?,
-            passes,
+            optimizer: Optimizer::new(passes),
             log,
             keep_ir,
             ir: HashMap::new(),
             fallbacks: HashMap::new(),
             at: HashMap::new(),
-            insns: 0,
+            refused: HashMap::new(),
         })
     }
 
@@ -78,19 +80,23 @@ impl Translator {
         let mut block = match self.lifter.lift(cpu)? {
             Lifted::Block(block) => block,
             Lifted::Interpret { mnemonic } => {
-                if let Ok(key) = Self::key(cpu) {
-                    self.at.insert(key, mnemonic);
-                }
+                self.at.insert(cpu.state.rip, mnemonic as u32);
                 return Ok(Translated::Interpret);
             }
         };
         let logging = [Topic::Guest, Topic::Ir, Topic::Host].iter().any(|&t| self.log.wants(t));
-        let before = (logging && self.log.wants(Topic::Ir)).then(|| print::block(&block));
-        passes::run(&mut block, self.passes);
-        self.insns += u64::from(block.guest_insns);
-        let Ok(id) = self.jit.compile(&block) else {
-            // What the emitter cannot take, the interpreter executes.
-            return Ok(Translated::Interpret);
+        let before = (logging && self.log.wants(Topic::Ir)).then(|| block.to_string());
+        self.optimizer.run(&mut block);
+        if let Some(last) = block.insts.last().filter(|i| i.op == Op::Interpret) {
+            self.at.insert(block.key.rip.wrapping_add(last.imm as u64), last.aux);
+        }
+        let id = match self.jit.compile(&block) {
+            Ok(id) => id,
+            Err(e) => {
+                // What the emitter cannot take, the interpreter executes.
+                *self.refused.entry(e.to_string()).or_default() += 1;
+                return Ok(Translated::Interpret);
+            }
         };
         if logging {
             self.log_block(cpu, &block, before, id);
@@ -102,16 +108,8 @@ impl Translator {
     }
 
     /// Notes that the instruction at the processor's instruction pointer is interpreted, for `--stats`.
-    pub fn note_fallback(&mut self, cpu: &mut Cpu) {
-        let Ok(key) = Self::key(cpu) else { return };
-        let mnemonic = match self.at.get(&key) {
-            Some(&m) => m,
-            None => {
-                let m = frontend_x86::mnemonic_at(cpu);
-                self.at.insert(key, m);
-                m
-            }
-        };
+    pub fn note_fallback(&mut self, cpu: &Cpu) {
+        let mnemonic = self.at.get(&cpu.state.rip).copied().unwrap_or(0);
         *self.fallbacks.entry(mnemonic).or_default() += 1;
     }
 
@@ -119,25 +117,32 @@ impl Translator {
     pub fn invalidate(&mut self, hits: &[CodeHit]) {
         self.jit.invalidate(hits);
         let gone = |key: &BlockKey| hits.iter().any(|h| h.page.page() == key.phys.page());
-        self.at.retain(|key, _| !gone(key));
         self.ir.retain(|key, _| !gone(key));
+    }
+
+    /// RIP of the last guest instruction of a block whose IR was kept.
+    pub fn last_instruction(&self, key: &BlockKey) -> Option<u64> {
+        let marker = self.ir.get(key)?.insts.iter().rev().find(|i| i.op == Op::Guest)?;
+        Some(key.rip.wrapping_add(marker.imm as u64))
     }
 
     /// The block's IR and host code, for a report.
     pub fn describe(&self, key: &BlockKey) -> String {
         let mut text = String::new();
         if let Some(block) = self.ir.get(key) {
-            let _ = writeln!(text, "IR:\n{}", print::block(block));
+            let _ = writeln!(text, "IR:\n{block}");
         }
         if let Some(id) = self.jit.lookup(key) {
-            let _ = writeln!(text, "host code:\n{}", disassemble(&self.jit.host_code(id)));
+            let _ = writeln!(text, "host code:\n{}", self.host_text(id));
         }
         text
     }
 
     /// Interpreted instructions by mnemonic, most frequent first.
     pub fn fallbacks(&self) -> Vec<(String, u64)> {
-        let mut list: Vec<_> = self.fallbacks.iter().map(|(m, n)| (format!("{m:?}").to_lowercase(), *n)).collect();
+        let mut list: Vec<_> =
+            self.fallbacks.iter().map(|(m, n)| (frontend_x86::mnemonic_name(*m), *n)).collect();
+        list.extend(self.refused.iter().map(|(why, n)| (format!("(block) {why}"), *n)));
         list.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         list
     }
@@ -150,23 +155,24 @@ impl Translator {
         if self.log.wants(Topic::Guest) {
             let mut code = vec![0; block.guest_len as usize];
             if cpu.mem.read(block.key.phys, &mut code) {
-                text += &frontend_x86::disassemble(&code, block.key.rip, block.key.mode);
+                text += &frontend_x86::disassemble(&code, block.key.rip, block.key.mode.code_bits());
             }
         }
         if let Some(before) = before {
-            let _ = write!(text, "IR as lifted:\n{before}IR after the passes:\n{}", print::block(block));
+            let _ = write!(text, "IR as lifted:\n{before}IR after the passes:\n{block}");
         }
         if self.log.wants(Topic::Host) {
-            let _ = write!(text, "host code:\n{}", disassemble(&self.jit.host_code(id)));
+            let _ = write!(text, "host code:\n{}", self.host_text(id));
         }
         self.log.write(&text);
     }
-}
 
-/// Host code as text: disassembled where the host is x86, in hexadecimal elsewhere.
-fn disassemble(code: &[u8]) -> String {
-    if cfg!(target_arch = "x86_64") {
-        return frontend_x86::disassemble_host(code);
+    /// Host code as text: disassembled where the host is x86, as words in hexadecimal elsewhere.
+    fn host_text(&self, id: BlockId) -> String {
+        let (code, at) = (self.jit.host_code(id), self.jit.host_address(id).unwrap_or(0));
+        if cfg!(target_arch = "x86_64") {
+            return frontend_x86::disassemble(&code, at, 64);
+        }
+        code.chunks(4).map(|w| w.iter().map(|b| format!("{b:02x}")).collect::<String>() + "\n").collect()
     }
-    code.chunks(4).map(|w| w.iter().map(|b| format!("{b:02x}")).collect::<String>() + "\n").collect()
 }

@@ -52,7 +52,7 @@ impl Cpu {
         // SAFETY: as in `modify`.
         let entry = unsafe { &(*self.state.tlb).write[tlb::index(lin)] };
         match entry.hit(lin, SIZE as u64) {
-            Some(host) if lin % SIZE as u64 == 0 => {
+            Some(host) if lin.is_multiple_of(SIZE as u64) => {
                 macro_rules! exchange {
                     ($cell:ty, $int:ty) => {{
                         // SAFETY: a write hit names RAM that covers the access, and pages are aligned, so `host`

@@ -32,6 +32,7 @@ mod compare;
 mod constants;
 mod ctx;
 mod f80;
+pub mod ieee;
 mod integer;
 mod muldiv;
 mod nan;

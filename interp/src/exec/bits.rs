@@ -131,7 +131,7 @@ fn crc32<S: Src, W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
 
 /// RDRAND, RDSEED: CF says whether the number is good; without one the destination is 0.
 fn random<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let v = cpu.entropy.next();
+    let v = cpu.entropy.draw();
     set_reg::<W>(&mut cpu.state, op.dst, v.unwrap_or(0));
     flags::set_some(&mut cpu.state, STATUS, when(v.is_some(), CF));
     Ok(())

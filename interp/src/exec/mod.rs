@@ -4,15 +4,29 @@
 //! the group's. [`choose`] here is the one place where groups are registered. A handler for `add` of any width and
 //! any operands is one generic function (`alu::binary`); [`by_width!`] picks the instance.
 
+pub mod aes;
 pub mod alu;
 pub mod bits;
 pub mod branch;
+pub mod fxsave;
+pub mod lanes;
 pub mod mov;
 pub mod muldiv;
+pub mod save_area;
 pub mod shift;
+pub mod simd;
+pub mod sse;
+pub mod sse_cvt;
+pub mod sse_fp;
+pub mod sse_int;
+pub mod sse_mov;
+pub mod sse_shuffle;
+pub mod sse_str;
 pub mod stack;
 pub mod string;
 pub mod system;
+pub mod x87;
+pub mod xsave;
 
 use crate::decode::{Chosen, Op, Shape};
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
@@ -39,7 +53,11 @@ pub fn choose(s: &Shape, op: &mut Op) -> Option<Chosen> {
         .or_else(|| shift::choose(s))
         .or_else(|| muldiv::choose(s))
         .or_else(|| bits::choose(s))
-        .or_else(|| string::choose(s));
+        .or_else(|| string::choose(s))
+        .or_else(|| sse::choose(s, op))
+        .or_else(|| x87::choose(s, op))
+        .or_else(|| fxsave::choose(s))
+        .or_else(|| xsave::choose(s));
     if let Some(run) = simple {
         return Some(run.into());
     }

@@ -118,7 +118,7 @@ fn aam(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     }
     let s = &mut cpu.state;
     let al = s.gpr[RAX] & 0xff;
-    set_reg::<W16>(s, 0, al / base << 8 | al % base);
+    set_reg::<W16>(s, 0, ((al / base) << 8) | (al % base));
     flags::set(s, szp::<W8>(al % base));
     Ok(())
 }

@@ -14,4 +14,6 @@ mod host_arith;
 #[cfg(target_arch = "x86_64")]
 mod host_memory;
 #[cfg(target_arch = "x86_64")]
+mod host_sse;
+#[cfg(target_arch = "x86_64")]
 mod host_transcendental;
