@@ -210,7 +210,7 @@ impl Codegen {
         match src {
             _ if self.is_step(Value(o as u32), op, src) => {
                 self.asm.bt_mem16(super::flags::guest_word(), 8);
-                self.step(inst.ty, op, src, Rm::M(m));
+                self.step(inst.ty, op, Rm::M(m));
                 let f = self.an.facts[o].flags as usize;
                 self.val[f].merged = true;
             }
