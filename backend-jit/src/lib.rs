@@ -225,6 +225,7 @@ impl Jit {
         // entry trampoline and a live block. `cpu` is exclusive, and its scratch was set up above.
         let word = unsafe { host::enter(enter, cpu, code) };
         helpers::resume_panic();
+        helpers::complete_journal(cpu);
         let s = &mut cpu.state;
         s.mxcsr |= s.scratch[layout::MX_GUEST] as u32 & 0x3f;
         s.rflags = s.rflags & !rflags::STATUS | exit::from_word(s.scratch[layout::FLAGS]);
@@ -249,6 +250,10 @@ impl Jit {
             Some(kind) => {
                 if let Some(site) = self.cache.sites.get(n) {
                     cpu.state.rip = site.rip;
+                    if let Some(recipe) = site.flags {
+                        let s = &mut cpu.state;
+                        s.rflags = s.rflags & !rflags::STATUS | recipe.flags(&s.gpr);
+                    }
                     if self.cfg.count_insns {
                         cpu.state.icount -= u64::from(site.undo);
                     }

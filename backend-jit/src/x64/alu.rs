@@ -116,7 +116,7 @@ impl Codegen {
         let d = self.dest_from(me, a, ty, &[b]);
         if step {
             self.asm.bt_mem16(guest_word(), 8);
-            self.step(ty, op, src, Rm::R(d.reg()));
+            self.step(ty, op, Rm::R(d.reg()));
             self.val[fact.flags as usize].merged = true;
         } else {
             let narrow = !Self::is_wide(ty) && fact.mask == 0 && !matches!(d, Dest::Part(..));
@@ -139,7 +139,7 @@ impl Codegen {
     pub fn is_step(&self, me: Value, op: Alu, src: Src) -> bool {
         let fact = self.an.facts[me.index()];
         if !matches!(op, Alu::Add | Alu::Sub)
-            || !matches!(src, Src::Imm(1 | -1))
+            || src != Src::Imm(1)
             || fact.mask == 0
             || u64::from(fact.mask) & rflags::CF != 0
         {
@@ -165,9 +165,8 @@ impl Codegen {
     }
 
     /// INC or DEC, which keep CF.
-    pub fn step(&mut self, ty: Type, op: Alu, src: Src, d: Rm) {
-        let up = (op == Alu::Add) == matches!(src, Src::Imm(1));
-        self.asm.sized(ty, 0, 0xfe, u8::from(!up), d, 2);
+    pub fn step(&mut self, ty: Type, op: Alu, d: Rm) {
+        self.asm.sized(ty, 0, 0xfe, u8::from(op != Alu::Add), d, 2);
     }
 
     /// An operation on a guest register that lives in memory, in place.
