@@ -69,7 +69,11 @@ fn gdt() -> [u64; GDT_SIZE / 8] {
         flat | RING3,
         flat | RING3 | CODE | LONG,
         // Base and limit of a system descriptor are scattered, as they were on the 286 and the 386.
-        u64::from(TSS_SIZE - 1) | (tss & 0xff_ffff) << 16 | AVAILABLE_TSS | PRESENT | (tss >> 24 & 0xff) << 56,
+        u64::from(TSS_SIZE - 1)
+            | (tss & 0xff_ffff) << 16
+            | AVAILABLE_TSS
+            | PRESENT
+            | (tss >> 24 & 0xff) << 56,
         tss >> 32,
     ]
 }
