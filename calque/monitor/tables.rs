@@ -96,7 +96,7 @@ fn gate(vector: usize, kernel: &Assembled) -> Result<u128, Error> {
         0..32 => (format!("exception_{vector}"), 0, 0),
         0x20 => ("timer_interrupt".to_owned(), 0, 0),
         0x24 => ("serial_interrupt".to_owned(), 0, 0),
-        0x20..0x30 => ("stray_interrupt".to_owned(), 0, 0),
+        0x21..0x24 | 0x25..0x30 => ("stray_interrupt".to_owned(), 0, 0),
         0x80 => ("int_80".to_owned(), 3, 0),
         _ => return Ok(0),
     };
