@@ -2,7 +2,7 @@
 
 use super::asm::{Error, Program, asm};
 use super::layout::*;
-use super::traps::RFLAGS;
+use super::report::RFLAGS;
 use iced_x86::code_asm::*;
 
 const CR0: &[(u8, &str)] = &[

@@ -5,13 +5,14 @@
 //! 1. [`boot`]: 32-bit code at the multiboot entry builds page tables and switches to long mode;
 //! 2. [`start`]: 64-bit code sets up the task state, the interrupt controller, the timer and the serial port;
 //! 3. [`shell`]: the prompt, and [`commands`] and [`inspect`] with what it offers;
-//! 4. [`traps`]: exceptions and interrupts;
+//! 4. [`traps`]: exceptions and interrupts, and [`report`], which tells about them;
 //! 5. [`user`]: the way into ring 3 and back, and [`programs`], what runs there.
 //!
-//! [`layout`] says what lies where in memory, [`tables`] makes the descriptor tables, [`console`] prints and reads,
-//! and [`asm`] is the notation all of it is written in.
+//! [`layout`] says what lies where in memory, [`tables`] makes the descriptor tables, [`console`] and
+//! [`print`] read and write, and [`asm`] is the notation all of it is written in.
 //!
-//! "SDM" in comments is the *Intel 64 and IA-32 Architectures Software Developer's Manual*.
+//! "SDM" in comments is the *Intel 64 and IA-32 Architectures Software Developer's Manual*, with the
+//! chapter numbers of its editions since 2023.
 
 mod asm;
 mod boot;
@@ -19,7 +20,9 @@ mod commands;
 mod console;
 mod inspect;
 mod layout;
+mod print;
 mod programs;
+mod report;
 mod shell;
 mod start;
 mod tables;
@@ -64,7 +67,9 @@ fn kernel(programs: &Assembled) -> Result<Assembled, Error> {
     commands::commands(&mut kernel)?;
     inspect::inspect(&mut kernel)?;
     traps::traps(&mut kernel)?;
+    report::report(&mut kernel)?;
     user::user(&mut kernel, programs)?;
     console::console(&mut kernel)?;
+    print::print(&mut kernel)?;
     kernel.assemble(layout::KERNEL.into())
 }
