@@ -45,8 +45,10 @@ pub const MX_HOST: usize = 23;
 pub const GENERATION: usize = 24;
 /// Linear address of a read-modify-write that a helper will finish.
 pub const RMW: usize = 25;
+/// The host's stack pointer at entry.
+pub const HOST_SP: usize = 26;
 /// First slot for spilled values.
-pub const SPILL: usize = 26;
+pub const SPILL: usize = 27;
 /// Number of slots for spilled values.
 pub const SPILLS: usize = 64 - SPILL;
 

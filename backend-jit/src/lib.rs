@@ -66,11 +66,20 @@ pub struct JitConfig {
     pub single_block: bool,
     /// Write `/tmp/perf-PID.map` for `perf`.
     pub perf_map: bool,
+    /// Use no host instruction beyond the architecture's first version.
+    pub baseline: bool,
 }
 
 impl Default for JitConfig {
     fn default() -> Self {
-        Self { cache_bytes: 256 << 20, chain: true, count_insns: true, single_block: false, perf_map: false }
+        Self {
+            cache_bytes: 256 << 20,
+            chain: true,
+            count_insns: true,
+            single_block: false,
+            perf_map: false,
+            baseline: false,
+        }
     }
 }
 

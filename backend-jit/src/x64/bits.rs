@@ -125,6 +125,12 @@ impl Codegen {
     /// LZCNT or TZCNT on a host without them: CF = (a = 0), ZF = (result = 0).
     fn count_by_scan(&mut self, ty: Type, lead: bool, d: Reg, src: Rm) {
         let bits = ty.bits() as i32;
+        let (ty, src) = if ty == Type::I16 {
+            self.asm.zext(ty, d, src);
+            (Type::I32, Rm::R(d))
+        } else {
+            (ty, src)
+        };
         self.asm.word(ty, 0, 1, if lead { 0xbd } else { 0xbc }, d, src);
         let some = self.asm.jcc8(NE);
         self.asm.mov_imm(d, if lead { (2 * bits - 1) as u64 } else { bits as u64 });
@@ -169,7 +175,13 @@ impl Codegen {
             rm => rm,
         };
         let d = self.dest_empty(me, &[]);
-        self.asm.word(inst.ty, 0xf3, 1, 0xb8, d.reg(), src);
+        let (ty, src) = if inst.ty == Type::I8 {
+            self.asm.zext(Type::I8, d.reg(), src);
+            (Type::I32, Rm::R(d.reg()))
+        } else {
+            (inst.ty, src)
+        };
+        self.asm.word(ty, 0xf3, 1, 0xb8, d.reg(), src);
         self.native_flags_of(me.index());
         self.finish(me, d, Self::is_wide(inst.ty));
     }

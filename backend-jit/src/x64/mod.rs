@@ -17,6 +17,7 @@ pub mod string;
 pub mod system;
 pub mod trampoline;
 pub mod vals;
+pub mod vecenc;
 
 use crate::cache::ExitDesc;
 use crate::helpers::Helper;
@@ -25,7 +26,7 @@ use crate::sidetable::Site;
 use crate::{JitConfig, JitError};
 use asm::{Alu, Asm, Reg};
 use emu_core::addr::PhysAddr;
-use emu_core::ir::{Block, BlockKey, Inst, Op, Value};
+use emu_core::ir::{Block, BlockKey, Inst, Op, Type, Value};
 use emu_core::state::Mode;
 pub use trampoline::enter;
 
@@ -97,18 +98,19 @@ pub struct Host {
     pub popcnt: bool,
     pub sse41: bool,
     pub avx: bool,
-    pub avx2: bool,
 }
 
 impl Host {
-    fn detect() -> Self {
+    fn detect(baseline: bool) -> Self {
+        if baseline {
+            return Self { lzcnt: false, bmi1: false, popcnt: false, sse41: false, avx: false };
+        }
         Self {
             lzcnt: std::is_x86_feature_detected!("lzcnt"),
             bmi1: std::is_x86_feature_detected!("bmi1"),
             popcnt: std::is_x86_feature_detected!("popcnt"),
             sse41: std::is_x86_feature_detected!("sse4.1"),
             avx: std::is_x86_feature_detected!("avx"),
-            avx2: std::is_x86_feature_detected!("avx2"),
         }
     }
 }
@@ -193,7 +195,7 @@ impl Codegen {
             first_site: 0,
             thunks: [0; Helper::ALL.len()],
             entry: Entry::default(),
-            host: Host::detect(),
+            host: Host::detect(cfg.baseline),
             key: BlockKey { phys: PhysAddr(0), rip: 0, mode: Mode(0) },
             at: 0,
             insn_rel: 0,
@@ -331,6 +333,7 @@ impl Codegen {
             Op::CmpEq | Op::CmpNe | Op::CmpUlt | Op::CmpUle | Op::CmpSlt | Op::CmpSle => {
                 self.compare_bool(me, inst);
             }
+            Op::Select if inst.ty == Type::V128 => self.select_vec(me, inst),
             Op::Select => self.select(me, inst),
             Op::NotBool => self.not_bool(me, inst),
             Op::Lea => self.lea(me, inst),

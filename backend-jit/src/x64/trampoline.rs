@@ -46,11 +46,10 @@ impl Codegen {
             self.asm.jmp_abs(e.leave);
         }
         e.fail = self.here();
-        // Status in STATUS: a kind; the site is in SITE. The call into the thunk is still on the stack.
+        // Status in STATUS: a kind; the site is in SITE. What is still on the stack goes with it.
         self.asm.load(Type::I32, RAX, state(layout::slot(layout::SITE)));
         dynasm!(self.asm; .arch x64; shl rax, 32);
         self.asm.alu(Type::I64, super::asm::Alu::Or, RAX, Rm::M(state(layout::slot(layout::STATUS))));
-        dynasm!(self.asm; .arch x64; add rsp, 8);
         self.asm.jmp_abs(e.leave);
         for (i, h) in Helper::ALL.into_iter().enumerate() {
             self.thunks[i] = self.here();
@@ -80,6 +79,7 @@ impl Codegen {
             ; lea rbp, [rdi + layout::BIAS]
             ; mov rax, rsi
         );
+        self.asm.store(Type::I64, state(layout::slot(layout::HOST_SP)), Reg(4));
         self.mxcsr(true, layout::MX_GUEST);
         for (m, r) in Self::pinned_regs() {
             self.asm.load(Type::I64, r, m);
@@ -93,6 +93,7 @@ impl Codegen {
         }
         self.mxcsr(false, layout::MX_GUEST);
         self.mxcsr(true, layout::MX_HOST);
+        self.asm.load(Type::I64, Reg(4), state(layout::slot(layout::HOST_SP)));
         dynasm!(self.asm; .arch x64; pop r15 ; pop r14 ; pop r13 ; pop r12 ; pop rbx ; pop rbp ; ret);
     }
 

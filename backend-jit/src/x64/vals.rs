@@ -375,5 +375,6 @@ impl Codegen {
             }
         }
         self.locked = 0;
+        self.xmm_locked = 0;
     }
 }

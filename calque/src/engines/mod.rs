@@ -12,21 +12,16 @@ use backend_jit::JitConfig;
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::engine::Engine;
 use emu_core::ir::passes::PassSet;
-use emu_core::mem::page;
 use jit::JitEngine;
 use lockstep::Lockstep;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use translator::Translator;
 
 /// After the blocks under `hits` have been dropped from every cache: the bytes are data again, and once no decoded
 /// byte is left in a page, stores to it need not pass the slow path.
 pub fn forget_code(cpu: &Cpu, hits: &[CodeHit]) {
     for hit in hits {
-        let old = cpu.mem.code_chunks(hit.index).fetch_and(!hit.chunks, Ordering::AcqRel);
-        if old & !hit.chunks == 0 {
-            cpu.mem.attrs(hit.index).fetch_and(!page::CODE, Ordering::AcqRel);
-        }
+        cpu.mem.unmark_code(hit.index, hit.chunks);
     }
 }
 

@@ -38,8 +38,8 @@ pub struct Translator {
     fallbacks: HashMap<u32, u64>,
     /// Mnemonics of instructions that were left to the interpreter, by RIP.
     at: HashMap<u64, u32>,
-    /// Guest instructions translated.
-    pub insns: u64,
+    /// Blocks that the emitter refused, by its reason.
+    refused: HashMap<String, u64>,
 }
 
 impl Translator {
@@ -57,7 +57,7 @@ impl Translator {
             ir: HashMap::new(),
             fallbacks: HashMap::new(),
             at: HashMap::new(),
-            insns: 0,
+            refused: HashMap::new(),
         })
     }
 
@@ -90,10 +90,13 @@ impl Translator {
         if let Some(last) = block.insts.last().filter(|i| i.op == Op::Interpret) {
             self.at.insert(block.key.rip.wrapping_add(last.imm as u64), last.aux);
         }
-        self.insns += u64::from(block.guest_insns);
-        let Ok(id) = self.jit.compile(&block) else {
-            // What the emitter cannot take, the interpreter executes.
-            return Ok(Translated::Interpret);
+        let id = match self.jit.compile(&block) {
+            Ok(id) => id,
+            Err(e) => {
+                // What the emitter cannot take, the interpreter executes.
+                *self.refused.entry(e.to_string()).or_default() += 1;
+                return Ok(Translated::Interpret);
+            }
         };
         if logging {
             self.log_block(cpu, &block, before, id);
@@ -139,6 +142,7 @@ impl Translator {
     pub fn fallbacks(&self) -> Vec<(String, u64)> {
         let mut list: Vec<_> =
             self.fallbacks.iter().map(|(m, n)| (frontend_x86::mnemonic_name(*m), *n)).collect();
+        list.extend(self.refused.iter().map(|(why, n)| (format!("(block) {why}"), *n)));
         list.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         list
     }

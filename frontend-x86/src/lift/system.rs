@@ -12,6 +12,8 @@ const LOW_FLAGS: u64 = rflags::STATUS & 0xff;
 /// See the module.
 pub(super) fn lift(cx: &mut Cx) -> Lift {
     match cx.i.mnemonic() {
+        // With REX.B the byte 90 is XCHG R8, which the decoder does not tell from PAUSE.
+        M::Pause if cx.i.len() > 2 => return Err(NotLifted),
         M::Clc => {
             let c = cx.konst(Type::I32, 0);
             set_carry(cx, c);

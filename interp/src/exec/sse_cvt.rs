@@ -61,20 +61,18 @@ fn to_gpr<S: Source, F: Format, const T: bool, const BITS: u32>(cpu: &mut Cpu, o
     Ok(())
 }
 
-/// CVTPI2PS, CVTPI2PD. From memory there is no transition to MMX.
+/// CVTPI2PS, CVTPI2PD. From memory there is no transition to MMX; otherwise #XM comes after it (measured), as in
+/// [`to_mm`].
 #[inline(always)]
 fn from_mm<S: Source, F: Format, const TRANSITION: bool>(cpu: &mut Cpu, op: &Op) -> Outcome {
     if TRANSITION {
         ready_mmx(cpu)?;
+        enter_mmx(cpu);
     }
     float::<S>(cpu, op, |env, a, b, _| {
         let r = from_doublewords::<F>(env, b, 2);
         if F::BITS == 32 { replace(a, 0, r as u64) } else { r }
-    })?;
-    if TRANSITION {
-        enter_mmx(cpu);
-    }
-    Ok(())
+    })
 }
 
 /// CVTPS2PI, CVTPD2PI, CVTTPS2PI, CVTTPD2PI.
@@ -82,11 +80,11 @@ fn from_mm<S: Source, F: Format, const TRANSITION: bool>(cpu: &mut Cpu, op: &Op)
 fn to_mm<S: Source, F: Format, const T: bool>(cpu: &mut Cpu, op: &Op) -> Outcome {
     ready_mmx(cpu)?;
     let b = S::get(cpu, op)?;
+    enter_mmx(cpu);
     let mut env = Env::from_mxcsr(cpu.state.mxcsr);
     let low = to_integer::<F, T>(&mut env, b, 0, 32);
     let high = to_integer::<F, T>(&mut env, b, 1, 32);
     commit(cpu, &env)?;
-    enter_mmx(cpu);
     set_mm(&mut cpu.state, op.dst, low | high << 32);
     Ok(())
 }

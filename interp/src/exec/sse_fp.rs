@@ -81,8 +81,8 @@ fn add_sub<F: Format>(env: &mut Env, a: u128, b: u128) -> u128 {
     })
 }
 
-/// DPPS and DPPD. Bits 7-4 of `imm` choose the products, bits 3-0 where the sum goes. An unmasked exception of the
-/// products keeps the sums from being made.
+/// DPPS and DPPD. Bits 7-4 of `imm` choose the products, bits 3-0 where the sum goes. Exceptions are determined
+/// separately for the products and each layer of sums (the manual says "for each add and multiply"; measured).
 fn dot<F: Format>(env: &mut Env, a: u128, b: u128, imm: u8) -> u128 {
     let n = 128 / F::BITS as usize;
     let mut products = [0; 4];
@@ -91,12 +91,14 @@ fn dot<F: Format>(env: &mut Env, a: u128, b: u128, imm: u8) -> u128 {
             *p = env.mul::<F>(lane::<F>(a, i), lane::<F>(b, i));
         }
     }
+    env.settle();
     if env.outcome().is_err() {
         return 0;
     }
     let mut sum = env.add::<F>(products[0], products[1]);
     if n == 4 {
         let upper = env.add::<F>(products[2], products[3]);
+        env.settle();
         if env.outcome().is_err() {
             return 0;
         }

@@ -58,7 +58,7 @@ lanewise! {
     pmulld: u32, u32::wrapping_mul;
     pmulhw: i16, |a, b| ((i32::from(a) * i32::from(b)) >> 16) as i16;
     pmulhuw: u16, |a, b| ((u32::from(a) * u32::from(b)) >> 16) as u16;
-    pmulhrsw: i16, |a, b| (((i32::from(a) * i32::from(b) >> 14) + 1) >> 1) as i16;
+    pmulhrsw: i16, |a, b| ((((i32::from(a) * i32::from(b)) >> 14) + 1) >> 1) as i16;
     pmuludq: u64, |a, b| (a & 0xffff_ffff) * (b & 0xffff_ffff);
     pmuldq: i64, |a, b| i64::from(a as i32) * i64::from(b as i32);
     pavgb: u8, |a, b| ((u16::from(a) + u16::from(b) + 1) >> 1) as u8;

@@ -15,24 +15,39 @@ const FLAGGED: u16 = 1;
 pub(super) fn run(block: &mut Block, s: &mut Scratch) {
     let n = block.insts.len();
     s.reset_subst(n);
-    s.reset_marks(n);
+    let mut renamed = false;
+    let mut marked = false;
+    for at in 0..n {
+        if renamed {
+            s.rename(&mut block.insts[at]);
+        }
+        match fold(block, &block.insts[at]) {
+            Fold::None => {}
+            Fold::Value(v) => {
+                s.subst[at] = v;
+                renamed = true;
+            }
+            Fold::Inst(new) => {
+                if block.insts[at].op.sets_flags() {
+                    if !marked {
+                        mark_flagged(block, s);
+                        marked = true;
+                    }
+                    if s.marks[at] == FLAGGED {
+                        continue;
+                    }
+                }
+                block.insts[at] = new;
+            }
+        }
+    }
+}
+
+fn mark_flagged(block: &Block, s: &mut Scratch) {
+    s.reset_marks(block.insts.len());
     for i in &block.insts {
         if i.op == Op::FlagsOf {
             s.marks[i.args[0].index()] = FLAGGED;
-        }
-    }
-    for at in 0..n {
-        let mut i = block.insts[at];
-        s.rename(&mut i);
-        block.insts[at] = i;
-        match fold(block, &i) {
-            Fold::None => {}
-            Fold::Value(v) => s.subst[at] = v,
-            Fold::Inst(new) => {
-                if s.marks[at] != FLAGGED {
-                    block.insts[at] = new;
-                }
-            }
         }
     }
 }

@@ -35,11 +35,17 @@ pub(super) fn run(block: &mut Block, s: &mut Scratch) {
         vec: [Value::NONE; 32],
         fields: [Value::NONE; StateField::ALL.len()],
     };
-    for at in 0..block.insts.len() {
-        let i = &mut block.insts[at];
-        s.rename(i);
-        let new = f.inst(i, Value(at as u32));
-        s.subst[at] = new;
+    let mut renamed = false;
+    for (at, i) in block.insts.iter_mut().enumerate() {
+        if renamed {
+            s.rename(i);
+        }
+        let me = Value(at as u32);
+        let new = f.inst(i, me);
+        if new != me {
+            s.subst[at] = new;
+            renamed = true;
+        }
     }
 }
 

@@ -14,8 +14,10 @@ pub struct Env {
     pub ftz: bool,
     /// The exceptions whose mask bit is set.
     pub masked: Flags,
-    /// What the operations since construction raised.
+    /// What the operations since construction, or since [`Env::settle`], raised.
     pub flags: Flags,
+    /// What the operations before that raised.
+    settled: Flags,
     /// To nearest, and an inexact result shows nowhere else: ordinary results may come from the host.
     pub(super) quick: bool,
 }
@@ -40,6 +42,7 @@ impl Env {
             ftz: mxcsr & 1 << 15 != 0,
             masked: Flags((mxcsr >> 7) as u16 & Flags::EXCEPTIONS.0),
             flags: Flags::NONE,
+            settled: Flags::NONE,
             quick: mxcsr & pe != 0 && mxcsr & pe << 7 != 0 && mxcsr >> 13 & 3 == 0,
         }
     }
@@ -51,14 +54,20 @@ impl Env {
     /// The flags, if one of them is unmasked.
     #[inline]
     pub fn outcome(&self) -> Result<Flags, Flags> {
-        let unmasked = self.flags & !self.masked;
-        if unmasked.0 == 0 {
-            Ok(self.flags)
-        } else if unmasked.intersects(BEFORE) {
-            Err(self.flags & BEFORE)
-        } else {
-            Err(self.flags)
-        }
+        let all = self.settled | self.reported();
+        if (all & !self.masked).0 == 0 { Ok(all) } else { Err(all) }
+    }
+
+    /// Ends one of several steps of an instruction whose exceptions are determined separately (DPPS).
+    pub fn settle(&mut self) {
+        self.settled |= self.reported();
+        self.flags = Flags::NONE;
+    }
+
+    /// [`Env::flags`] without those that an unmasked one hides.
+    #[inline]
+    fn reported(&self) -> Flags {
+        if (self.flags & !self.masked).intersects(BEFORE) { self.flags & BEFORE } else { self.flags }
     }
 
     /// `v`, or under DAZ a zero of its sign if it is denormal.

@@ -72,13 +72,14 @@ fn keeping<O: Binary, S: Source>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception
     binary::<O, false, S>(cpu, op)
 }
 
-/// FPREM, FPREM1 and FSCALE: `ST(0) = ST(0) op ST(1)`. FPREM and FPREM1 also set the condition codes.
-fn on_top<O: Binary, const CONDITIONS: bool>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
+/// FPREM, FPREM1 and FSCALE: `ST(0) = ST(0) op ST(1)`. FPREM and FPREM1 tell by C2 whether they are done, and by the
+/// other condition codes the low quotient bits; without a quotient C0 and C3 are kept (measured).
+fn on_top<O: Binary, const REDUCES: bool>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     wait(cpu)?;
     note(cpu, op);
     let f = &mut cpu.state.fpu;
-    if CONDITIONS {
-        f.raise_conditions(Flags::NONE);
+    if REDUCES {
+        f.fsw &= !Flags::C2.bits();
     }
     let (Some(a), Some(b)) = (f.read(0), f.read(1)) else {
         if f.underflow() {
@@ -88,6 +89,9 @@ fn on_top<O: Binary, const CONDITIONS: bool>(cpu: &mut Cpu, op: &Op) -> Result<(
     };
     let mut c = f.ctx();
     let r = O::of(&mut c, a.into(), b.into());
+    if REDUCES && !r.is_nan() && c.writes_register() {
+        f.fsw &= !Flags::CONDITIONS.bits();
+    }
     f.raise(c.flags);
     if c.writes_register() {
         f.write(0, r);

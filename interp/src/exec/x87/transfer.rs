@@ -6,7 +6,6 @@ use super::control::wait;
 use super::source::{Source, St0, by_source, is_memory};
 use super::stack::{Stack, note, note_memory};
 use crate::decode::{Handler, Op, Shape};
-use crate::exec::mov::{by_condition, condition_of};
 use crate::flags;
 use crate::operand::{Mem, Src, W64, linear};
 use emu_core::cpu::Cpu;
@@ -65,12 +64,8 @@ fn load<S: Source>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
         f.overflow();
         return Ok(());
     }
-    let Some(v) = v else {
-        if f.underflow() {
-            f.push(F80::INDEFINITE);
-        }
-        return Ok(());
-    };
+    // Memory is never empty.
+    let Some(v) = v else { return Ok(()) };
     let mut c = f.ctx();
     let v = c.load(v);
     f.raise(c.flags);
@@ -85,19 +80,17 @@ fn load_exact<S: Source>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     wait(cpu)?;
     let v = S::take(cpu, op)?;
     let f = &mut cpu.state.fpu;
-    if f.full() {
-        f.overflow();
-        return Ok(());
-    }
     match v {
-        Some(v) => {
-            f.raise(Flags::NONE);
-            f.push(v.value());
-        }
+        // Of two stack faults, the underflow is told.
         None => {
             if f.underflow() {
                 f.push(F80::INDEFINITE);
             }
+        }
+        Some(_) if f.full() => f.overflow(),
+        Some(v) => {
+            f.raise(Flags::NONE);
+            f.push(v.value());
         }
     }
     Ok(())
@@ -236,13 +229,15 @@ fn copy<const POP: bool>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     Ok(())
 }
 
-/// FSTPNCE (D9 D8+i): FSTP without a check of ST(0).
+/// FSTPNCE (D9 D8+i): FSTP that only pops if ST(0) is empty, without an exception.
 fn copy_unchecked(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     wait(cpu)?;
     note(cpu, op);
     let f = &mut cpu.state.fpu;
     f.raise(Flags::NONE);
-    f.write(op.dst, f.contents(0));
+    if let Some(a) = f.read(0) {
+        f.write(op.dst, a);
+    }
     f.pop_if(true);
     Ok(())
 }
@@ -262,19 +257,16 @@ fn fxch(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     Ok(())
 }
 
-/// FCMOVcc: an empty register is a fault whether the condition holds or not.
+/// FCMOVcc, `CC` as Jcc encodes it: an empty register is a fault whether the condition holds or not.
+/// C1 is kept otherwise.
 fn fcmov<const CC: u8>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     wait(cpu)?;
     note(cpu, op);
     let holds = flags::condition(cpu.state.rflags, CC);
     let f = &mut cpu.state.fpu;
     match (f.read(op.dst), f.read(op.src)) {
-        (Some(_), Some(b)) => {
-            f.raise(Flags::NONE);
-            if holds {
-                f.write(op.dst, b);
-            }
-        }
+        (Some(_), Some(b)) if holds => f.write(op.dst, b),
+        (Some(_), Some(_)) => {}
         _ => {
             if f.underflow() {
                 f.write(op.dst, F80::INDEFINITE);
@@ -289,6 +281,7 @@ fn ffree<const POP: bool>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     wait(cpu)?;
     note(cpu, op);
     let f = &mut cpu.state.fpu;
+    f.raise(Flags::NONE);
     f.free(op.dst);
     f.pop_if(POP);
     Ok(())
@@ -348,10 +341,14 @@ pub fn choose(s: &Shape) -> Option<Handler> {
         Fstpnce => copy_unchecked,
         Fst | Fstp | Fist | Fistp | Fisttp | Fbstp => return stores(s),
         Fxch => fxch,
-        Fcmovb | Fcmove | Fcmovbe | Fcmovu | Fcmovnb | Fcmovne | Fcmovnbe | Fcmovnu => {
-            let cc = condition_of(s)?;
-            by_condition!(cc, |N| fcmov::<N> as Handler)
-        }
+        Fcmovb => fcmov::<2>,
+        Fcmovnb => fcmov::<3>,
+        Fcmove => fcmov::<4>,
+        Fcmovne => fcmov::<5>,
+        Fcmovbe => fcmov::<6>,
+        Fcmovnbe => fcmov::<7>,
+        Fcmovu => fcmov::<10>,
+        Fcmovnu => fcmov::<11>,
         Ffree => ffree::<false>,
         Ffreep => ffree::<true>,
         Fincstp => turn::<1>,
