@@ -1,6 +1,8 @@
 //! A program with a console: text is expected from it and typed into it.
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Termios, tcgetattr};
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -61,7 +63,6 @@ impl Collected {
 }
 
 /// How a program ended.
-#[derive(Debug)]
 pub struct Outcome {
     /// Its exit status; None if a signal killed it.
     pub status: Option<i32>,
@@ -69,6 +70,23 @@ pub struct Outcome {
     pub output: String,
     /// What it wrote to its standard error.
     pub errors: String,
+    /// The settings it left its terminal with.
+    pub terminal: Option<Termios>,
+}
+
+/// For people who read why a test failed: as text, the output's end only.
+impl fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 60;
+        let lines: Vec<_> = self.output.lines().collect();
+        writeln!(f, "status {:?}", self.status)?;
+        let hidden = lines.len().saturating_sub(SHOWN);
+        if hidden > 0 {
+            writeln!(f, "({hidden} lines before)")?;
+        }
+        lines[hidden..].iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        write!(f, "--- errors\n{}\n---", self.errors)
+    }
 }
 
 /// A running program. Dropping it kills it.
@@ -171,14 +189,9 @@ impl Session {
         self.child.id()
     }
 
-    /// The terminal it runs on.
-    pub fn terminal_settings(&self) -> Option<rustix::termios::Termios> {
-        rustix::termios::tcgetattr(self.terminal.as_ref()?).ok()
-    }
-
-    /// The terminal itself, to look at after the program's end.
-    pub fn terminal_copy(&self) -> Option<File> {
-        self.terminal.as_ref()?.try_clone().ok()
+    /// The settings of the terminal it runs on.
+    pub fn terminal_settings(&self) -> Option<Termios> {
+        tcgetattr(self.terminal.as_ref()?).ok()
     }
 
     /// Kills it as `kill -9` does.
@@ -200,11 +213,12 @@ impl Session {
                 None => std::thread::sleep(Duration::from_millis(10)),
             }
         };
+        let terminal = self.terminal_settings();
         // Our own end of the terminal would keep it from ending; what is written stays readable.
         self.terminal = None;
         let soon = Instant::now() + Duration::from_secs(10);
         let text = |collected: &Collected| String::from_utf8_lossy(&collected.to_end(soon)).into_owned();
-        Outcome { status: status.code(), output: text(&self.output), errors: text(&self.errors) }
+        Outcome { status: status.code(), output: text(&self.output), errors: text(&self.errors), terminal }
     }
 
     /// All that was written so far, to be read by people.

@@ -21,14 +21,13 @@ fn start(engine: &str, guest: &calque::guests::debian::Prepared, image: &Path, m
     Shell::boot(Session::terminal(command), Duration::from_secs(180))
 }
 
-fn survives(engine: &'static str) {
+fn survives(engine: &'static str, flavour: Flavour) {
     if !has_tool("mke2fs") || !has_tool("debugfs") {
         assert!(std::env::var_os("CALQUE_DEBIAN").is_none(), "e2fsprogs has to be installed");
         eprintln!("skipped: the test needs mke2fs, e2fsck and debugfs (e2fsprogs)");
         return;
     }
-    let (Some(guest), false) = (debian::guest(Flavour::Generic), engine::available(&[engine]).is_empty())
-    else {
+    let (Some(guest), false) = (debian::guest(flavour), engine::available(&[engine]).is_empty()) else {
         return;
     };
     let scratch = Scratch::new();
@@ -80,11 +79,11 @@ fn path() -> String {
 #[test]
 #[ignore = "boots Debian: testsuite/scripts/guests.sh"]
 fn synced_files_survive_a_kill_jit() {
-    survives("jit");
+    survives("jit", Flavour::Generic);
 }
 
 #[test]
 #[ignore = "boots Debian: testsuite/scripts/guests.sh"]
 fn synced_files_survive_a_kill_interp() {
-    survives("interp");
+    survives("interp", Flavour::Cloud);
 }
