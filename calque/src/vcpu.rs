@@ -78,7 +78,8 @@ pub fn run(cpu: &mut Cpu, engine: &mut dyn Engine, timers: &Arc<Timers>, counter
             }
             Exit::Shutdown => {
                 return Stop::Ended(Ending::TripleFault(format!(
-                    "{}, code {}",
+                    "{}{}, code {}",
+                    cause(cpu),
                     whereabouts(cpu),
                     code_bytes(cpu)
                 )));
@@ -92,6 +93,15 @@ fn publish(cpu: &Cpu, counters: &Counters) {
     counters.set(Counter::Instructions, cpu.state.icount);
     counters.set(Counter::TlbMisses, cpu.mmu.stats.misses);
     counters.set(Counter::Walks, cpu.mmu.stats.walks);
+}
+
+/// The exception that could not be delivered, if it is known: "on #PF with error code 0x2 ".
+fn cause(cpu: &Cpu) -> String {
+    match cpu.fatal {
+        Some(e) if e.vector.has_error_code() => format!("on #{:?} with error code {:#x} ", e.vector, e.error),
+        Some(e) => format!("on #{:?} ", e.vector),
+        None => String::new(),
+    }
 }
 
 /// The bytes at the instruction pointer.

@@ -208,6 +208,12 @@ impl Codegen {
             s => s,
         };
         match src {
+            _ if self.is_step(Value(o as u32), op, src) => {
+                self.asm.bt_mem16(super::flags::guest_word(), 8);
+                self.step(inst.ty, op, src, Rm::M(m));
+                let f = self.an.facts[o].flags as usize;
+                self.val[f].merged = true;
+            }
             Src::Imm(i) => self.asm.alu_imm(inst.ty, op, Rm::M(m), i),
             Src::Rm(Rm::R(r)) => self.asm.alu_to(inst.ty, op, Rm::M(m), r),
             Src::Rm(Rm::M(_)) => self.fail("memory to memory"),

@@ -1,15 +1,16 @@
 //! Both engines over the same guest, block by block, stopping at the first difference.
 //!
-//! For each block: the translated code runs first, with every store journalled and every device access logged; its
+//! A batch of blocks runs as translated code first, with every store journalled and every device access logged; its
 //! effects are noted and undone; then the interpreter executes as many instructions from the same state, seeing the
 //! same device values; then registers, flags and stored bytes are compared. The interpreter's outcome stands.
-//! Instructions that translated code leaves to the interpreter run once.
+//! Instructions that translated code leaves to the interpreter run once. A batch that differs is taken back and run
+//! again block by block, so that the report names the first block that differs.
 
 use super::replay::{Log as AccessLog, ReplayBus, ReplayInterrupts};
 use super::translator::{Translated, Translator};
 use super::{forget_code, left};
 use backend_jit::{BlockId, RunExit};
-use emu_core::addr::PhysAddr;
+use emu_core::addr::{PAGE_SIZE, PhysAddr};
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::engine::{Engine, Exit};
 use emu_core::ir::BlockKey;
@@ -21,6 +22,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
+/// Blocks in a batch.
+const BATCH: u32 = 200;
+/// The interpreter's blocks are no longer than this, so that it may run whole ones while more is left to do.
+const INTERP_BLOCK: u64 = 64;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Lockstep {
@@ -28,8 +34,10 @@ pub struct Lockstep {
     translator: Translator,
     accesses: Arc<AccessLog>,
     wired: bool,
-    blocks: u64,
+    /// Batches compared.
     compared: u64,
+    /// Instructions that may still be batched: after a difference, none until the batch has been gone through again.
+    single_until: u64,
     difference: Option<String>,
 }
 
@@ -48,8 +56,8 @@ impl Lockstep {
             translator,
             accesses: Arc::new(AccessLog::default()),
             wired: false,
-            blocks: 0,
             compared: 0,
+            single_until: 0,
             difference: None,
         }
     }
@@ -73,10 +81,7 @@ impl Lockstep {
         let id = match self.translator.jit.lookup(&key) {
             Some(id) => id,
             None => match self.translator.translate(cpu) {
-                Ok(Translated::Block(id)) => {
-                    self.blocks += 1;
-                    id
-                }
+                Ok(Translated::Block(id)) => id,
                 Ok(Translated::Interpret) | Err(_) => return left(self.interp.step(cpu)),
             },
         };
@@ -86,7 +91,8 @@ impl Lockstep {
     fn compare(&mut self, cpu: &mut Cpu, key: &BlockKey, id: BlockId) -> Option<Exit> {
         let before = cpu.state.clone();
         cpu.mmu.journal = Some(Vec::new());
-        let (exit, count) = self.run_translated(cpu, *key, id);
+        let most = if before.icount < self.single_until { 1 } else { BATCH };
+        let (exit, count) = self.run_batch(cpu, *key, id, most);
         let fault = match exit {
             RunExit::Fault(e) => Some(e),
             _ => None,
@@ -103,16 +109,10 @@ impl Lockstep {
 
         self.accesses.replay();
         cpu.mmu.journal = Some(Vec::new());
-        let mut steps = count + u64::from(fault.is_some());
-        let mut ended = None;
-        while steps > 0 && ended.is_none() {
-            let rip = cpu.state.rip;
-            let repeats = repeats_at(cpu);
-            ended = left(self.interp.step(cpu));
-            steps -= u64::from(!(repeats && cpu.state.rip == rip));
-        }
+        let ended = self.run_interpreted(cpu, count, fault.is_some());
         cpu.code_hits.extend(hits);
         let journal = cpu.mmu.journal.take().unwrap_or_default();
+        let accessed = self.accesses.used();
         let mut differences = self.accesses.finish().into_iter().collect::<Vec<_>>();
         self.accesses.record();
         cpu.state.icount = before.icount + count;
@@ -124,6 +124,14 @@ impl Lockstep {
         }
         differences.extend(compare_stores(&translated.stores, &journal));
         self.compared += 1;
+        if !differences.is_empty() && most > 1 && !accessed {
+            // Back to the start of the batch, to find the block.
+            undo(cpu, &journal);
+            cpu.state = before;
+            cpu.mode_changed();
+            self.single_until = cpu.state.icount + count + 1;
+            return None;
+        }
         if !differences.is_empty() {
             self.report(key, &before, exit, &differences);
             return Some(Exit::Signal);
@@ -137,10 +145,54 @@ impl Lockstep {
         None
     }
 
+    /// Runs up to `most` translated blocks; ends early where something has to be done between blocks, or after a
+    /// repeated string instruction.
+    fn run_batch(&mut self, cpu: &mut Cpu, mut key: BlockKey, mut id: BlockId, most: u32) -> (RunExit, u64) {
+        let mut total = 0;
+        for n in 1.. {
+            let (exit, count, plain) = self.run_translated(cpu, key, id);
+            total += count;
+            let quiet = cpu.code_hits.is_empty() && cpu.signals.peek() == 0 && cpu.state.shadow == 0;
+            if exit != RunExit::NeedBlock || !plain || !quiet || n >= most || cpu.state.mode.contains(Mode::STEP) {
+                return (exit, total);
+            }
+            match self.next_block(cpu) {
+                Some(next) => (key, id) = next,
+                None => return (exit, total),
+            }
+        }
+        (RunExit::NeedBlock, total)
+    }
+
+    /// Interprets `count` instructions, and one more that faults if `fault`. Some if that ended the run.
+    fn run_interpreted(&mut self, cpu: &mut Cpu, count: u64, fault: bool) -> Option<Exit> {
+        let mut steps = count;
+        let mut ended = None;
+        while steps > INTERP_BLOCK && ended.is_none() && cpu.code_hits.is_empty() {
+            let (before, rip) = (cpu.state.icount, cpu.state.rip);
+            ended = left(self.interp.run_block(cpu));
+            let done = cpu.state.icount - before;
+            if done == 0 {
+                // A fault that the translated code did not meet: a difference, which the comparison will show.
+                return ended;
+            }
+            let unfinished = cpu.state.rip == rip && done == 1 && repeats_at(cpu);
+            steps -= if unfinished { 0 } else { done };
+        }
+        steps += u64::from(fault);
+        while steps > 0 && ended.is_none() {
+            let rip = cpu.state.rip;
+            ended = left(self.interp.step(cpu));
+            steps -= u64::from(!(cpu.state.rip == rip && repeats_at(cpu)));
+        }
+        ended
+    }
+
     /// Runs a translated block, and if it leaves a string instruction unfinished, goes on until that is done. The
-    /// second value is how many instructions completed.
-    fn run_translated(&mut self, cpu: &mut Cpu, mut key: BlockKey, mut id: BlockId) -> (RunExit, u64) {
+    /// second value is how many instructions completed, the third whether no string instruction was involved.
+    fn run_translated(&mut self, cpu: &mut Cpu, mut key: BlockKey, mut id: BlockId) -> (RunExit, u64, bool) {
         let mut completed = 0;
+        let mut plain = true;
         loop {
             let before = cpu.state.icount;
             let exit = self.translator.jit.run(cpu, id);
@@ -150,18 +202,21 @@ impl Lockstep {
                 RunExit::Interpret if repeats_at(cpu) => {
                     // It may have come part of the way: the rest is the interpreter's, in both runs.
                     while cpu.state.rip == rip && left(self.interp.step(cpu)).is_none() {}
-                    return (RunExit::NeedBlock, completed + 1);
+                    return (RunExit::NeedBlock, completed + 1, false);
                 }
                 RunExit::NeedBlock | RunExit::Signal | RunExit::CodeHit
-                    if self.translator.last_instruction(&key) == Some(rip) && repeats_at(cpu) =>
+                    if rip.wrapping_sub(key.rip) < PAGE_SIZE
+                        && self.translator.last_instruction(&key) == Some(rip)
+                        && repeats_at(cpu) =>
                 {
                     completed -= 1;
+                    plain = false;
                 }
-                _ => return (exit, completed),
+                _ => return (exit, completed, plain && !self.translator.repeats(&key)),
             }
             match self.next_block(cpu) {
                 Some(next) => (key, id) = next,
-                None => return (exit, completed),
+                None => return (exit, completed, false),
             }
         }
     }
@@ -179,7 +234,7 @@ impl Lockstep {
 
     fn report(&mut self, key: &BlockKey, before: &CpuState, exit: RunExit, differences: &[String]) {
         let mut text = format!(
-            "block at phys {}, rip {:#x}, mode {:#x}, left by {exit:?}, after {} blocks compared\n",
+            "from block at phys {}, rip {:#x}, mode {:#x}, left by {exit:?}, after {} batches compared\n",
             key.phys, key.rip, key.mode.0, self.compared
         );
         for d in differences {
@@ -330,7 +385,7 @@ impl Engine for Lockstep {
     }
 
     fn stats(&self) -> Vec<(String, u64)> {
-        let mut list = vec![("blocks compared".to_owned(), self.compared)];
+        let mut list = vec![("batches compared".to_owned(), self.compared)];
         list.extend(self.translator.jit.stats());
         list
     }

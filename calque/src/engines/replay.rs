@@ -24,6 +24,7 @@ pub struct Access {
 struct State {
     /// Recording (first run) or replaying (second).
     replaying: bool,
+    used: bool,
     log: VecDeque<Access>,
     difference: Option<(Option<Access>, Access)>,
 }
@@ -45,6 +46,11 @@ impl Log {
     /// Starts the second run.
     pub fn replay(&self) {
         self.state().replaying = true;
+    }
+
+    /// Whether a device was accessed since [`Log::record`].
+    pub fn used(&self) -> bool {
+        self.state().used
     }
 
     /// Ends the second run: how it differed from the first, if it did.
@@ -75,7 +81,9 @@ impl Log {
         }
         let value = real();
         let value = if access.write { access.value } else { value };
-        self.state().log.push_back(Access { value, ..access });
+        let mut s = self.state();
+        s.used = true;
+        s.log.push_back(Access { value, ..access });
         value
     }
 }
