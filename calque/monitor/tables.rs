@@ -69,7 +69,11 @@ fn gdt() -> [u64; GDT_SIZE / 8] {
         flat | RING3,
         flat | RING3 | CODE | LONG,
         // Base and limit of a system descriptor are scattered, as they were on the 286 and the 386.
-        u64::from(TSS_SIZE - 1) | (tss & 0xff_ffff) << 16 | AVAILABLE_TSS | PRESENT | (tss >> 24 & 0xff) << 56,
+        u64::from(TSS_SIZE - 1)
+            | (tss & 0xff_ffff) << 16
+            | AVAILABLE_TSS
+            | PRESENT
+            | (tss >> 24 & 0xff) << 56,
         tss >> 32,
     ]
 }
@@ -92,7 +96,7 @@ fn gate(vector: usize, kernel: &Assembled) -> Result<u128, Error> {
         0..32 => (format!("exception_{vector}"), 0, 0),
         0x20 => ("timer_interrupt".to_owned(), 0, 0),
         0x24 => ("serial_interrupt".to_owned(), 0, 0),
-        0x20..0x30 => ("stray_interrupt".to_owned(), 0, 0),
+        0x21..0x24 | 0x25..0x30 => ("stray_interrupt".to_owned(), 0, 0),
         0x80 => ("int_80".to_owned(), 3, 0),
         _ => return Ok(0),
     };

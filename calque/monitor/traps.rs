@@ -353,14 +353,9 @@ fn show(k: &mut Program) -> Result<(), Error> {
         say " RFLAGS=";
         call @show_flags;
     }
-    for (text, number) in [
-        ("\n   RAX=", 0),
-        (" RBX=", 3),
-        (" RCX=", 1),
-        ("\n   RDX=", 2),
-        (" RSI=", 6),
-        (" RDI=", 7),
-    ] {
+    for (text, number) in
+        [("\n   RAX=", 0), (" RBX=", 3), (" RCX=", 1), ("\n   RDX=", 2), (" RSI=", 6), (" RDI=", 7)]
+    {
         k.say(text)?;
         asm! { k;
             mov rax, qword_ptr(rbp + register(number));
