@@ -1,1 +1,5 @@
 //! calque: testsuite.
+
+#![forbid(unsafe_code)]
+
+pub mod oracle;
