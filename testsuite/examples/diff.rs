@@ -48,7 +48,7 @@ fn options() -> Result<Options> {
 
 fn main() -> Result<()> {
     let o = options()?;
-    std::panic::set_hook(Box::new(|_| {}));
+    std::panic::set_hook(Box::new(|p| eprintln!("{p}")));
     let mut world = World::new(&Kind::ALL)?;
     for path in &o.replay {
         let case = Case::parse(&std::fs::read_to_string(path)?).map_err(anyhow::Error::msg)?;

@@ -132,7 +132,7 @@ fn lifts(bytes: &[u8], bits: u32) -> bool {
         32 => Mode::CODE32 | Mode::STACK32 | Mode::PROT | Mode::FLAT,
         _ => 0,
     };
-    let key = BlockKey { phys: PhysAddr(CODE), rip: CODE, mode: Mode(mode) };
+    let key = BlockKey { phys: PhysAddr(CODE), rip: 0x100, mode: Mode(mode) };
     match lift_bytes(key, bytes, Features::max(), 1) {
         Lifted::Block(b) => b.insts.iter().any(|i| i.op == Op::Guest),
         Lifted::Interpret { .. } => false,

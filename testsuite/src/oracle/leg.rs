@@ -8,7 +8,7 @@ use emu_core::cpu::{CodeHit, Cpu, Wiring};
 use emu_core::engine::Engine;
 use emu_core::entropy::Entropy;
 use emu_core::features::Features;
-use emu_core::fault::Exception;
+use emu_core::fault::{Exception, Vector};
 use emu_core::ir::{Block, BlockKey, End, Optimizer, PassSet, eval};
 use emu_core::mem::{MemError, PhysMem, page};
 use emu_core::softfloat::F80;
@@ -100,6 +100,8 @@ pub struct Leg {
     pub interpreted: u64,
     /// Translations that failed, by reason.
     pub refused: HashMap<String, u64>,
+    /// Translated code jumped to an address that is not canonical: see [`super::world::Outcome::Explained`].
+    pub wild: bool,
     /// What was lifted, as text, if wanted.
     pub trace: Option<String>,
 }
@@ -134,6 +136,7 @@ impl Leg {
             translated: 0,
             interpreted: 0,
             refused: HashMap::new(),
+            wild: false,
             trace: None,
         })
     }
@@ -188,6 +191,7 @@ impl Leg {
     /// another one than last time.
     pub fn load(&mut self, case: &Case, scene: &Scene, base: &[u8], template: &CpuState, moved: bool) {
         self.forget_code();
+        self.wild = false;
         let mut flush = case.cold || moved;
         let mut buf = [0; PAGE];
         for n in 0..RAM / PAGE {
@@ -198,13 +202,13 @@ impl Leg {
             if TABLES.contains(&n) && self.page(n, &mut buf) && buf != want {
                 flush = true;
             }
-            self.cpu.mem.write(PhysAddr((n * PAGE) as u64), want);
+            let _ = self.cpu.mem.write(PhysAddr((n * PAGE) as u64), want);
         }
         self.loaded.clear();
         let code = (CODE + case.at, case.bytes());
         for (at, bytes) in case.patches.iter().chain([&code]) {
             self.loaded.extend([*at as usize / PAGE, (*at as usize + bytes.len()) / PAGE]);
-            self.cpu.mem.write(PhysAddr(*at), bytes);
+            let _ = self.cpu.mem.write(PhysAddr(*at), bytes);
         }
         self.load_state(case, scene, template, flush);
         if flush {
@@ -292,7 +296,13 @@ impl Leg {
         }
         let lin = if s.is_long64() { s.rip } else { s.seg[1].base.wrapping_add(s.rip) & 0xffff_ffff };
         let (rip, mode) = (s.rip, s.mode);
-        let Ok(phys) = self.cpu.fetch_gpa(lin) else { return self.step() };
+        let phys = match self.cpu.fetch_gpa(lin) {
+            Ok(phys) => phys,
+            Err(e) => {
+                self.wild |= e.vector == Vector::GP;
+                return self.step();
+            }
+        };
         let key = BlockKey { phys, rip, mode };
         let before = self.cpu.state.icount;
         let ended = if self.jit.is_some() { self.host(key) } else { self.evaluate(key) };
