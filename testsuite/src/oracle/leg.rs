@@ -369,7 +369,7 @@ impl Leg {
             }
         };
         let jit = self.jit.as_mut()?;
-        jit.set_budget(&self.cpu, 2000);
+        jit.set_budget(&self.cpu, 200_000);
         if let Some(t) = &mut self.trace {
             let at = jit.host_address(id).unwrap_or(0);
             let _ = writeln!(t, "host code:\n{}", frontend_x86::disassemble(&jit.host_code(id), at, 64));

@@ -12,6 +12,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 const PAGE: usize = 0x1000;
 /// Most instructions of a case, as the interpreter counts.
 const LIMIT: u32 = 300;
+/// Most blocks of a case: repeated string instructions take one for each element.
+const PATIENCE: u32 = 100_000;
 
 /// The engines.
 #[derive(Debug)]
@@ -87,7 +89,7 @@ impl World {
             let (base, template) = (&self.base, &self.template);
             let ran = catch_unwind(AssertUnwindSafe(|| {
                 leg.load(case, scene, base, template, moved);
-                leg.run(LIMIT * if n == 0 { 1 } else { 4 })
+                leg.run(if n == 0 { LIMIT } else { PATIENCE })
             }));
             let kind = leg.kind;
             let ended = match ran {
