@@ -86,7 +86,12 @@ fn main() -> Result<()> {
         if *seen > 1 {
             continue;
         }
-        println!("== seed {} case {n}, {}{}", o.seed, kind.name(), if small.is_some() { "" } else { " (by history)" });
+        println!(
+            "== seed {} case {n}, {}{}",
+            o.seed,
+            kind.name(),
+            if small.is_some() { "" } else { " (by history)" }
+        );
         println!("first seen: {list:#?}\n{}", report(shown, kind));
         std::fs::write(format!("target/diff-{}-{n}.case", o.seed), shown.to_text())?;
         if failures.len() >= o.keep {

@@ -41,7 +41,9 @@ fn check(jit: &mut Jit, b: &Block, seed: u64) -> Result<bool, String> {
     }
     let code = disassemble(&jit.host_code(id), 0);
     let before = snapshot(&start());
-    Err(format!("{b}\n{code}\nseed {seed}: {end:?} against {exit:?}\nbefore {before}\nwant   {want}\ngot    {got}"))
+    Err(format!(
+        "{b}\n{code}\nseed {seed}: {end:?} against {exit:?}\nbefore {before}\nwant   {want}\ngot    {got}"
+    ))
 }
 
 #[test]
@@ -55,7 +57,8 @@ fn random_blocks_do_so_on_a_baseline_host() {
 }
 
 fn compare(cfg: JitConfig) {
-    let var = |name: &str, default: u64| std::env::var(name).ok().and_then(|s| s.parse().ok()).unwrap_or(default);
+    let var =
+        |name: &str, default: u64| std::env::var(name).ok().and_then(|s| s.parse().ok()).unwrap_or(default);
     let (from, seeds) = (var("CALQUE_FROM", 1), var("CALQUE_SEEDS", 4_000));
     let mut jit = Jit::new(cfg).unwrap();
     let mut passes = Optimizer::new(PassSet::ALL);

@@ -103,7 +103,8 @@ impl Lockstep {
         }
         let journal = cpu.mmu.journal.take().unwrap_or_default();
         undo(cpu, &journal);
-        let translated = Outcome { state: std::mem::replace(&mut cpu.state, before.clone()), stores: journal };
+        let translated =
+            Outcome { state: std::mem::replace(&mut cpu.state, before.clone()), stores: journal };
         let hits = std::mem::take(&mut cpu.code_hits);
         cpu.mode_changed();
 
@@ -153,7 +154,12 @@ impl Lockstep {
             let (exit, count, plain) = self.run_translated(cpu, key, id);
             total += count;
             let quiet = cpu.code_hits.is_empty() && cpu.signals.peek() == 0 && cpu.state.shadow == 0;
-            if exit != RunExit::NeedBlock || !plain || !quiet || n >= most || cpu.state.mode.contains(Mode::STEP) {
+            if exit != RunExit::NeedBlock
+                || !plain
+                || !quiet
+                || n >= most
+                || cpu.state.mode.contains(Mode::STEP)
+            {
                 return (exit, total);
             }
             match self.next_block(cpu) {

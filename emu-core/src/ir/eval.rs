@@ -373,7 +373,8 @@ impl Eval<'_> {
             let top = if seg.attr & attr::DB != 0 { 0xffff_ffff } else { 0xffff };
             offset > limit && last <= top
         } else {
-            last <= limit
+            // A 4 GiB segment wraps.
+            last <= limit || seg.limit == u32::MAX
         };
         if right && inside {
             Ok(seg.base.wrapping_add(offset) & 0xffff_ffff)

@@ -9,8 +9,7 @@ use emu_core::ir::{BlockKey, Op};
 use emu_core::state::{Mode, Seg};
 use frontend_x86::{Lifted, lift_bytes};
 use iced_x86::{
-    Code, Decoder, DecoderOptions, Encoder, Instruction, OpCodeOperandKind as K, OpKind,
-    Register,
+    Code, Decoder, DecoderOptions, Encoder, Instruction, OpCodeOperandKind as K, OpKind, Register,
 };
 
 /// One generated instruction.
@@ -172,7 +171,8 @@ fn link(rng: &mut Rng, made: &mut [Made], bits: u32) -> Vec<i64> {
         if m.branch == 0 {
             continue;
         }
-        let to = if rng.one_in(6) { rng.below(starts.len()) } else { i + 1 + rng.below(starts.len() - i - 1) };
+        let to =
+            if rng.one_in(6) { rng.below(starts.len()) } else { i + 1 + rng.below(starts.len() - i - 1) };
         let mut rel = starts[to] - starts[i + 1];
         if m.branch == 1 {
             rel = rel.clamp(-128, 127);
@@ -248,7 +248,8 @@ fn state(rng: &mut Rng, case: &mut Case, scene: &Scene, starts: &[i64]) {
         case.gpr[n] = label(rng);
     }
     case.rflags = f::FIXED1 | rng.next() & f::STATUS;
-    for (bit, n) in [(f::DF, 4), (f::IF, 2), (f::AC, 12), (f::IOPL, 4), (f::NT, 24), (f::TF, 40), (f::ID, 4)] {
+    for (bit, n) in [(f::DF, 4), (f::IF, 2), (f::AC, 12), (f::IOPL, 4), (f::NT, 24), (f::TF, 40), (f::ID, 4)]
+    {
         if rng.one_in(n) {
             case.rflags |= bit;
         }
@@ -315,15 +316,8 @@ const POINTERS64: [Register; 8] = [
     Register::RSP,
     Register::RBX,
 ];
-const POINTERS32: [Register; 7] = [
-    Register::EBX,
-    Register::EBP,
-    Register::ESI,
-    Register::EDI,
-    Register::EBX,
-    Register::ESP,
-    Register::ESI,
-];
+const POINTERS32: [Register; 7] =
+    [Register::EBX, Register::EBP, Register::ESI, Register::EDI, Register::EBX, Register::ESP, Register::ESI];
 const PAIRS16: [(Register, Register); 8] = [
     (Register::BX, Register::SI),
     (Register::BX, Register::DI),
@@ -338,11 +332,7 @@ const PAIRS16: [(Register, Register); 8] = [
 /// A register of `bytes`; rarely one of those that hold addresses.
 fn register(rng: &mut Rng, bytes: usize, bits: u32) -> Register {
     let plain: &[u32] = if bits == 64 { &[0, 1, 2, 9, 10, 11, 12, 14, 15] } else { &[0, 1, 2] };
-    let n = if rng.one_in(6) {
-        rng.below(if bits == 64 { 16 } else { 8 }) as u32
-    } else {
-        rng.pick(plain)
-    };
+    let n = if rng.one_in(6) { rng.below(if bits == 64 { 16 } else { 8 }) as u32 } else { rng.pick(plain) };
     match bytes {
         1 => {
             let high = bits != 64 || rng.one_in(5);
@@ -645,4 +635,3 @@ pub fn forms(case: &Case) -> impl Iterator<Item = Code> {
         (!i.is_invalid()).then(|| i.code())
     })
 }
-

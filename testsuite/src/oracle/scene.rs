@@ -5,7 +5,7 @@
 //! | From | What |
 //! |---|---|
 //! | 0 | interrupt vectors of real mode |
-//! | 1000 | page tables, four pages |
+//! | 1000 | page tables, four pages, not mapped: when a change of them shows is up to the processor |
 //! | 5000, 6000, 7000 | GDT, IDT, TSS |
 //! | 8000 | handlers: HLT everywhere, so RIP tells the vector |
 //! | 9000 | the kernel's stack |
@@ -227,7 +227,7 @@ impl Scene {
         let nx = if self.nx() { 1 << 63 } else { 0 };
         let own = page << 12;
         match page {
-            0..=9 => own | 0x63,
+            0 | 5..=9 => own | 0x63,
             0x11 if layout & 1 << 27 != 0 => 0,
             0x10..=0x13 => own | 0x61 | user | if layout & 1 << 24 != 0 { 2 } else { 0 },
             0x20..=0x27 => self.data_entry(own, layout >> (3 * (page - 0x20)) & 7, user, nx),

@@ -284,7 +284,11 @@ impl Tally {
         );
         for leg in world.legs() {
             let leg::Leg { kind, translated, interpreted, .. } = leg;
-            let _ = writeln!(t, "{}: {translated} instructions translated, {interpreted} interpreted", kind.name());
+            let _ = writeln!(
+                t,
+                "{}: {translated} instructions translated, {interpreted} interpreted",
+                kind.name()
+            );
             for (why, n) in &leg.refused {
                 let _ = writeln!(t, "  {n} blocks: {why}");
             }
