@@ -322,7 +322,8 @@ fn do_seg_addr(cpu: &mut Cpu) -> Done {
         let top = if seg.attr & attr::DB != 0 { 0xffff_ffff } else { 0xffff };
         offset > limit && last <= top
     } else {
-        last <= limit
+        // A 4 GiB segment wraps.
+        last <= limit || seg.limit == u32::MAX
     };
     if !inside {
         return Err(fault());

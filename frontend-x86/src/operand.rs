@@ -403,7 +403,8 @@ impl Cx<'_> {
             };
             return Addr { lin, aux };
         }
-        if self.mode.contains(Mode::FLAT) && !fs_gs {
+        // Nothing can be written through CS.
+        if self.mode.contains(Mode::FLAT) && !fs_gs && !(write && seg == Seg::CS) {
             return Addr { lin: off, aux };
         }
         let check = aux

@@ -6,19 +6,22 @@ use super::eval_int::{self, Ints};
 use super::eval_vec;
 use super::ops::{Cc, Op, RepKind, StateField, Type, mem_flags};
 use super::vecop::VecOp;
+use crate::addr::{PAGE_MASK, PAGE_SIZE};
 use crate::cpu::Cpu;
 use crate::fault::{Exception, Vector};
-use crate::mmu::Priv;
+use crate::mem::Frame;
+use crate::mmu::{Access, Priv};
 use crate::state::bits::rflags;
 use crate::state::segment::attr;
 use crate::state::{Mode, gpr};
+use std::sync::atomic::Ordering;
 
 /// How a block ended. The processor's RIP names where to go on, and its instruction count is up to date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// At this RIP.
     Goto(u64),
-    /// The interpreter has to execute the instruction at RIP.
+    /// The interpreter has to execute the instruction at RIP: it is not translated, or it stores into decoded bytes.
     Interpret,
     /// The instruction at RIP faults; nothing of it has happened (but for completed elements of a string
     /// instruction).
@@ -37,7 +40,12 @@ pub fn eval(block: &Block, cpu: &mut Cpu) -> End {
         match e.inst(at) {
             Ok(None) => {}
             Ok(Some(end)) => return end,
-            Err(x) => {
+            Err(Stop::Code) => {
+                e.cpu.state.rip = e.rip(e.marker);
+                e.cpu.state.icount += e.started - 1;
+                return End::Interpret;
+            }
+            Err(Stop::Fault(x)) => {
                 e.cpu.state.rip = e.rip(e.marker);
                 e.cpu.state.icount += e.started - 1;
                 return End::Fault(x);
@@ -45,6 +53,20 @@ pub fn eval(block: &Block, cpu: &mut Cpu) -> End {
         }
     }
     unreachable!("the verifier demands a terminator")
+}
+
+/// Why a guest instruction does not complete.
+enum Stop {
+    /// It faults.
+    Fault(Exception),
+    /// It would store into decoded bytes, perhaps those of this block.
+    Code,
+}
+
+impl From<Exception> for Stop {
+    fn from(x: Exception) -> Self {
+        Self::Fault(x)
+    }
 }
 
 struct Eval<'a> {
@@ -78,7 +100,7 @@ impl Eval<'_> {
         Some(End::Goto(rip))
     }
 
-    fn inst(&mut self, at: usize) -> Result<Option<End>, Exception> {
+    fn inst(&mut self, at: usize) -> Result<Option<End>, Stop> {
         use Op::*;
         let i = self.block.insts[at];
         let ty = i.ty;
@@ -129,7 +151,7 @@ impl Eval<'_> {
             SegAddr => self.seg_addr(a, i.aux)?,
             CheckAlign => {
                 if a % i.imm as u64 != 0 {
-                    return Err(Exception::gp0());
+                    return Err(Exception::gp0().into());
                 }
                 0
             }
@@ -173,7 +195,7 @@ impl Eval<'_> {
     }
 
     /// Ops on values of any width.
-    fn wide(&mut self, at: usize, i: &Inst) -> Result<(), Exception> {
+    fn wide(&mut self, at: usize, i: &Inst) -> Result<(), Stop> {
         use Op::*;
         let arg = |n: usize| {
             let v = i.args[n];
@@ -192,7 +214,7 @@ impl Eval<'_> {
             }
             Load => self.load(i.ty, a[0], stack)?,
             LoadW => {
-                self.cpu.probe_write(a[0], i.ty.bytes() as usize, Priv::Current, stack)?;
+                self.check_write(a[0], i.ty.bytes() as usize, stack)?;
                 self.load(i.ty, a[0], stack)?
             }
             Store => {
@@ -202,7 +224,7 @@ impl Eval<'_> {
             StoreW => {
                 let addr = self.block.def(i.args[0]);
                 let lin = self.int(addr, 0);
-                self.store(i.ty, lin, b, addr.aux & mem_flags::STACK != 0)?;
+                self.put(i.ty, lin, b, addr.aux & mem_flags::STACK != 0)?;
                 b
             }
             GetVec => {
@@ -246,19 +268,45 @@ impl Eval<'_> {
         Ok(v)
     }
 
-    fn store(&mut self, ty: Type, lin: u64, v: [u64; 4], stack: bool) -> Result<(), Exception> {
+    /// The faults of a write of up to a page, and whether it would fall on decoded bytes.
+    fn check_write(&mut self, lin: u64, size: usize, stack: bool) -> Result<(), Stop> {
+        self.cpu.probe_write(lin, size, Priv::Current, stack)?;
+        let first = (PAGE_SIZE - (lin & PAGE_MASK)).min(size as u64);
+        let mut decoded = self.decoded(lin, first, stack)?;
+        if first < size as u64 {
+            decoded |= self.decoded(lin.wrapping_add(first), size as u64 - first, stack)?;
+        }
+        if decoded { Err(Stop::Code) } else { Ok(()) }
+    }
+
+    /// Whether bytes within one page, which may be written, have been decoded.
+    fn decoded(&mut self, lin: u64, size: u64, stack: bool) -> Result<bool, Exception> {
+        let t = self.cpu.translate(lin, Access::Write, Priv::Current, stack)?;
+        let Frame::Ram(_, index) = t.frame else { return Ok(false) };
+        let (from, to) = (t.gpa.offset() >> 6, (t.gpa.offset() + size - 1) >> 6);
+        let mask = !0u64 << from & !0u64 >> (63 - to);
+        Ok(self.cpu.mem.code_chunks(index).load(Ordering::Relaxed) & mask != 0)
+    }
+
+    fn store(&mut self, ty: Type, lin: u64, v: [u64; 4], stack: bool) -> Result<(), Stop> {
+        self.check_write(lin, ty.bytes() as usize, stack)?;
+        self.put(ty, lin, v, stack)
+    }
+
+    /// Stores where writing has been checked.
+    fn put(&mut self, ty: Type, lin: u64, v: [u64; 4], stack: bool) -> Result<(), Stop> {
         match ty {
-            Type::I8 => self.cpu.store::<1>(lin, v[0], stack),
-            Type::I16 => self.cpu.store::<2>(lin, v[0], stack),
-            Type::I32 => self.cpu.store::<4>(lin, v[0], stack),
-            Type::I64 => self.cpu.store::<8>(lin, v[0], stack),
+            Type::I8 => self.cpu.store::<1>(lin, v[0], stack)?,
+            Type::I16 => self.cpu.store::<2>(lin, v[0], stack)?,
+            Type::I32 => self.cpu.store::<4>(lin, v[0], stack)?,
+            Type::I64 => self.cpu.store::<8>(lin, v[0], stack)?,
             _ => {
-                let bytes = ty.bytes() as usize;
-                self.cpu.probe_write(lin, bytes, Priv::Current, stack)?;
-                (0..bytes / 8)
-                    .try_for_each(|n| self.cpu.store::<8>(lin.wrapping_add(8 * n as u64), v[n], stack))
+                for (n, q) in v[..ty.bytes() as usize / 8].iter().enumerate() {
+                    self.cpu.store::<8>(lin.wrapping_add(8 * n as u64), *q, stack)?;
+                }
             }
         }
+        Ok(())
     }
 
     fn state(&mut self, i: &Inst, a: u64) -> u64 {
@@ -325,7 +373,8 @@ impl Eval<'_> {
             let top = if seg.attr & attr::DB != 0 { 0xffff_ffff } else { 0xffff };
             offset > limit && last <= top
         } else {
-            last <= limit
+            // A 4 GiB segment wraps.
+            last <= limit || seg.limit == u32::MAX
         };
         if right && inside {
             Ok(seg.base.wrapping_add(offset) & 0xffff_ffff)
@@ -336,10 +385,10 @@ impl Eval<'_> {
         }
     }
 
-    fn atomic(&mut self, i: &Inst) -> Result<u64, Exception> {
+    fn atomic(&mut self, i: &Inst) -> Result<u64, Stop> {
         let (lin, b, c) = (self.int(i, 0), self.int(i, 1), self.int(i, 2));
         let stack = i.aux & mem_flags::STACK != 0;
-        self.cpu.probe_write(lin, i.ty.bytes() as usize, Priv::Current, stack)?;
+        self.check_write(lin, i.ty.bytes() as usize, stack)?;
         let old = self.load(i.ty, lin, stack)?[0];
         let new = match i.op {
             Op::AtomicAdd => old.wrapping_add(b),
@@ -355,11 +404,11 @@ impl Eval<'_> {
                 }
             }
         };
-        self.store(i.ty, lin, [i.ty.truncate(new), 0, 0, 0], stack)?;
+        self.put(i.ty, lin, [i.ty.truncate(new), 0, 0, 0], stack)?;
         Ok(old)
     }
 
-    fn rep_string(&mut self, i: &Inst, source: u64, dest: u64) -> Result<u64, Exception> {
+    fn rep_string(&mut self, i: &Inst, source: u64, dest: u64) -> Result<u64, Stop> {
         let ty = Type::int(i.aux >> 8 & 0xff);
         let addr = Type::int((i.aux >> 16 & 0xff) / 8);
         let step = u64::from(ty.bytes());

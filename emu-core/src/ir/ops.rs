@@ -452,8 +452,8 @@ ops! {
     UnpackFlags = "unpackflags" [I32] Pure;
 
     /// The linear address of offset a in the segment named by `aux` (see [`mem_flags`]), after the limit, type and
-    /// null checks for an access of the size and kind in `aux`. Raises #GP(0) or #SS(0). I64, below 4 GiB. Only
-    /// outside 64-bit code, and there only for FS and GS if the mode is flat; `a` is zero-extended to I64.
+    /// null checks for an access of the size and kind in `aux`; a segment of 4 GiB wraps. Raises #GP(0) or #SS(0). I64, below 4 GiB. Only
+    /// outside 64-bit code, and there only for FS, GS and writes through CS if the mode is flat; `a` is zero-extended to I64.
     SegAddr = "segaddr" [I64] Faulting;
     /// Raises #GP(0) if linear address a is not a multiple of `imm`. Void.
     CheckAlign = "checkalign" [I64] Faulting;

@@ -71,9 +71,10 @@ pub(super) fn movs(cx: &mut Cx) -> Lift {
         return rep(cx, s, RepKind::Movs);
     }
     let seg = cx.seg();
+    // The source's page fault comes before the destination's segment check.
     let (si, from) = place(cx, s, gpr::RSI, seg, false);
-    let (di, to) = place(cx, s, gpr::RDI, Seg::ES, true);
     let v = cx.load(s.ty, from);
+    let (di, to) = place(cx, s, gpr::RDI, Seg::ES, true);
     cx.store(s.ty, to, v);
     let d = step(cx, s);
     advance(cx, s, gpr::RSI, si, d);
@@ -148,8 +149,8 @@ pub(super) fn cmps(cx: &mut Cx) -> Lift {
     compare(cx, s, |cx| {
         let seg = cx.seg();
         let (si, from) = place(cx, s, gpr::RSI, seg, false);
-        let (di, to) = place(cx, s, gpr::RDI, Seg::ES, false);
         let a = cx.load(s.ty, from);
+        let (di, to) = place(cx, s, gpr::RDI, Seg::ES, false);
         let b = cx.load(s.ty, to);
         (a, b, Some(si), di)
     })

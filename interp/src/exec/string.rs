@@ -138,7 +138,11 @@ fn span<W: Width>(cpu: &Cpu, op: &Op, count: u64, off: u64) -> Option<u64> {
         .then_some(len)
 }
 
+/// Moves register `r` on by a run's bytes. Without any, its upper half stays, since nothing has happened.
 fn skip(cpu: &mut Cpu, op: &Op, r: usize, bytes: usize) {
+    if bytes == 0 {
+        return;
+    }
     let v = cpu.state.gpr[r].wrapping_add(bytes as u64);
     set_pointer(cpu, op, r, v);
 }
