@@ -1,1 +1,12 @@
-//! calque: testsuite.
+//! What the tests in `tests/` share: starting calque (or QEMU) behind pipes or a terminal, the small guests in
+//! `guests/`, and Debian's kernel as `calque run debian` prepares it.
+
+#[path = "../guests/mod.rs"]
+pub mod guests;
+
+pub mod debian;
+pub mod engine;
+pub mod files;
+pub mod program;
+pub mod session;
+pub mod shell;
