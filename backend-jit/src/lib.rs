@@ -220,10 +220,7 @@ impl Jit {
         s.scratch[layout::BUDGET] = self.budget;
         s.scratch[layout::MX_GUEST] = u64::from(s.mxcsr | 0x1f80);
         s.scratch[layout::MX_HOST] = 0x1f80;
-        let (enter, code) = (self.cache.address(self.entry.enter), self.cache.address(code));
-        // SAFETY: both addresses are of code in this cache's arena that is kept while `self` is borrowed: the
-        // entry trampoline and a live block. `cpu` is exclusive, and its scratch was set up above.
-        let word = unsafe { host::enter(enter, cpu, code) };
+        let word = host::enter(&self.cache, self.entry, code, cpu);
         helpers::resume_panic();
         helpers::complete_journal(cpu);
         let s = &mut cpu.state;
