@@ -7,10 +7,10 @@
 use super::asm::{Mem, RAX, Reg, Rm, state};
 use super::vals::{PINNED, TEMPS};
 use super::{Codegen, Entry};
+use crate::cache::Cache;
 use crate::exit::Kind;
 use crate::helpers::{Helper, address};
 use crate::layout;
-use crate::cache::Cache;
 use dynasmrt::{DynasmApi, dynasm};
 use emu_core::cpu::Cpu;
 use emu_core::ir::Type;
