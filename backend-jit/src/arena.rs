@@ -73,7 +73,7 @@ impl Arena {
 
     /// Replaces the aligned 32-bit word at `at` with one store, so that code running it sees the old or the new.
     pub fn patch_u32(&mut self, at: usize, value: u32) {
-        assert!(at % 4 == 0 && at + 4 <= self.len, "bad place for a code patch");
+        assert!(at.is_multiple_of(4) && at + 4 <= self.len, "bad place for a code patch");
         self.views.with_write(|base| {
             // SAFETY: aligned and within the mapping, both checked above.
             unsafe { base.add(at).cast::<u32>().write_volatile(value.to_le()) }

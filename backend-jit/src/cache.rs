@@ -18,7 +18,10 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// Number of jump-cache entries.
-pub const JUMP_SLOTS: usize = 4096;
+pub const JUMP_SLOTS: usize = 16384;
+
+/// Number of tokens that are remembered, so that an address space which comes back finds its entries.
+const TOKENS: usize = 256;
 
 /// Slot of the jump cache for `rip`.
 pub const fn jump_index(rip: u64) -> usize {
@@ -98,8 +101,8 @@ pub struct Cache {
     exits: Vec<Exit>,
     by_page: Map<u64, Vec<BlockId>>,
     jumps: Box<[JumpEntry]>,
-    tokens: Vec<(Mode, u32)>,
-    token_generation: u64,
+    /// (mode, generation, token); token 0 is none.
+    tokens: Box<[(Mode, u64, u32)]>,
     next_token: u32,
     /// Bytes of trampolines at the arena's start.
     reserved: usize,
@@ -141,8 +144,7 @@ impl Cache {
             exits: Vec::new(),
             by_page: Map::default(),
             jumps: vec![JumpEntry::default(); JUMP_SLOTS].into_boxed_slice(),
-            tokens: Vec::new(),
-            token_generation: 0,
+            tokens: vec![(Mode(0), 0, 0); TOKENS].into_boxed_slice(),
             next_token: 1,
             reserved,
             links: 0,
@@ -345,21 +347,21 @@ impl Cache {
 
     /// The token of jump-cache entries made in `mode` while fetch translations have this generation.
     pub fn token(&mut self, mode: Mode, generation: u64) -> u32 {
-        if generation != self.token_generation {
-            self.token_generation = generation;
-            self.tokens.clear();
-        }
-        if let Some(&(_, t)) = self.tokens.iter().find(|(m, _)| *m == mode) {
+        let hash =
+            generation.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(mode.0).wrapping_mul(0x85eb_ca6b);
+        let slot = (hash >> 20) as usize % TOKENS;
+        let (m, g, t) = self.tokens[slot];
+        if t != 0 && m == mode && g == generation {
             return t;
         }
         if self.next_token == u32::MAX {
             self.next_token = 1;
-            self.tokens.clear();
+            self.tokens.fill((Mode(0), 0, 0));
             self.forget_jumps();
         }
         let t = self.next_token;
         self.next_token += 1;
-        self.tokens.push((mode, t));
+        self.tokens[slot] = (mode, generation, t);
         t
     }
 

@@ -14,7 +14,7 @@ use emu_core::cpu::Cpu;
 use emu_core::fault::{Exception, Vector};
 use emu_core::ir::{RepKind, mem_flags};
 use emu_core::mem::{Frame, page};
-use emu_core::mmu::{Access, Priv, tlb};
+use emu_core::mmu::{Access, JournalEntry, Priv, tlb};
 use emu_core::state::bits::rflags;
 use emu_core::state::segment::attr;
 use emu_core::state::{Mode, gpr};
@@ -205,18 +205,42 @@ fn do_store(cpu: &mut Cpu) -> Done {
     Ok(())
 }
 
-/// Makes the page writable through the cache and gives the addend. What cannot be had so (devices, page crossings,
-/// pages whose stores are watched) is interpreted.
+/// Gives what to add to the linear address for a read-modify-write in place: that of the cache, or of RAM whose
+/// stores are watched for code or recorded. What cannot be had so (devices, page crossings, guest page tables,
+/// decoded bytes) is interpreted.
 fn do_load_w(cpu: &mut Cpu) -> Done {
     let (lin, size, stack) = access(cpu);
-    cpu.probe_write(lin, size, Priv::Current, stack)?;
+    check_writes(cpu, lin, size, stack)?;
     // SAFETY: `tlb` points at one of this processor's own sets.
     let entry = unsafe { (*cpu.state.tlb).write[tlb::index(lin)] };
-    if entry.hit(lin, size as u64).is_none() {
+    if entry.hit(lin, size as u64).is_some() {
+        cpu.state.scratch[layout::RESULT] = entry.addend;
+        return Ok(());
+    }
+    let t = cpu.translate(lin, Access::Write, Priv::Current, stack)?;
+    let at = t.gpa.offset();
+    let Frame::Ram(p, index) = t.frame else { return Err(Leave::Interpret) };
+    let attrs = cpu.mem.attrs(index).fetch_or(page::DIRTY, Ordering::Relaxed);
+    if at + size as u64 > PAGE_SIZE || attrs & page::TABLE != 0 {
         return Err(Leave::Interpret);
     }
-    cpu.state.scratch[layout::RESULT] = entry.addend;
+    if cpu.mmu.journal.is_some() {
+        let old = cpu.phys_read(t.gpa, size);
+        let entry = JournalEntry { addr: t.gpa, old, new: old, len: size as u8 };
+        cpu.mmu.journal.get_or_insert_default().push(entry);
+    }
+    cpu.state.scratch[layout::RESULT] = (p as u64).wrapping_add(at).wrapping_sub(lin);
     Ok(())
+}
+
+/// Completes the journal after translated code has been left: entries of read-modify-writes in place do not know
+/// yet what was written. Giving each entry what its bytes are now keeps the last value of every byte right.
+pub fn complete_journal(cpu: &mut Cpu) {
+    let Some(mut journal) = cpu.mmu.journal.take() else { return };
+    for e in &mut journal {
+        e.new = cpu.phys_read(e.addr, e.len.into());
+    }
+    cpu.mmu.journal = Some(journal);
 }
 
 fn do_load_vec(cpu: &mut Cpu) -> Done {

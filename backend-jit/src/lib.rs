@@ -220,11 +220,9 @@ impl Jit {
         s.scratch[layout::BUDGET] = self.budget;
         s.scratch[layout::MX_GUEST] = u64::from(s.mxcsr | 0x1f80);
         s.scratch[layout::MX_HOST] = 0x1f80;
-        let (enter, code) = (self.cache.address(self.entry.enter), self.cache.address(code));
-        // SAFETY: both addresses are of code in this cache's arena that is kept while `self` is borrowed: the
-        // entry trampoline and a live block. `cpu` is exclusive, and its scratch was set up above.
-        let word = unsafe { host::enter(enter, cpu, code) };
+        let word = host::enter(&self.cache, self.entry, code, cpu);
         helpers::resume_panic();
+        helpers::complete_journal(cpu);
         let s = &mut cpu.state;
         s.mxcsr |= s.scratch[layout::MX_GUEST] as u32 & 0x3f;
         s.rflags = s.rflags & !rflags::STATUS | exit::from_word(s.scratch[layout::FLAGS]);
@@ -249,6 +247,10 @@ impl Jit {
             Some(kind) => {
                 if let Some(site) = self.cache.sites.get(n) {
                     cpu.state.rip = site.rip;
+                    if let Some(recipe) = site.flags {
+                        let s = &mut cpu.state;
+                        s.rflags = s.rflags & !rflags::STATUS | recipe.flags(&s.gpr);
+                    }
                     if self.cfg.count_insns {
                         cpu.state.icount -= u64::from(site.undo);
                     }

@@ -1,5 +1,8 @@
 //! What is known about the places where translated code may leave: numbers in code, facts here.
 
+use emu_core::ir::{Op, Type};
+use emu_core::state::bits::rflags::{AF, CF, OF, PF, SF, ZF};
+
 /// A place in a block that may leave for a fault or the interpreter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Site {
@@ -7,6 +10,61 @@ pub struct Site {
     pub rip: u64,
     /// Instructions counted at block entry that have not completed here.
     pub undo: u32,
+    /// How to make the status flags, if they are not in their word.
+    pub flags: Option<Recipe>,
+}
+
+/// An operand of a [`Recipe`]: something that is exact whenever a site leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A guest register.
+    Gpr(u8),
+    /// A constant.
+    Const(u64),
+}
+
+/// The status flags of an operation, made only when translated code leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recipe {
+    /// `Add`, `Sub`, or `And` for every logical operation.
+    pub op: Op,
+    /// Its width.
+    pub ty: Type,
+    /// The result of `Add` and `And`; the first operand, or with `by_result` the result, of `Sub`.
+    pub x: Place,
+    /// The second operand; not used by `And`.
+    pub y: Place,
+    /// `Sub`: x is the result.
+    pub by_result: bool,
+}
+
+impl Recipe {
+    /// The flags, given the guest's registers.
+    pub fn flags(&self, gpr: &[u64; 16]) -> u64 {
+        let get = |p: Place| {
+            self.ty.truncate(match p {
+                Place::Gpr(g) => gpr[g as usize & 15],
+                Place::Const(c) => c,
+            })
+        };
+        let (x, b) = (get(self.x), get(self.y));
+        let top = |v: u64| v >> (self.ty.bits() - 1) & 1 != 0;
+        let bit = |on: bool, flag: u64| if on { flag } else { 0 };
+        let szp =
+            |r: u64| bit(top(r), SF) | bit(r == 0, ZF) | bit((r as u8).count_ones().is_multiple_of(2), PF);
+        match self.op {
+            Op::Add => {
+                let (r, a) = (x, self.ty.truncate(x.wrapping_sub(b)));
+                bit(r < b, CF) | (a ^ b ^ r) & AF | bit(top(!(a ^ b) & (a ^ r)), OF) | szp(r)
+            }
+            Op::Sub => {
+                let a = if self.by_result { self.ty.truncate(x.wrapping_add(b)) } else { x };
+                let r = self.ty.truncate(a.wrapping_sub(b));
+                bit(a < b, CF) | (a ^ b ^ r) & AF | bit(top((a ^ b) & (a ^ r)), OF) | szp(r)
+            }
+            _ => szp(x),
+        }
+    }
 }
 
 /// The sites of every live block. Blocks own consecutive runs; a cache flush clears all.

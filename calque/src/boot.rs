@@ -47,12 +47,12 @@ impl Image {
         let boot = &machine.boot;
         let (name, bytes) = match boot.builtin {
             Some(bytes) => ("monitor".to_owned(), bytes.to_vec()),
-            None => (boot.kernel.display().to_string(), load::read(&boot.kernel)?),
+            None => (boot.kernel.display().to_string(), load::read(&boot.kernel, machine.memory)?),
         };
         let detected =
             load::detect(&bytes, boot.load_address.map(Flat::at)).with_context(|| format!("'{name}'"))?;
         let initrd = match &boot.initrd {
-            Some(path) => Some((path.display().to_string(), load::read(path)?)),
+            Some(path) => Some((path.display().to_string(), load::read(path, machine.memory)?)),
             None => None,
         };
         Ok(Self { name, bytes, initrd, detected })

@@ -48,10 +48,6 @@ pub fn run(machine: &Machine, note: &str) -> Result<Ending> {
         // Two engines see the same time only if it is counted.
         machine.clock = ClockKind::Virtual;
     }
-    if !note.is_empty() {
-        eprintln!("calque: {note}");
-    }
-    eprintln!("calque: {}", image.description());
     let log = Log::new(machine.log.clone(), machine.log_file.as_deref()).context("the log file")?;
     let stdout = sink::stdout()?;
     let host = Host {
@@ -68,6 +64,7 @@ pub fn run(machine: &Machine, note: &str) -> Result<Ending> {
     };
     // The first machine is built before the terminal is touched, so that errors print plainly.
     let mut built = Built::new(&machine, &image, &host)?;
+    announce(note, &image);
     let terminal = (machine.serial == Chardev::Stdio).then(RawTerminal::enter);
     if machine.serial == Chardev::Stdio {
         pump_keys(&host);
@@ -95,6 +92,15 @@ pub fn run(machine: &Machine, note: &str) -> Result<Ending> {
         let _ = err.write_all(stats::report(&built.cpu, &*built.engine, host.started.elapsed()).as_bytes());
     }
     Ok(ending)
+}
+
+/// Says what is about to run. Not before all is open and loaded: an error is to be the only line there is.
+fn announce(note: &str, image: &Image) {
+    let mut err = std::io::stderr();
+    if !note.is_empty() {
+        let _ = writeln!(err, "calque: {note}");
+    }
+    let _ = writeln!(err, "calque: {}", image.description());
 }
 
 /// A machine from power-on to its end or reset.

@@ -37,7 +37,7 @@ pub fn run(cpu: &mut Cpu, engine: &mut dyn Engine, timers: &Arc<Timers>, counter
             REAL_SLICE
         };
         let exit = engine.run(cpu, slice);
-        publish(cpu, counters);
+        publish(cpu, engine, counters);
         if clock.is_virtual() {
             clock.advance_to(cpu.state.icount + skipped);
             timers.run_due();
@@ -78,7 +78,8 @@ pub fn run(cpu: &mut Cpu, engine: &mut dyn Engine, timers: &Arc<Timers>, counter
             }
             Exit::Shutdown => {
                 return Stop::Ended(Ending::TripleFault(format!(
-                    "{}, code {}",
+                    "{}{}, code {}",
+                    cause(cpu),
                     whereabouts(cpu),
                     code_bytes(cpu)
                 )));
@@ -88,10 +89,23 @@ pub fn run(cpu: &mut Cpu, engine: &mut dyn Engine, timers: &Arc<Timers>, counter
 }
 
 /// Publishes what the guest may read about itself.
-fn publish(cpu: &Cpu, counters: &Counters) {
+fn publish(cpu: &Cpu, engine: &dyn Engine, counters: &Counters) {
     counters.set(Counter::Instructions, cpu.state.icount);
     counters.set(Counter::TlbMisses, cpu.mmu.stats.misses);
     counters.set(Counter::Walks, cpu.mmu.stats.walks);
+    let gauges = engine.gauges();
+    counters.set(Counter::Blocks, gauges.blocks);
+    counters.set(Counter::CodeHits, gauges.code_hits);
+    counters.set(Counter::Interpreted, gauges.interpreted);
+}
+
+/// The exception that could not be delivered, if it is known: "on #PF with error code 0x2 ".
+fn cause(cpu: &Cpu) -> String {
+    match cpu.fatal {
+        Some(e) if e.vector.has_error_code() => format!("on #{:?} with error code {:#x} ", e.vector, e.error),
+        Some(e) => format!("on #{:?} ", e.vector),
+        None => String::new(),
+    }
 }
 
 /// The bytes at the instruction pointer.

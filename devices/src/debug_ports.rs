@@ -31,7 +31,8 @@ impl PortDevice for DebugConsole {
     }
 }
 
-/// `isa-debug-exit`: a write of `value` ends the run with the exit code `value * 2 + 1`, which is never success.
+/// `isa-debug-exit`: a write of a value ends the run. Who runs the machine makes the exit status `value * 2 + 1` of it,
+/// which is never success.
 #[derive(Debug)]
 pub struct DebugExit {
     power: Arc<dyn PowerSink>,
@@ -51,7 +52,7 @@ impl PortDevice for DebugExit {
 
     fn port_write(&self, _offset: u16, size: u8, value: u32) {
         let value = if size < 4 { value & ((1 << (8 * size)) - 1) } else { value };
-        self.power.power_event(PowerEvent::DebugExit(value.wrapping_mul(2).wrapping_add(1)));
+        self.power.power_event(PowerEvent::DebugExit(value));
     }
 }
 
@@ -72,11 +73,11 @@ mod tests {
     }
 
     #[test]
-    fn the_exit_code_is_odd() {
+    fn the_value_is_as_wide_as_the_write() {
         let events = Events::new();
         let exit = DebugExit::new(events.clone());
         exit.port_write(0, 1, 0xff10);
         exit.port_write(0, 4, u32::MAX);
-        assert_eq!(events.taken(), [PowerEvent::DebugExit(0x21), PowerEvent::DebugExit(u32::MAX)]);
+        assert_eq!(events.taken(), [PowerEvent::DebugExit(0x10), PowerEvent::DebugExit(u32::MAX)]);
     }
 }

@@ -9,7 +9,7 @@ pub enum PowerEvent {
     PowerOff,
     /// The guest has asked for a reset (i8042, port 92h, ACPI reset register, triple fault).
     Reset,
-    /// The guest has ended the run through `isa-debug-exit`, with this exit code.
+    /// The guest has ended the run through `isa-debug-exit`, with this value.
     DebugExit(u32),
     /// The guest reports that it has panicked; it goes on running.
     GuestPanic,

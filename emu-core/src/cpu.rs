@@ -4,6 +4,7 @@ use crate::addr::PhysAddr;
 use crate::bus::{CpuInterrupts, EmptyBus, NoInterrupts, SystemBus};
 use crate::clock::Clock;
 use crate::entropy::Entropy;
+use crate::fault::Exception;
 use crate::features::Features;
 use crate::mem::{Mailbox, PhysMem};
 use crate::mmu::Mmu;
@@ -54,6 +55,8 @@ pub struct Cpu {
     pub entropy: Entropy,
     /// Real time at power-on, in nanoseconds since 1970: what kvmclock's wall clock tells the guest.
     pub boot_wall_ns: u64,
+    /// The exception whose delivery ended in a triple fault, once there has been one: for telling the user.
+    pub fatal: Option<Exception>,
 }
 
 /// What a [`Cpu`] is connected to.
@@ -107,6 +110,7 @@ impl Cpu {
             code_hits: Vec::new(),
             entropy,
             boot_wall_ns: 0,
+            fatal: None,
         });
         cpu.state.signal_word = cpu.signals.word().as_ptr();
         cpu.state.gpr[crate::state::gpr::RDX] = cpu.features.signature().into();

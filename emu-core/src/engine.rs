@@ -15,6 +15,17 @@ pub enum Exit {
     Shutdown,
 }
 
+/// Counters of an engine that a guest may read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gauges {
+    /// Blocks translated.
+    pub blocks: u64,
+    /// Stores to decoded code.
+    pub code_hits: u64,
+    /// Instructions that translated code left to the interpreter.
+    pub interpreted: u64,
+}
+
 /// Executes guest instructions: the interpreter, the translator, or both in lockstep.
 pub trait Engine {
     /// Runs `cpu` for about `budget` instructions (the block in hand is finished), delivering exceptions and
@@ -23,6 +34,11 @@ pub trait Engine {
 
     /// Drops whatever was derived from the bytes that were hit.
     fn invalidate(&mut self, hits: &[CodeHit]);
+
+    /// The counters that guests may read about their engine.
+    fn gauges(&self) -> Gauges {
+        Gauges::default()
+    }
 
     /// What went wrong inside the engine, if it cannot go on: it has returned [`Exit::Signal`] then.
     fn failure(&self) -> Option<String> {

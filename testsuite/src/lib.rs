@@ -1,5 +1,13 @@
-//! calque: testsuite.
+//! What the tests in `tests/` share: starting calque (or QEMU) behind pipes or a terminal, the small guests in
+//! `guests/`, Debian's kernel as `calque run debian` prepares it, and the differential oracle.
 
-#![forbid(unsafe_code)]
+#[path = "../guests/mod.rs"]
+pub mod guests;
 
+pub mod debian;
+pub mod engine;
+pub mod files;
 pub mod oracle;
+pub mod program;
+pub mod session;
+pub mod shell;

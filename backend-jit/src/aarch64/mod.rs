@@ -1,6 +1,6 @@
 //! The place of the 64-bit Arm emitter, which is not built yet: [`Codegen::new`] says so.
 
-use crate::cache::ExitDesc;
+use crate::cache::{Cache, ExitDesc};
 use crate::sidetable::Site;
 use crate::{JitConfig, JitError};
 use emu_core::cpu::Cpu;
@@ -64,9 +64,6 @@ impl Codegen {
 }
 
 /// Calls translated code, of which there is none.
-///
-/// # Safety
-/// None is needed.
-pub unsafe fn enter(_: *const u8, _: *mut Cpu, _: *const u8) -> u64 {
+pub fn enter(_: &Cache, _: Entry, _: usize, _: &mut Cpu) -> u64 {
     0
 }

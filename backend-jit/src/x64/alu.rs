@@ -1,6 +1,7 @@
 //! Addition, subtraction, logic, comparison and address arithmetic.
 
 use super::asm::{Alu, Mem, Reg, Rm, state};
+use super::flags::guest_word;
 use super::vals::Src;
 use super::{Codegen, Loc, Owner};
 use crate::layout;
@@ -111,12 +112,11 @@ impl Codegen {
         }
         let src = self.src(b, ty);
         let step = self.is_step(me, op, src);
-        self.save_flags(step.is_some());
+        self.save_flags(false);
         let d = self.dest_from(me, a, ty, &[b]);
-        if let Some(carry) = step {
-            let m = self.word(carry);
-            self.asm.bt_mem16(m, 8);
-            self.step(ty, op, src, Rm::R(d.reg()));
+        if step {
+            self.asm.bt_mem16(guest_word(), 8);
+            self.step(ty, op, Rm::R(d.reg()));
             self.val[fact.flags as usize].merged = true;
         } else {
             let narrow = !Self::is_wide(ty) && fact.mask == 0 && !matches!(d, Dest::Part(..));
@@ -135,31 +135,38 @@ impl Codegen {
     }
 
     /// Whether this is an INC or DEC: an addition or subtraction of one whose flags are wanted without CF, to be
-    /// merged with the CF of the returned flags.
-    fn is_step(&self, me: Value, op: Alu, src: Src) -> Option<Value> {
+    /// merged with the guest's CF.
+    pub fn is_step(&self, me: Value, op: Alu, src: Src) -> bool {
         let fact = self.an.facts[me.index()];
-        if !matches!(op, Alu::Add | Alu::Sub) || !matches!(src, Src::Imm(1 | -1)) || fact.mask == 0 {
-            return None;
-        }
-        if u64::from(fact.mask) & rflags::CF != 0 {
-            return None;
+        if !matches!(op, Alu::Add | Alu::Sub)
+            || src != Src::Imm(1)
+            || fact.mask == 0
+            || u64::from(fact.mask) & rflags::CF != 0
+        {
+            return false;
         }
         let f = Value(fact.flags);
         let merge = &self.insts[self.an.facts[f.index()].last as usize];
         let carry = merge.args[1];
-        let fits = merge.op == Op::MergeFlags
+        merge.op == Op::MergeFlags
             && merge.args[0] == f
             && merge.imm as u64 & rflags::STATUS == rflags::STATUS & !rflags::CF
             && u64::from(self.an.facts[self.an.facts[f.index()].last as usize].mask) & rflags::CF != 0
-            && carry.index() < me.index()
-            && self.val[carry.index()].in_guest;
-        fits.then_some(carry)
+            && self.is_guest_word(carry, me)
+    }
+
+    /// Whether `f` is the guest's flags word as it is at the op in hand; it may be read further on.
+    fn is_guest_word(&self, f: Value, me: Value) -> bool {
+        if f.index() < me.index() {
+            return self.val[f.index()].in_guest;
+        }
+        let between = &self.insts[me.index()..f.index()];
+        self.insts[f.index()].op == Op::GetFlags && between.iter().all(|i| i.op != Op::SetFlags)
     }
 
     /// INC or DEC, which keep CF.
-    fn step(&mut self, ty: Type, op: Alu, src: Src, d: Rm) {
-        let up = (op == Alu::Add) == matches!(src, Src::Imm(1));
-        self.asm.sized(ty, 0, 0xfe, u8::from(!up), d, 2);
+    pub fn step(&mut self, ty: Type, op: Alu, d: Rm) {
+        self.asm.sized(ty, 0, 0xfe, u8::from(op != Alu::Add), d, 2);
     }
 
     /// An operation on a guest register that lives in memory, in place.

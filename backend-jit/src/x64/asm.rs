@@ -102,7 +102,7 @@ impl DynasmApi for Asm {
         self.buf.push(byte);
     }
     fn align(&mut self, alignment: usize, with: u8) {
-        while self.buf.len() % alignment != 0 {
+        while !self.buf.len().is_multiple_of(alignment) {
             self.buf.push(with);
         }
     }
@@ -442,13 +442,6 @@ impl Asm {
     #[inline]
     pub fn jcc8(&mut self, cc: u8) -> usize {
         self.buf.extend_from_slice(&[0x70 | cc, 0]);
-        self.buf.len()
-    }
-
-    /// A short forward jump.
-    #[inline]
-    pub fn jmp8(&mut self) -> usize {
-        self.buf.extend_from_slice(&[0xeb, 0]);
         self.buf.len()
     }
 

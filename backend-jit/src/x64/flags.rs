@@ -132,7 +132,8 @@ impl Codegen {
 
     pub fn set_flags(&mut self, inst: &Inst) {
         let f = inst.args[0];
-        if self.val[f.index()].in_guest {
+        self.lazy = None;
+        if self.val[f.index()].in_guest || inst.aux == 1 && self.try_lazy(f) {
             return;
         }
         self.save_guest_word(f);

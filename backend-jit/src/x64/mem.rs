@@ -189,7 +189,7 @@ impl Codegen {
             if self.an.facts[j].needed {
                 self.at = j;
                 let inst = self.insts[j];
-                self.place(Value(j as u32), &inst);
+                self.passive(Value(j as u32), &inst);
                 self.val[j].done = true;
             }
         }
@@ -208,6 +208,12 @@ impl Codegen {
             s => s,
         };
         match src {
+            _ if self.is_step(Value(o as u32), op, src) => {
+                self.asm.bt_mem16(super::flags::guest_word(), 8);
+                self.step(inst.ty, op, Rm::M(m));
+                let f = self.an.facts[o].flags as usize;
+                self.val[f].merged = true;
+            }
             Src::Imm(i) => self.asm.alu_imm(inst.ty, op, Rm::M(m), i),
             Src::Rm(Rm::R(r)) => self.asm.alu_to(inst.ty, op, Rm::M(m), r),
             Src::Rm(Rm::M(_)) => self.fail("memory to memory"),
@@ -219,7 +225,7 @@ impl Codegen {
     }
 
     /// Ops that only say where a value is.
-    fn place(&mut self, me: Value, inst: &Inst) {
+    fn passive(&mut self, me: Value, inst: &Inst) {
         match inst.op {
             Op::GetReg => self.get_reg(me, inst),
             Op::GetFlags => self.get_flags(me),
@@ -483,6 +489,7 @@ impl Codegen {
         self.asm.call_abs(self.thunks[helper as usize]);
         self.save_live_xmm(s.live_xmm, false);
         match helper {
+            // In place, wherever that is.
             Helper::LoadW | Helper::Atomic => {
                 self.asm.load(Type::I64, addend, state(layout::slot(layout::RESULT)));
             }
@@ -515,8 +522,11 @@ impl Codegen {
     pub fn site(&mut self) -> u32 {
         let n = self.first_site + self.sites.len() as u32;
         // Consecutive sites of one instruction are the same facts.
-        let site =
-            crate::sidetable::Site { rip: self.rip(self.insn_rel), undo: self.total_insns - self.done_insns };
+        let site = crate::sidetable::Site {
+            rip: self.rip(self.insn_rel),
+            undo: self.total_insns - self.done_insns,
+            flags: self.lazy,
+        };
         if self.sites.last() == Some(&site) {
             return n - 1;
         }

@@ -8,6 +8,7 @@ pub mod asm;
 pub mod bits;
 pub mod branch;
 pub mod flags;
+pub mod lazy;
 pub mod mem;
 pub mod mov;
 pub mod muldiv;
@@ -22,7 +23,7 @@ pub mod vecenc;
 use crate::cache::ExitDesc;
 use crate::helpers::Helper;
 use crate::regalloc::Analysis;
-use crate::sidetable::Site;
+use crate::sidetable::{Recipe, Site};
 use crate::{JitConfig, JitError};
 use asm::{Alu, Asm, Reg};
 use emu_core::addr::PhysAddr;
@@ -131,6 +132,8 @@ pub struct Codegen {
     native: Option<Value>,
     bools: Vec<Value>,
     guest_flags: Vec<Value>,
+    /// The guest's flags are not in their word but made by this.
+    lazy: Option<Recipe>,
     stubs: Vec<mem::Stub>,
     sides: Vec<branch::Side>,
     exit_stubs: Vec<branch::ExitStub>,
@@ -185,6 +188,7 @@ impl Codegen {
             native: None,
             bools: Vec::new(),
             guest_flags: Vec::new(),
+            lazy: None,
             stubs: Vec::new(),
             sides: Vec::new(),
             exit_stubs: Vec::new(),
@@ -227,6 +231,7 @@ impl Codegen {
         self.native = None;
         self.bools.clear();
         self.guest_flags.clear();
+        self.lazy = None;
         self.stubs.clear();
         self.sides.clear();
         self.exit_stubs.clear();

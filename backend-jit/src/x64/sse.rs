@@ -52,7 +52,7 @@ impl Codegen {
         let table = if inst.op == Op::Fp { float(op) } else { integer(op) };
         let Some((opc, form)) = table else {
             return match op {
-                VecOp::FromInt => self.from_int(me, inst),
+                VecOp::FromInt => self.int_to_vec(me, inst),
                 VecOp::Lane => self.lane(me, inst),
                 VecOp::SetLane => self.set_lane(me, inst),
                 VecOp::Pblendvb => self.blend(me, inst),
@@ -115,7 +115,7 @@ impl Codegen {
         self.set_x(me, d);
     }
 
-    fn from_int(&mut self, me: Value, inst: &Inst) {
+    fn int_to_vec(&mut self, me: Value, inst: &Inst) {
         let ty = self.insts[inst.args[0].index()].ty;
         let mut r = self.reg(inst.args[0]);
         if !Self::is_wide(ty) {

@@ -10,6 +10,7 @@ use super::{Codegen, Entry};
 use crate::exit::Kind;
 use crate::helpers::{Helper, address};
 use crate::layout;
+use crate::cache::Cache;
 use dynasmrt::{DynasmApi, dynasm};
 use emu_core::cpu::Cpu;
 use emu_core::ir::Type;
@@ -17,13 +18,13 @@ use emu_core::ir::Type;
 /// Pinned host registers that a Rust function may change: RSI, RDI, R8-R11.
 const VOLATILE: [u8; 6] = [6, 7, 8, 9, 10, 11];
 
-/// Calls the code at `code`, which ends by returning the exit word.
-///
-/// # Safety
-/// `enter` must be the address of the entry made by [`Codegen::prologue`], still mapped; `code` a block's entry in
-/// the same arena; `cpu` exclusive for the duration, with its scratch slots set up.
-pub unsafe fn enter(enter: *const u8, cpu: *mut Cpu, code: *const u8) -> u64 {
-    // SAFETY: the caller vouches that the code is the entry trampoline, which has this signature.
+/// Runs the block at offset `code` of the cache's arena, a live block's as [`Cache::code_offset`] gave it, and gives
+/// the exit word. The processor's scratch slots have been set up.
+pub fn enter(cache: &Cache, entry: Entry, code: usize, cpu: &mut Cpu) -> u64 {
+    let (enter, code) = (cache.address(entry.enter), cache.address(code));
+    // SAFETY: the cache begins with the code that `Codegen::prologue` made, and keeps it mapped while it is borrowed;
+    // at `entry.enter` of that lies the entry trampoline, which has this signature. It goes on to a block of the same
+    // arena. `cpu` is exclusive meanwhile.
     let f: extern "sysv64" fn(*mut Cpu, *const u8) -> u64 = unsafe { std::mem::transmute(enter) };
     f(cpu, code)
 }

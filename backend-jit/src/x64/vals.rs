@@ -331,10 +331,8 @@ impl Codegen {
     pub fn release(&mut self, v: Value) {
         let val = self.val[v.index()];
         match val.loc {
-            Loc::Temp(r) => {
-                if self.owner[r.0 as usize] == Owner::Val(v) {
-                    self.owner[r.0 as usize] = Owner::Free;
-                }
+            Loc::Temp(r) if self.owner[r.0 as usize] == Owner::Val(v) => {
+                self.owner[r.0 as usize] = Owner::Free;
             }
             Loc::Guest(_) => self.unalias(v),
             Loc::Xmm(x) => self.xmm[x as usize] = None,

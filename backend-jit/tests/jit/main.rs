@@ -1,6 +1,34 @@
 //! Translated code against the IR evaluator, by hand-made and random blocks.
 #![cfg(target_arch = "x86_64")]
 
+mod chain;
+mod forms;
 #[path = "../../../emu-core/tests/ir/gen.rs"]
 mod r#gen;
+mod golden;
 mod random;
+mod vectors;
+
+use emu_core::ir::End;
+
+/// Host code as text, one instruction a line.
+pub fn disassemble(code: &[u8]) -> String {
+    use iced_x86::{Decoder, DecoderOptions, Formatter, NasmFormatter};
+    let mut f = NasmFormatter::new();
+    let mut text = String::new();
+    for i in Decoder::with_ip(64, code, 0, DecoderOptions::NONE).iter() {
+        f.format(&i, &mut text);
+        text.push('\n');
+    }
+    text
+}
+
+/// Whether the evaluator and translated code ended alike.
+pub fn agree(want: End, got: backend_jit::RunExit) -> bool {
+    use backend_jit::RunExit;
+    match (want, got) {
+        (End::Goto(_), RunExit::NeedBlock) | (End::Interpret, RunExit::Interpret) => true,
+        (End::Fault(a), RunExit::Fault(b)) => a == b,
+        _ => false,
+    }
+}

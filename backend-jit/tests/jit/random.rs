@@ -1,30 +1,12 @@
 //! Random blocks: the translated block and the evaluator must leave the same state, memory and exit.
 
 use crate::r#gen::{Rng, block, cpu, snapshot};
-use backend_jit::{Jit, JitConfig, JitError, RunExit};
-use emu_core::ir::{Block, End, Optimizer, PassSet, eval};
-
-fn disassemble(code: &[u8], at: u64) -> String {
-    use iced_x86::{Decoder, DecoderOptions, Formatter, NasmFormatter};
-    let mut f = NasmFormatter::new();
-    let mut text = String::new();
-    for i in Decoder::with_ip(64, code, at, DecoderOptions::NONE).iter() {
-        f.format(&i, &mut text);
-        text.push('\n');
-    }
-    text
-}
-
-fn agree(want: End, got: RunExit) -> bool {
-    match (want, got) {
-        (End::Goto(_), RunExit::NeedBlock) | (End::Interpret, RunExit::Interpret) => true,
-        (End::Fault(a), RunExit::Fault(b)) => a == b,
-        _ => false,
-    }
-}
+use crate::{agree, disassemble};
+use backend_jit::{Jit, JitConfig, JitError};
+use emu_core::ir::{Block, Optimizer, PassSet, eval};
 
 /// Runs `b` both ways; true if it was translated.
-fn check(jit: &mut Jit, b: &Block, seed: u64) -> Result<bool, String> {
+pub fn check(jit: &mut Jit, b: &Block, seed: u64) -> Result<bool, String> {
     let start = || cpu(&mut Rng(seed ^ 0x9e37_79b9_7f4a_7c15));
     let id = match jit.compile(b) {
         Ok(id) => id,
@@ -39,7 +21,7 @@ fn check(jit: &mut Jit, b: &Block, seed: u64) -> Result<bool, String> {
     if agree(end, exit) && want == got {
         return Ok(true);
     }
-    let code = disassemble(&jit.host_code(id), 0);
+    let code = disassemble(&jit.host_code(id));
     let before = snapshot(&start());
     Err(format!(
         "{b}\n{code}\nseed {seed}: {end:?} against {exit:?}\nbefore {before}\nwant   {want}\ngot    {got}"

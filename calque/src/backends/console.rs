@@ -2,7 +2,7 @@
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::sync::Mutex;
 
 /// Keeps the terminal raw; gives it back its settings when dropped or when [`restore`] is called.
@@ -94,10 +94,11 @@ pub fn pump_stdin(mut sink: impl FnMut(Key) -> bool) {
         if poll(&mut fds, None).is_err() {
             continue;
         }
-        let n = match stdin.lock().read(&mut buf) {
+        // Past the buffer of `Stdin`: what it holds, `poll` does not see.
+        let n = match rustix::io::read(&stdin, &mut buf) {
             Ok(0) => return,
             Ok(n) => n,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => continue,
             Err(_) => return,
         };
         for &b in &buf[..n] {

@@ -5,7 +5,7 @@ use super::forget_code;
 use super::translator::{Translated, Translator};
 use backend_jit::RunExit;
 use emu_core::cpu::{CodeHit, Cpu};
-use emu_core::engine::{Engine, Exit};
+use emu_core::engine::{Engine, Exit, Gauges};
 use emu_core::ir::BlockKey;
 use emu_core::state::{Activity, Mode};
 use interp::Interp;
@@ -171,6 +171,11 @@ impl Engine for JitEngine {
                 heat.runs = 0;
             }
         }
+    }
+
+    fn gauges(&self) -> Gauges {
+        let (c, blocks) = (&self.counters, self.translator.jit.counters().blocks);
+        Gauges { blocks, code_hits: c.code_hits, interpreted: c.interpret }
     }
 
     fn stats(&self) -> Vec<(String, u64)> {

@@ -113,9 +113,7 @@ impl Lockstep {
         let ended = self.run_interpreted(cpu, count, fault.is_some());
         cpu.code_hits.extend(hits);
         let journal = cpu.mmu.journal.take().unwrap_or_default();
-        let accessed = self.accesses.used();
         let mut differences = self.accesses.finish().into_iter().collect::<Vec<_>>();
-        self.accesses.record();
         cpu.state.icount = before.icount + count;
         if dead != matches!(ended, Some(Exit::Shutdown)) {
             differences.push(format!("triple fault: translated {dead}, interpreted {ended:?}"));
@@ -125,12 +123,13 @@ impl Lockstep {
         }
         differences.extend(compare_stores(&translated.stores, &journal));
         self.compared += 1;
-        if !differences.is_empty() && most > 1 && !accessed {
+        if !differences.is_empty() && most > 1 {
             // Back to the start of the batch, to find the block.
             undo(cpu, &journal);
             cpu.state = before;
             cpu.mode_changed();
             self.single_until = cpu.state.icount + count + 1;
+            self.accesses.rewind();
             return None;
         }
         if !differences.is_empty() {
@@ -218,7 +217,7 @@ impl Lockstep {
                     completed -= 1;
                     plain = false;
                 }
-                _ => return (exit, completed, plain),
+                _ => return (exit, completed, plain && !self.translator.repeats(&key)),
             }
             match self.next_block(cpu) {
                 Some(next) => (key, id) = next,

@@ -24,8 +24,11 @@ pub struct Access {
 struct State {
     /// Recording (first run) or replaying (second).
     replaying: bool,
-    used: bool,
     log: VecDeque<Access>,
+    /// All accesses of the first run.
+    first: Vec<Access>,
+    /// Accesses already performed that a repeated first run is given instead of the devices.
+    performed: VecDeque<Access>,
     difference: Option<(Option<Access>, Access)>,
 }
 
@@ -40,17 +43,22 @@ impl Log {
 
     /// Starts a first run.
     pub fn record(&self) {
-        *self.state() = State::default();
+        let mut s = self.state();
+        let performed = std::mem::take(&mut s.performed);
+        *s = State { performed, ..State::default() };
     }
 
     /// Starts the second run.
     pub fn replay(&self) {
-        self.state().replaying = true;
+        let mut s = self.state();
+        s.first = s.log.iter().copied().collect();
+        s.replaying = true;
     }
 
-    /// Whether a device was accessed since [`Log::record`].
-    pub fn used(&self) -> bool {
-        self.state().used
+    /// The next first runs are to go through the same instructions as the last one did: they get its values.
+    pub fn rewind(&self) {
+        let mut s = self.state();
+        s.performed = std::mem::take(&mut s.first).into();
     }
 
     /// Ends the second run: how it differed from the first, if it did.
@@ -79,11 +87,21 @@ impl Log {
             }
             return first.map_or(u64::MAX, |f| f.value);
         }
-        let value = real();
+        let before = {
+            let mut s = self.state();
+            let known = s.performed.front().copied();
+            let same = known.filter(|k| Access { value: k.value, ..access } == *k);
+            match same {
+                Some(_) => s.performed.pop_front(),
+                None => {
+                    s.performed.clear();
+                    None
+                }
+            }
+        };
+        let value = before.map_or_else(real, |a| a.value);
         let value = if access.write { access.value } else { value };
-        let mut s = self.state();
-        s.used = true;
-        s.log.push_back(Access { value, ..access });
+        self.state().log.push_back(Access { value, ..access });
         value
     }
 }

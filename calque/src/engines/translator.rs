@@ -7,7 +7,7 @@ use emu_core::fault::Exception;
 use emu_core::ir::passes::{Optimizer, PassSet};
 use emu_core::ir::{Block, BlockKey, Op};
 use frontend_x86::{Lifted, Lifter};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -34,6 +34,7 @@ pub struct Translator {
     /// Keep each block's IR, to show it in a report.
     keep_ir: bool,
     ir: HashMap<BlockKey, Block>,
+    repeating: HashSet<BlockKey>,
     /// Interpreted instructions by the number of their mnemonic.
     fallbacks: HashMap<u32, u64>,
     /// Mnemonics of instructions that were left to the interpreter, by RIP.
@@ -55,6 +56,7 @@ impl Translator {
             log,
             keep_ir,
             ir: HashMap::new(),
+            repeating: HashSet::new(),
             fallbacks: HashMap::new(),
             at: HashMap::new(),
             refused: HashMap::new(),
@@ -102,7 +104,11 @@ impl Translator {
             self.log_block(cpu, &block, before, id);
         }
         if self.keep_ir {
-            self.ir.insert(block.key, block);
+            let key = block.key;
+            self.ir.insert(key, block);
+            if branches_to_its_last_instruction(&self.ir[&key]) {
+                self.repeating.insert(key);
+            }
         }
         Ok(Translated::Block(id))
     }
@@ -118,6 +124,13 @@ impl Translator {
         self.jit.invalidate(hits);
         let gone = |key: &BlockKey| hits.iter().any(|h| h.page.page() == key.phys.page());
         self.ir.retain(|key, _| !gone(key));
+        self.repeating.retain(|key| !gone(key));
+    }
+
+    /// Whether a block whose IR was kept ends in an instruction that may branch to itself, as repeated string
+    /// instructions do.
+    pub fn repeats(&self, key: &BlockKey) -> bool {
+        self.repeating.contains(key)
     }
 
     /// RIP of the last guest instruction of a block whose IR was kept.
@@ -175,4 +188,10 @@ impl Translator {
         }
         code.chunks(4).map(|w| w.iter().map(|b| format!("{b:02x}")).collect::<String>() + "\n").collect()
     }
+}
+
+fn branches_to_its_last_instruction(block: &Block) -> bool {
+    let marker = block.insts.iter().rev().find(|i| i.op == Op::Guest);
+    let branch = block.insts.last().filter(|i| i.op == Op::Branch);
+    branch.zip(marker).is_some_and(|(b, m)| i64::from(b.aux as i32) == m.imm || b.imm == m.imm)
 }

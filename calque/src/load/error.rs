@@ -33,6 +33,16 @@ pub enum LoadError {
         /// Why not.
         reason: String,
     },
+    /// The file alone is more than the machine has.
+    #[error("{name} has {size} bytes and the machine {memory}: give it more with -m")]
+    LargerThanMemory {
+        /// The path.
+        name: String,
+        /// The file's length.
+        size: u64,
+        /// The machine's memory.
+        memory: u64,
+    },
     /// There are no bytes to look at.
     #[error("the image is empty")]
     Empty,

@@ -72,10 +72,9 @@ pub fn load(
     }
 }
 
-/// Reads a file that should be an image or a module, refusing what cannot be one.
-pub fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
-    /// No image that fits below 4 GiB is larger, and a device that never ends must not fill the host.
-    const LARGEST: u64 = 4 << 30;
+/// Reads a file that should be an image or a module for a machine with `memory` bytes, refusing what cannot be one.
+/// What would not fit is not read at all, so that it cannot fill the host either.
+pub fn read(path: &Path, memory: u64) -> Result<Vec<u8>, LoadError> {
     let name = path.display().to_string();
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => LoadError::NoSuchFile { name: name.clone() },
@@ -88,8 +87,8 @@ pub fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     if !about.is_file() {
         return Err(LoadError::Unreadable { name, reason: "it is not a regular file".into() });
     }
-    if about.len() > LARGEST {
-        return Err(LoadError::Unreadable { name, reason: "it is larger than 4 GiB".into() });
+    if about.len() > memory {
+        return Err(LoadError::LargerThanMemory { name, size: about.len(), memory });
     }
     let bytes = fs::read(path).map_err(failed)?;
     if bytes.is_empty() { Err(LoadError::EmptyFile { name }) } else { Ok(bytes) }

@@ -392,7 +392,7 @@ fn files_that_are_no_images_are_told_apart() {
     let folder = std::env::temp_dir();
     let path = folder.join(format!("calque-load-{}", std::process::id()));
     std::fs::write(&path, b"").unwrap();
-    let error = |path: &Path| read(path).unwrap_err().to_string();
+    let error = |path: &Path| read(path, 1 << 20).unwrap_err().to_string();
     assert!(error(&path).ends_with("is empty"));
     std::fs::remove_file(&path).unwrap();
     assert!(error(&path).starts_with("no such file"));
@@ -423,7 +423,7 @@ fn debians_kernels_are_loaded() {
         eprintln!("skipped: no Debian kernel in the cache; run the example prepare-debian");
     }
     for path in kernels {
-        let image = read(&path).unwrap();
+        let image = read(&path, 4 << 30).unwrap();
         let found = detect(&image, None).unwrap();
         assert!(
             found.description.starts_with("Linux ") && found.description.contains("64-bit entry"),

@@ -87,6 +87,7 @@ pub fn exception(cpu: &mut Cpu, e: Exception) -> Result<(), Shutdown> {
                 }
                 None => {
                     tracing::debug!(rip = cpu.state.rip, first = ?e, "triple fault");
+                    cpu.fatal = Some(e);
                     cpu.state.activity = Activity::Shutdown;
                     return Err(Shutdown);
                 }

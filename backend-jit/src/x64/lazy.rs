@@ -1,0 +1,84 @@
+//! Flags that only a fault can see: not stored, but described in the side table by what they are made of.
+//!
+//! Invariant: while `lazy` is set, the guest registers that it names hold what it says at every site, because
+//! `try_lazy` has looked ahead to the next `SetFlags`.
+
+use super::{Codegen, Loc};
+use crate::sidetable::{Place, Recipe};
+use emu_core::ir::{Inst, Op, Value};
+use emu_core::state::gpr;
+
+impl Codegen {
+    /// Defers a `SetFlags` of `f`, if a recipe can stand for it until the next one.
+    pub fn try_lazy(&mut self, f: Value) -> bool {
+        let Some(recipe) = self.recipe(f) else { return false };
+        let named = |g: i64| recipe.x == Place::Gpr(g as u8) || recipe.y == Place::Gpr(g as u8);
+        let mut last_fault = 0;
+        let mut first_write = usize::MAX;
+        for (j, i) in self.insts.iter().enumerate().skip(self.at + 1) {
+            match i.op {
+                Op::SetFlags => {
+                    if first_write < last_fault {
+                        return false;
+                    }
+                    self.lazy = Some(recipe);
+                    return true;
+                }
+                // The write of what is there already.
+                Op::SetReg if self.val[i.args[0].index()].loc == Loc::Guest(i.imm as u8) => {}
+                Op::SetReg | Op::SetRegHi if named(i.imm) => first_write = first_write.min(j),
+                Op::RepString if [gpr::RCX, gpr::RSI, gpr::RDI].into_iter().any(|g| named(g as i64)) => {
+                    return false;
+                }
+                op if op.can_fault() => last_fault = j,
+                _ => {}
+            }
+        }
+        false
+    }
+
+    fn recipe(&self, f: Value) -> Option<Recipe> {
+        let flags = &self.insts[f.index()];
+        if flags.op != Op::FlagsOf {
+            return None;
+        }
+        let v = flags.args[0];
+        let Inst { op, ty, args, .. } = self.insts[v.index()];
+        let recipe = |op, x, y, by_result| Some(Recipe { op, ty, x, y, by_result });
+        match op {
+            Op::And | Op::Or | Op::Xor => match self.place(v) {
+                Some(x) => recipe(Op::And, x, x, false),
+                // A test of a register with itself.
+                None if args[0] == args[1] && op != Op::Xor => {
+                    let x = self.place(args[0])?;
+                    recipe(Op::And, x, x, false)
+                }
+                None => None,
+            },
+            Op::Add => {
+                let r = self.place(v)?;
+                let y = self.place(args[1]).or_else(|| self.place(args[0]))?;
+                recipe(Op::Add, r, y, false)
+            }
+            Op::Sub => {
+                let y = self.place(args[1])?;
+                match self.place(args[0]) {
+                    Some(x) => recipe(Op::Sub, x, y, false),
+                    None => recipe(Op::Sub, self.place(v)?, y, true),
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// Where `v` is, if that is a guest register or a constant.
+    fn place(&self, v: Value) -> Option<Place> {
+        if let Some(c) = self.constant(v) {
+            return Some(Place::Const(c));
+        }
+        match self.val[v.index()].loc {
+            Loc::Guest(g) => Some(Place::Gpr(g)),
+            _ => None,
+        }
+    }
+}

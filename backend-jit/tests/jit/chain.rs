@@ -1,0 +1,281 @@
+//! Several blocks: links, the jump cache, signals, budget, invalidation, faults and stores to code.
+
+use crate::r#gen::{Rng, cpu};
+use backend_jit::{Jit, JitConfig, RunExit};
+use emu_core::addr::PhysAddr;
+use emu_core::cpu::{CodeHit, Cpu};
+use emu_core::fault::{Exception, Vector};
+use emu_core::ir::{Block, BlockKey, Cc, Op, Type};
+use emu_core::signals::request;
+use emu_core::state::bits::rflags;
+use emu_core::state::gpr::{RAX, RCX, RDX};
+use std::collections::HashMap;
+
+/// Blocks by RIP; linear addresses are physical ones.
+struct Guest {
+    blocks: HashMap<u64, Block>,
+    jit: Jit,
+    cpu: Box<Cpu>,
+    needed: u32,
+}
+
+impl Guest {
+    fn new(cfg: JitConfig) -> Self {
+        let mut cpu = cpu(&mut Rng(5));
+        cpu.state.icount = 0;
+        // Flat, as 64-bit code is.
+        cpu.mode_changed();
+        Self { blocks: HashMap::new(), jit: Jit::new(cfg).unwrap(), cpu, needed: 0 }
+    }
+
+    fn key(&self, rip: u64) -> BlockKey {
+        BlockKey { phys: PhysAddr(rip), rip, mode: self.cpu.state.mode }
+    }
+
+    fn add(&mut self, rip: u64, insns: u32, build: impl FnOnce(&mut Block)) {
+        let mut b = Block::new(self.key(rip));
+        b.op_imm(Op::Guest, Type::Void, &[], 0, 4);
+        build(&mut b);
+        b.guest_insns = insns;
+        b.guest_len = 4 * insns;
+        emu_core::ir::verify(&b).unwrap_or_else(|e| panic!("{e}\n{b}"));
+        self.blocks.insert(rip, b);
+    }
+
+    /// Runs from `rip` until there is no such block or translated code comes back for another reason.
+    fn run(&mut self, rip: u64) -> RunExit {
+        self.cpu.state.rip = rip;
+        loop {
+            let rip = self.cpu.state.rip;
+            let key = self.key(rip);
+            let id = match self.jit.lookup(&key) {
+                Some(id) => id,
+                None => match self.blocks.get(&rip) {
+                    Some(b) => self.jit.compile(b).unwrap(),
+                    None => return RunExit::NeedBlock,
+                },
+            };
+            self.needed += 1;
+            match self.jit.run(&mut self.cpu, id) {
+                RunExit::NeedBlock => {}
+                exit => return exit,
+            }
+        }
+    }
+
+    /// A loop at 0x5000 that adds RCX to RAX and counts RCX down, then goes to 0x5100.
+    fn add_loop(&mut self) {
+        self.add(0x5000, 3, |b| {
+            let (a, c) = (b.get_reg(Type::I64, RAX), b.get_reg(Type::I64, RCX));
+            let s = b.op(Op::Add, Type::I64, &[a, c]);
+            b.set_reg(Type::I64, RAX, s);
+            b.op_imm(Op::Guest, Type::Void, &[], 4, 4);
+            let one = b.iconst(Type::I64, 1);
+            let d = b.op(Op::Sub, Type::I64, &[c, one]);
+            let f = b.flags_of(d);
+            b.set_reg(Type::I64, RCX, d);
+            b.set_flags(f);
+            b.op_imm(Op::Guest, Type::Void, &[], 8, 4);
+            let t = b.test_cc(Cc::NE, f);
+            b.op_imm(Op::Branch, Type::Void, &[t], 0, 0x100);
+        });
+    }
+}
+
+#[test]
+fn a_loop_is_linked_and_counted() {
+    let mut g = Guest::new(JitConfig::default());
+    g.add_loop();
+    g.cpu.state.gpr[RAX] = 0;
+    g.cpu.state.gpr[RCX] = 100_000;
+    assert_eq!(g.run(0x5000), RunExit::NeedBlock);
+    assert_eq!(g.cpu.state.gpr[RAX], 100_000 * 100_001 / 2);
+    assert_eq!(g.cpu.state.rip, 0x5100);
+    assert_eq!(g.cpu.state.icount, 300_000);
+    assert_eq!(g.cpu.state.rflags & rflags::STATUS, rflags::ZF | rflags::PF);
+    assert!(g.needed < 4, "entered {} times", g.needed);
+}
+
+#[test]
+fn a_signal_and_a_budget_end_a_loop() {
+    let mut g = Guest::new(JitConfig::default());
+    g.add_loop();
+    g.cpu.state.gpr[RCX] = 0;
+    g.jit.set_budget(&g.cpu, 30_000);
+    assert_eq!(g.run(0x5000), RunExit::Budget);
+    let n = g.cpu.state.icount;
+    assert!((30_000..30_100).contains(&n), "{n}");
+    assert_eq!(g.cpu.state.gpr[RCX], 0u64.wrapping_sub(n / 3));
+    g.jit.set_budget(&g.cpu, u64::MAX);
+    let signals = g.cpu.signals.clone();
+    let other = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        signals.raise(request::STOP);
+    });
+    assert_eq!(g.run(0x5000), RunExit::Signal);
+    other.join().unwrap();
+    assert_eq!(g.cpu.state.rip, 0x5000);
+    assert_eq!(g.cpu.state.gpr[RCX], 0u64.wrapping_sub(g.cpu.state.icount / 3));
+}
+
+#[test]
+fn one_block_at_a_time_when_asked() {
+    let mut g = Guest::new(JitConfig { single_block: true, ..JitConfig::default() });
+    g.add_loop();
+    g.cpu.state.gpr[RCX] = 50;
+    assert_eq!(g.run(0x5000), RunExit::NeedBlock);
+    assert_eq!(g.needed, 50);
+}
+
+/// Two blocks in different pages that jump to one another through a register, RDX rounds.
+fn ping_pong(g: &mut Guest) {
+    for (at, to) in [(0x2000u64, 0x3000u64), (0x3000, 0x2000)] {
+        g.add(at, 2, |b| {
+            let d = b.get_reg(Type::I64, RDX);
+            let one = b.iconst(Type::I64, 1);
+            let n = b.op(Op::Sub, Type::I64, &[d, one]);
+            let f = b.flags_of(n);
+            b.set_reg(Type::I64, RDX, n);
+            let z = b.test_cc(Cc::E, f);
+            b.op_imm(Op::ExitIf, Type::Void, &[z], 0x800, 0);
+            b.op_imm(Op::Guest, Type::Void, &[], 4, 4);
+            let t = b.iconst(Type::I64, to);
+            b.op_imm(Op::GotoReg, Type::Void, &[t], 0, 0);
+        });
+    }
+}
+
+#[test]
+fn indirect_jumps_find_each_other() {
+    let mut g = Guest::new(JitConfig::default());
+    ping_pong(&mut g);
+    g.cpu.state.gpr[RDX] = 1000;
+    assert_eq!(g.run(0x2000), RunExit::NeedBlock);
+    assert_eq!(g.cpu.state.rip, 0x3800);
+    assert_eq!(g.cpu.state.icount, 1999);
+    assert!(g.needed < 6, "entered {} times", g.needed);
+    // A change of translations makes every entry stale.
+    let before = g.needed;
+    g.cpu.flush_all();
+    g.cpu.state.gpr[RDX] = 1000;
+    assert_eq!(g.run(0x2000), RunExit::NeedBlock);
+    assert_eq!(g.needed - before, 2);
+}
+
+#[test]
+fn removed_blocks_are_unlinked() {
+    let mut g = Guest::new(JitConfig::default());
+    for (at, to) in [(0x5000u64, 0x5100u64), (0x5100, 0x5200), (0x5200, 0x5300)] {
+        g.add(at, 1, |b| {
+            b.op_imm(Op::Goto, Type::Void, &[], (to - at) as i64, 0);
+        });
+    }
+    for _ in 0..2 {
+        assert_eq!(g.run(0x5000), RunExit::NeedBlock);
+    }
+    assert_eq!(g.cpu.state.rip, 0x5300);
+    assert_eq!(g.jit.counters().links, 2);
+    let id = g.jit.lookup(&g.key(0x5000)).unwrap();
+    // Bytes 0x5100 to 0x513f have changed; others of the page have not.
+    assert_eq!(g.jit.chunks_in_use(PhysAddr(0x5000)), 1 | 1 << 4 | 1 << 8);
+    g.jit.invalidate(&[CodeHit { page: PhysAddr(0x5000), index: 5, chunks: 1 << 4 }]);
+    assert!(g.jit.lookup(&g.key(0x5100)).is_none());
+    assert_eq!(g.jit.chunks_in_use(PhysAddr(0x5000)), 1 | 1 << 8);
+    g.cpu.state.rip = 0x5000;
+    assert_eq!(g.jit.run(&mut g.cpu, id), RunExit::NeedBlock);
+    assert_eq!(g.cpu.state.rip, 0x5100);
+    // The same block again, and the links come back.
+    assert_eq!(g.run(0x5000), RunExit::NeedBlock);
+    g.cpu.state.rip = 0x5000;
+    assert_eq!(g.jit.run(&mut g.cpu, id), RunExit::NeedBlock);
+    assert_eq!(g.cpu.state.rip, 0x5300);
+}
+
+#[test]
+fn a_full_cache_is_flushed() {
+    let mut g = Guest::new(JitConfig { cache_bytes: 1 << 16, ..JitConfig::default() });
+    g.add_loop();
+    ping_pong(&mut g);
+    for round in 0..3000 {
+        let rip = 0x100_0000 + round * 16;
+        g.add(rip, 1, |b| {
+            b.op_imm(Op::Goto, Type::Void, &[], 0x2000, 0);
+        });
+        g.run(rip);
+        g.cpu.state.gpr[RCX] = 5;
+        assert_eq!(g.run(0x5000), RunExit::NeedBlock);
+        assert_eq!(g.cpu.state.rip, 0x5100);
+    }
+    assert!(g.jit.counters().flushes > 0);
+}
+
+#[test]
+fn a_fault_in_the_middle_leaves_the_state_of_its_instruction() {
+    let mut g = Guest::new(JitConfig::default());
+    g.add(0x5000, 3, |b| {
+        let a = b.get_reg(Type::I64, RAX);
+        let s = b.op(Op::Add, Type::I64, &[a, a]);
+        let f = b.flags_of(s);
+        b.set_reg(Type::I64, RAX, s);
+        b.set_flags(f);
+        b.op_imm(Op::Guest, Type::Void, &[], 4, 4);
+        let c = b.get_reg(Type::I64, RCX);
+        let v = b.op(Op::Load, Type::I64, &[c]);
+        let n = b.op(Op::Add, Type::I64, &[v, s]);
+        b.set_reg(Type::I64, RAX, n);
+        b.op_imm(Op::Guest, Type::Void, &[], 8, 4);
+        b.op_imm(Op::Goto, Type::Void, &[], 12, 0);
+    });
+    g.cpu.state.gpr[RAX] = 1 << 63;
+    g.cpu.state.gpr[RCX] = 1 << 60;
+    assert_eq!(g.run(0x5000), RunExit::Fault(Exception::new(Vector::GP)));
+    assert_eq!(g.cpu.state.rip, 0x5004);
+    assert_eq!(g.cpu.state.icount, 1);
+    assert_eq!(g.cpu.state.gpr[RAX], 0);
+    assert_eq!(g.cpu.state.rflags & rflags::STATUS, rflags::CF | rflags::OF | rflags::ZF | rflags::PF);
+}
+
+#[test]
+fn a_store_to_decoded_bytes_is_left_to_the_interpreter() {
+    let mut g = Guest::new(JitConfig::default());
+    g.cpu.mark_code(5, 1);
+    g.add(0x5000, 2, |b| {
+        b.op_imm(Op::Guest, Type::Void, &[], 4, 4);
+        let (c, a) = (b.get_reg(Type::I64, RCX), b.get_reg(Type::I32, RAX));
+        b.op(Op::Store, Type::I32, &[c, a]);
+        b.op_imm(Op::Goto, Type::Void, &[], 8, 0);
+    });
+    g.cpu.state.gpr[RCX] = 0x5010;
+    assert_eq!(g.run(0x5000), RunExit::Interpret);
+    assert_eq!((g.cpu.state.rip, g.cpu.state.icount), (0x5004, 1));
+    assert!(g.cpu.code_hits.is_empty());
+    // Data beside the code is stored, across a chunk's edge too.
+    g.cpu.state.gpr[RCX] = 0x507e;
+    g.cpu.state.gpr[RAX] = 0x1234_5678;
+    assert_eq!(g.run(0x5000), RunExit::NeedBlock);
+    let mut bytes = [0; 4];
+    assert!(g.cpu.mem.read(PhysAddr(0x507e), &mut bytes));
+    assert_eq!(u32::from_le_bytes(bytes), 0x1234_5678);
+}
+
+#[test]
+fn accesses_across_pages_and_to_nothing() {
+    let mut g = Guest::new(JitConfig::default());
+    g.add(0x5000, 2, |b| {
+        let (c, a) = (b.get_reg(Type::I64, RCX), b.get_reg(Type::I64, RAX));
+        b.op(Op::Store, Type::I64, &[c, a]);
+        b.op_imm(Op::Guest, Type::Void, &[], 4, 4);
+        let v = b.op(Op::Load, Type::I64, &[c]);
+        b.set_reg(Type::I64, RDX, v);
+        b.op_imm(Op::Goto, Type::Void, &[], 8, 0);
+    });
+    for at in [0x0ffd, 0x1000, 0x1ff8, 0x2ff9] {
+        g.cpu.state.gpr[RCX] = at;
+        g.cpu.state.gpr[RAX] = 0x1122_3344_5566_7788 ^ at;
+        assert_eq!(g.run(0x5000), RunExit::NeedBlock);
+        assert_eq!(g.cpu.state.gpr[RDX], 0x1122_3344_5566_7788 ^ at);
+    }
+    g.cpu.state.gpr[RCX] = 0xc000_0000;
+    assert_eq!(g.run(0x5000), RunExit::NeedBlock);
+    assert_eq!(g.cpu.state.gpr[RDX], u64::MAX, "nobody answers there");
+}

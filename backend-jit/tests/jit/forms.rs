@@ -1,0 +1,261 @@
+//! Each form of memory and string operation, in blocks made for it, against the evaluator.
+
+use crate::r#gen::Rng;
+use crate::random::check;
+use backend_jit::{Jit, JitConfig};
+use emu_core::addr::PhysAddr;
+use emu_core::ir::{Block, BlockKey, Cc, Op, RepKind, StateField, Type, Value};
+use emu_core::state::Mode;
+use emu_core::state::bits::rflags;
+
+const INTS: [Type; 4] = [Type::I8, Type::I16, Type::I32, Type::I64];
+
+fn start() -> Block {
+    let mut b = Block::new(BlockKey { phys: PhysAddr(0x5000), rip: 0x5000, mode: Mode(0) });
+    b.op_imm(Op::Guest, Type::Void, &[], 0, 4);
+    b.guest_insns = 1;
+    b.guest_len = 4;
+    b
+}
+
+fn end(mut b: Block) -> Block {
+    let c = b.iconst(Type::Bool, 1);
+    b.op_imm(Op::Branch, Type::Void, &[c], 0x40, 0x80);
+    b
+}
+
+/// A linear address within the first 16 KiB, from register `reg`, that is not near the end of a page: a
+/// read-modify-write across pages is left to the interpreter.
+fn address(b: &mut Block, reg: usize) -> Value {
+    let x = b.get_reg(Type::I64, reg);
+    let m = b.iconst(Type::I64, 0x3feb);
+    b.op(Op::And, Type::I64, &[x, m])
+}
+
+/// A value of type `ty` from a pinned register, a register in memory, or a constant.
+fn operand(b: &mut Block, ty: Type, kind: u64) -> Value {
+    match kind % 4 {
+        0 => b.get_reg(ty, 3),
+        1 => b.get_reg(ty, 10),
+        2 => b.iconst(ty, 1),
+        _ => b.iconst(ty, ty.truncate(0x8000_0000_dead_beef)),
+    }
+}
+
+fn run_all(each: impl Fn(u64, &mut Rng) -> Option<Block>, n: u64) {
+    for baseline in [false, true] {
+        let mut jit = Jit::new(JitConfig { single_block: true, baseline, ..JitConfig::default() }).unwrap();
+        for seed in 1..=n {
+            if let Some(b) = each(seed, &mut Rng(seed)) {
+                emu_core::ir::verify(&b).unwrap_or_else(|e| panic!("{e}\n{b}"));
+                match check(&mut jit, &b, seed) {
+                    Ok(translated) => assert!(translated, "not translated:\n{b}"),
+                    Err(e) => panic!("{e}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn read_modify_write() {
+    let ops = [Op::Add, Op::Sub, Op::And, Op::Or, Op::Xor, Op::Adc, Op::Shl, Op::Neg, Op::Not];
+    run_all(
+        |seed, r| {
+            let mut b = start();
+            let ty = INTS[(seed / 9) as usize % 4];
+            let op = ops[seed as usize % 9];
+            let a = address(&mut b, 0);
+            let m = b.op(Op::LoadW, ty, &[a]);
+            let x = operand(&mut b, if op == Op::Shl { Type::I8 } else { ty }, r.next() >> 40);
+            let v = match op {
+                Op::Adc | Op::Shl => {
+                    let f = b.get_flags();
+                    b.op(op, ty, &[m, x, f])
+                }
+                Op::Neg | Op::Not => b.op(op, ty, &[m]),
+                _ if r.next() >> 62 == 0 && op != Op::Sub => b.op(op, ty, &[x, m]),
+                _ => b.op(op, ty, &[m, x]),
+            };
+            b.op(Op::StoreW, ty, &[m, v]);
+            if op != Op::Not {
+                let mut f = b.flags_of(v);
+                if r.next() >> 62 == 1 {
+                    let g = b.get_flags();
+                    let mask = (rflags::STATUS & !rflags::CF) as i64;
+                    f = b.op_imm(Op::MergeFlags, Type::Flags, &[f, g], mask, 0);
+                }
+                b.set_flags(f);
+            }
+            if r.next() >> 62 == 1 {
+                b.set_reg(ty, 1, v);
+            }
+            if r.next() >> 62 == 2 {
+                b.set_reg(ty, 2, m);
+            }
+            Some(end(b))
+        },
+        3000,
+    );
+}
+
+#[test]
+fn atomics() {
+    let ops = [Op::AtomicAdd, Op::AtomicAnd, Op::AtomicOr, Op::AtomicXor, Op::AtomicXchg, Op::AtomicCas];
+    run_all(
+        |seed, r| {
+            let mut b = start();
+            let ty = INTS[(seed / 6) as usize % 4];
+            let op = ops[seed as usize % 6];
+            let a = address(&mut b, 0);
+            let x = operand(&mut b, ty, r.next() >> 40);
+            let v = if op == Op::AtomicCas {
+                let y = operand(&mut b, ty, r.next() >> 40);
+                let x = if r.next() >> 63 == 0 { b.op(Op::Load, ty, &[a]) } else { x };
+                b.op(op, ty, &[a, x, y])
+            } else {
+                b.op(op, ty, &[a, x])
+            };
+            if r.next() >> 63 == 0 {
+                let s = b.op(Op::Add, ty, &[v, x]);
+                let f = b.flags_of(s);
+                b.set_reg(ty, 2, v);
+                b.set_flags(f);
+            }
+            Some(end(b))
+        },
+        3000,
+    );
+}
+
+#[test]
+fn steps_keep_the_carry() {
+    run_all(
+        |seed, r| {
+            let mut b = start();
+            let ty = INTS[seed as usize % 4];
+            let a = operand(&mut b, ty, seed / 4 % 2);
+            let one = b.iconst(ty, if r.next() >> 63 == 0 { 1 } else { ty.truncate(u64::MAX) });
+            let v = b.op(if seed / 8 % 2 == 0 { Op::Add } else { Op::Sub }, ty, &[a, one]);
+            let f = b.flags_of(v);
+            let g = b.get_flags();
+            let mask = (rflags::STATUS & !rflags::CF) as i64;
+            let m = b.op_imm(Op::MergeFlags, Type::Flags, &[f, g], mask, 0);
+            b.set_reg(ty, if r.next() >> 63 == 0 { 3 } else { 10 }, v);
+            b.set_flags(m);
+            let t = b.test_cc(Cc::ALL[r.next() as usize % 16], m);
+            b.op_imm(Op::Branch, Type::Void, &[t], 0x40, 0x80);
+            Some(b)
+        },
+        2000,
+    );
+}
+
+#[test]
+fn products_and_quotients_in_pairs() {
+    let pairs = [
+        (Op::Mul, Op::MulHiU),
+        (Op::Mul, Op::MulHiS),
+        (Op::DivU, Op::RemU),
+        (Op::DivS, Op::RemS),
+        (Op::RemS, Op::DivS),
+    ];
+    run_all(
+        |seed, r| {
+            let mut b = start();
+            let ty = INTS[(seed / 5) as usize % 4];
+            let (p, q) = pairs[seed as usize % 5];
+            let lo = operand(&mut b, ty, r.next() >> 40);
+            let by = operand(&mut b, ty, r.next() >> 40);
+            let args = if p == Op::Mul {
+                vec![lo, by]
+            } else if r.next() >> 62 == 0 {
+                let hi = operand(&mut b, ty, r.next() >> 40);
+                vec![hi, lo, by]
+            } else {
+                let n = b.iconst(Type::I8, u64::from(ty.bits()) - 1);
+                let hi = if p == Op::DivU {
+                    b.iconst(ty, 0)
+                } else {
+                    let f = b.get_flags();
+                    b.op(Op::Sar, ty, &[lo, n, f])
+                };
+                vec![hi, lo, by]
+            };
+            let x = b.op(p, ty, &args);
+            let y = b.op(q, ty, &args);
+            let f = (p == Op::Mul).then(|| b.flags_of(if r.next() >> 63 == 0 { x } else { y }));
+            b.set_reg(ty, 0, x);
+            b.set_reg(ty, 2, y);
+            if let Some(f) = f {
+                b.set_flags(f);
+            }
+            Some(end(b))
+        },
+        3000,
+    );
+}
+
+#[test]
+fn strings() {
+    run_all(
+        |seed, r| {
+            let mut b = start();
+            let kind = if seed % 2 == 0 { RepKind::Movs } else { RepKind::Stos };
+            let size = 1u32 << (seed / 2 % 4);
+            let bits = if seed / 8 % 2 == 0 { 64 } else { 32 };
+            let zero = b.iconst(Type::I64, 0);
+            for (reg, mask) in [(1, 0x1f), (6, 0x3fff), (7, 0x3fff)] {
+                let x = b.get_reg(Type::I64, reg);
+                let m = b.iconst(Type::I64, mask);
+                let v = b.op(Op::And, Type::I64, &[x, m]);
+                b.set_reg(Type::I64, reg, v);
+            }
+            b.op_imm(Op::Guest, Type::Void, &[], 4, 2);
+            b.guest_insns = 2;
+            let old = b.get_reg(Type::I64, 7);
+            let aux = kind as u32 | size << 8 | bits << 16;
+            let done = b.op_imm(Op::RepString, Type::Bool, &[zero, zero], 0, aux);
+            if r.next() >> 63 == 0 {
+                b.set_reg(Type::I64, 3, old);
+            }
+            b.op_imm(Op::Branch, Type::Void, &[done], 0x40, 0);
+            Some(b)
+        },
+        300,
+    );
+}
+
+#[test]
+fn state_fields() {
+    run_all(
+        |seed, _| {
+            let mut b = start();
+            let fields = [
+                StateField::FsBase,
+                StateField::CsSel,
+                StateField::Mxcsr,
+                StateField::Cr0,
+                StateField::Cr2,
+                StateField::RflagsSystem,
+            ];
+            let f = fields[seed as usize % 6];
+            let v = b.get_state(f);
+            let ty = f.place().1;
+            // The status bits of RFLAGS are unspecified.
+            let v = if f == StateField::RflagsSystem {
+                let m = b.iconst(ty, !rflags::STATUS);
+                b.op(Op::And, ty, &[v, m])
+            } else {
+                v
+            };
+            b.set_reg(ty, 3, v);
+            let x = b.get_reg(Type::I64, 2);
+            b.op_imm(Op::SetState, Type::I64, &[x], StateField::GsBase as i64, 0);
+            let y = b.get_state(StateField::GsBase);
+            b.set_reg(Type::I64, 11, y);
+            Some(end(b))
+        },
+        12,
+    );
+}

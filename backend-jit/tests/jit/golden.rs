@@ -1,0 +1,130 @@
+//! The host code of a few blocks, so that a change in cost shows in review. `CALQUE_BLESS=1` writes it anew.
+//!
+//! The code is that of a host with AVX, LZCNT and BMI1.
+
+use crate::disassemble;
+use backend_jit::{Jit, JitConfig};
+use emu_core::ir::Block;
+use std::fmt::Write;
+use std::path::Path;
+
+/// (what it is, IR).
+const CASES: &[(&str, &str)] = &[
+    (
+        "add rax, rbx; cmp rcx, 10; jne back",
+        "guest.void aux=0x3
+  v1 = getreg.i64
+  v2 = getreg.i64 imm=0x3
+  v3 = add.i64 v1, v2
+  setreg.i64 v3
+guest.void imm=0x3 aux=0x4
+  v6 = getreg.i64 imm=0x1
+  v7 = const.i64 imm=0xa
+  v8 = sub.i64 v6, v7
+  v9 = flagsof.flags v8 imm=0x8d5
+  setflags.void v9
+guest.void imm=0x7 aux=0x2
+  v12 = testcc.bool v9 imm=0x5
+  branch.void v12 aux=0x9",
+    ),
+    (
+        "mov eax, [rbx+8]",
+        "guest.void aux=0x3
+  v1 = getreg.i64 imm=0x3
+  v2 = lea.i64 v1 imm=0x8
+  v3 = load.i32 v2
+  setreg.i32 v3
+  goto.void imm=0x3",
+    ),
+    (
+        "add [rbx+8], eax",
+        "guest.void aux=0x3
+  v1 = getreg.i64 imm=0x3
+  v2 = lea.i64 v1 imm=0x8
+  v3 = loadw.i32 v2
+  v4 = getreg.i32
+  v5 = add.i32 v3, v4
+  storew.i32 v3, v5
+  v7 = flagsof.flags v5 imm=0x8d5
+  setflags.void v7
+  goto.void imm=0x3",
+    ),
+    (
+        "push rbp; mov rbp, rsp",
+        "guest.void aux=0x1
+  v1 = getreg.i64 imm=0x4
+  v2 = lea.i64 v1 imm=0xfffffffffffffff8
+  v3 = getreg.i64 imm=0x5
+  store.i64 v2, v3 aux=0x1
+  setreg.i64 v2 imm=0x4
+guest.void imm=0x1 aux=0x3
+  setreg.i64 v2 imm=0x5
+  goto.void imm=0x4",
+    ),
+    (
+        "ret",
+        "guest.void aux=0x1
+  v1 = getreg.i64 imm=0x4
+  v2 = load.i64 v1 aux=0x1
+  v3 = lea.i64 v1 imm=0x8
+  setreg.i64 v3 imm=0x4
+  gotoreg.void v2 aux=0x2",
+    ),
+    (
+        "inc rcx; shl eax, 4; xor edx, edx",
+        "guest.void aux=0x3
+  v1 = getreg.i64 imm=0x1
+  v2 = const.i64 imm=0x1
+  v3 = add.i64 v1, v2
+  v4 = flagsof.flags v3 imm=0x8d4
+  v5 = getflags.flags
+  v6 = mergeflags.flags v4, v5 imm=0x8d4
+  setreg.i64 v3 imm=0x1
+  setflags.void v6
+guest.void imm=0x3 aux=0x3
+  v10 = getreg.i32
+  v11 = const.i8 imm=0x4
+  v12 = shl.i32 v10, v11
+  setreg.i32 v12
+guest.void imm=0x6 aux=0x2
+  v15 = const.i32
+  setreg.i32 v15 imm=0x2
+  goto.void imm=0x8",
+    ),
+    (
+        "addsd xmm0, xmm1",
+        "guest.void aux=0x4
+  v1 = getvec.v128
+  v2 = getvec.v128 imm=0x1
+  v3 = fp.v128:addsd v1, v2
+  setvec.v128 v3
+  goto.void imm=0x4",
+    ),
+];
+
+#[test]
+fn host_code_is_as_recorded() {
+    if !["avx", "lzcnt", "bmi1"].iter().all(|f| match *f {
+        "avx" => std::is_x86_feature_detected!("avx"),
+        "lzcnt" => std::is_x86_feature_detected!("lzcnt"),
+        _ => std::is_x86_feature_detected!("bmi1"),
+    }) {
+        return;
+    }
+    let mut text = String::new();
+    for (name, ir) in CASES {
+        let mut jit = Jit::new(JitConfig { count_insns: false, ..JitConfig::default() }).unwrap();
+        let block = format!("block phys=0x1000 rip=0x1000 mode=0x1b4 len=9 insns=3\n{ir}\n");
+        let block: Block = block.parse().unwrap_or_else(|e| panic!("{name}: {e}"));
+        emu_core::ir::verify(&block).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let id = jit.compile(&block).unwrap();
+        let code = disassemble(&jit.host_code(id));
+        let _ = writeln!(text, "; {name}\n{code}");
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/jit/golden.txt");
+    if std::env::var_os("CALQUE_BLESS").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let want = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(text == want, "host code changed (CALQUE_BLESS=1 records it):\n{text}");
+}
