@@ -119,6 +119,8 @@ fn rep(cx: &mut Cx, s: Shape, kind: RepKind) -> Lift {
     let zero = cx.konst(Type::I64, 0);
     let source = match seg {
         Seg::FS | Seg::GS if !cx.mode.contains(Mode::CODE64) => return Err(NotLifted),
+        // Its faults would be #SS.
+        Seg::SS => return Err(NotLifted),
         Seg::FS => cx.b.get_state(StateField::FsBase),
         Seg::GS => cx.b.get_state(StateField::GsBase),
         _ => zero,

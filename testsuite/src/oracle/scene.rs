@@ -39,7 +39,8 @@ pub const STACK_LEN: u64 = 0x2000;
 const GDT: u64 = 0x5000;
 const IDT: u64 = 0x6000;
 const TSS: u64 = 0x7000;
-const HANDLERS: u64 = 0x8000;
+/// Eight bytes for each vector.
+pub const HANDLERS: u64 = 0x8000;
 const KERNEL_STACK: u64 = 0xa000;
 
 /// How addresses are translated.
@@ -160,7 +161,7 @@ impl Scene {
             image[at as usize] = 0xf4;
         }
         for v in 0..256u64 {
-            put(&mut image, v * 4, &(v as u32 * 8 | (HANDLERS as u32 >> 4) << 16).to_le_bytes());
+            put(&mut image, v * 4, &((v as u32 * 8) | ((HANDLERS as u32 >> 4) << 16)).to_le_bytes());
         }
         for &(sel, base, limit, attr) in DESCRIPTORS {
             put64(&mut image, GDT + u64::from(sel), descriptor(base, limit, attr));

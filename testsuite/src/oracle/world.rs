@@ -3,8 +3,11 @@
 use super::case::Case;
 use super::leg::{Ended, Kind, Leg, LegError, compare};
 use super::scene::{CODE, RAM, SCENES};
-use super::{generate, leg};
+use super::{generate, leg, scene};
+use emu_core::addr::PhysAddr;
+use emu_core::mem::PhysMem;
 use emu_core::state::CpuState;
+use iced_x86::{Decoder, DecoderOptions, FlowControl};
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -119,7 +122,7 @@ impl World {
             let counts = !generate::repeats(case);
             list.extend(compare(&self.legs[0].cpu.state, &self.legs[n].cpu.state, counts));
             list.extend(self.memory(n));
-            if !list.is_empty() && self.legs[n].wild {
+            if !list.is_empty() && (self.legs[n].wild || self.jumped_wild()) {
                 self.place = None;
                 return Outcome::Explained;
             }
@@ -128,6 +131,31 @@ impl World {
             }
         }
         Outcome::Same(first)
+    }
+
+    /// Whether the interpreter ended in the #GP of an indirect jump in 64-bit code: see [`Outcome::Explained`].
+    fn jumped_wild(&self) -> bool {
+        let leg = &self.legs[0];
+        let s = &leg.cpu.state;
+        if !s.is_long64() || s.rip != scene::HANDLERS + 13 * 8 + 1 {
+            return false;
+        }
+        // The error code, then where it happened.
+        let mut frame = [0; 16];
+        let mut code = [0; 15];
+        let mem = &leg.cpu.mem;
+        let at = |mem: &PhysMem, a: u64, buf: &mut [u8]| a < RAM as u64 && mem.read(PhysAddr(a), buf);
+        if !at(mem, s.gpr[4], &mut frame) {
+            return false;
+        }
+        let rip = u64::from_le_bytes(frame[8..].try_into().unwrap_or_default());
+        at(mem, rip, &mut code) && {
+            let i = Decoder::new(64, &code, DecoderOptions::NONE).decode();
+            matches!(
+                i.flow_control(),
+                FlowControl::IndirectBranch | FlowControl::IndirectCall | FlowControl::Return
+            )
+        }
     }
 
     /// The first byte of each page that differs.
