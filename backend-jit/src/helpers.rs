@@ -125,7 +125,7 @@ pub fn exception(cpu: &Cpu) -> Exception {
 
 macro_rules! helper {
     ($($name:ident = $body:path;)*) => {
-        $(extern "sysv64" fn $name(cpu: *mut Cpu) -> u64 {
+        $(extern "C" fn $name(cpu: *mut Cpu) -> u64 {
             run(cpu, $body)
         })*
     };
@@ -145,7 +145,7 @@ helper! {
 
 /// Address of a helper's code.
 pub fn address(h: Helper) -> usize {
-    let f: extern "sysv64" fn(*mut Cpu) -> u64 = match h {
+    let f: extern "C" fn(*mut Cpu) -> u64 = match h {
         Helper::Load => load,
         Helper::LoadW | Helper::Atomic => load_w,
         Helper::Store => store,
