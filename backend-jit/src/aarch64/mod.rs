@@ -8,6 +8,7 @@ use emu_core::ir::Block;
 
 /// Arena offsets of the trampolines.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(dead_code, reason = "read once there is an emitter")]
 pub struct Entry {
     /// The function that enters translated code.
     pub enter: usize,
@@ -15,6 +16,7 @@ pub struct Entry {
 
 /// Where a block's code and facts will lie.
 #[derive(Clone, Copy, Debug)]
+#[expect(dead_code, reason = "read once there is an emitter")]
 pub struct Place {
     /// Offset in the arena.
     pub base: usize,

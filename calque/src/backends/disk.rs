@@ -5,7 +5,7 @@
 
 use crate::config::Disk;
 use devices::virtio::BlockBackend;
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt};
@@ -106,10 +106,6 @@ impl RawDisk {
         }
         Ok(Self { file, len, read_only: disk.read_only })
     }
-
-    fn punch(&self, flags: FallocateFlags, offset: u64, len: u64) -> io::Result<()> {
-        Ok(fallocate(&self.file, flags | FallocateFlags::KEEP_SIZE, offset, len)?)
-    }
 }
 
 impl BlockBackend for RawDisk {
@@ -134,27 +130,52 @@ impl BlockBackend for RawDisk {
     }
 
     fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
-        match self.punch(FallocateFlags::PUNCH_HOLE, offset, len) {
-            // A discard is a hint: a file system that cannot punch holes just keeps the bytes.
-            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()) => Ok(()),
-            other => other,
-        }
+        // A discard is a hint: a host that cannot punch holes just keeps the bytes.
+        holes::zero(&self.file, offset, len, true).map(drop)
     }
 
     fn write_zeroes(&self, offset: u64, len: u64, may_unmap: bool) -> io::Result<()> {
-        let how = if may_unmap { FallocateFlags::PUNCH_HOLE } else { FallocateFlags::ZERO_RANGE };
-        match self.punch(how, offset, len) {
-            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()) => {
-                let zeroes = vec![0; (1 << 20).min(len as usize)];
-                let mut done = 0;
-                while done < len {
-                    let n = (len - done).min(zeroes.len() as u64);
-                    self.file.write_all_at(&zeroes[..n as usize], offset + done)?;
-                    done += n;
-                }
-                Ok(())
-            }
-            other => other,
+        if holes::zero(&self.file, offset, len, may_unmap)? {
+            return Ok(());
         }
+        let zeroes = vec![0; (1 << 20).min(len as usize)];
+        let mut done = 0;
+        while done < len {
+            let n = (len - done).min(zeroes.len() as u64);
+            self.file.write_all_at(&zeroes[..n as usize], offset + done)?;
+            done += n;
+        }
+        Ok(())
+    }
+}
+
+/// Zeroing ranges without writing them.
+#[cfg(target_os = "linux")]
+mod holes {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::Errno;
+    use std::fs::File;
+    use std::io;
+
+    /// Makes a range read as zero, giving up its storage if `unmap`. False if the file system cannot.
+    pub fn zero(file: &File, offset: u64, len: u64, unmap: bool) -> io::Result<bool> {
+        let how = if unmap { FallocateFlags::PUNCH_HOLE } else { FallocateFlags::ZERO_RANGE };
+        match fallocate(file, how | FallocateFlags::KEEP_SIZE, offset, len) {
+            Ok(()) => Ok(true),
+            Err(Errno::OPNOTSUPP) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+/// Zeroing ranges without writing them: not on this host.
+#[cfg(not(target_os = "linux"))]
+mod holes {
+    use std::fs::File;
+    use std::io;
+
+    /// Makes a range read as zero. Always false: it has to be written.
+    pub fn zero(_: &File, _: u64, _: u64, _: bool) -> io::Result<bool> {
+        Ok(false)
     }
 }
