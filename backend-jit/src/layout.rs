@@ -13,9 +13,9 @@ pub const BIAS: i32 = 128;
 
 /// The guest's status flags in canonical form while translated code runs: see [`crate::exit`].
 pub const FLAGS: usize = 0;
-/// The jump-cache token of the current address space and mode, 32 bits.
-pub const TOKEN: usize = 1;
-/// Host address of the jump cache.
+/// Host address of the newest predicted return of the current mode.
+pub const RETURNS: usize = 1;
+/// Host address of the current mode's jump cache.
 pub const JUMP_CACHE: usize = 2;
 /// Host address of the code arena's executable view.
 pub const CODE_BASE: usize = 3;
@@ -41,8 +41,6 @@ pub const RESULT: usize = 18;
 pub const MX_GUEST: usize = 22;
 /// The MXCSR that Rust code runs under.
 pub const MX_HOST: usize = 23;
-/// `exec_generation` for which [`TOKEN`] is valid.
-pub const GENERATION: usize = 24;
 /// Linear address of a read-modify-write that a helper will finish.
 pub const RMW: usize = 25;
 /// The host's stack pointer at entry.

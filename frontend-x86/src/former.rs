@@ -30,11 +30,13 @@ pub(crate) struct Former<'a> {
     pub cs_limit: u32,
     /// The instruction that ended the block because it is not lifted.
     pub refused: Option<Mnemonic>,
+    /// Where STI begins, if it is the last instruction so far: (IR, bytes).
+    shadow: Option<(usize, u32)>,
 }
 
 impl<'a> Former<'a> {
     pub fn new(key: BlockKey, limit: u32, support: &'a mut Support, cs_limit: u32) -> Self {
-        Self { block: Block::new(key), limit, support, cs_limit, refused: None }
+        Self { block: Block::new(key), limit, support, cs_limit, refused: None, shadow: None }
     }
 
     fn options(&self) -> u32 {
@@ -103,6 +105,8 @@ impl<'a> Former<'a> {
             Ok(flow) => {
                 self.block.guest_len += insn.len() as u32;
                 self.block.guest_insns += 1;
+                self.shadow = (insn.mnemonic() == Mnemonic::Sti)
+                    .then_some((before, self.block.guest_len - insn.len() as u32));
                 Ok(flow)
             }
             Err(e) => {
@@ -112,14 +116,31 @@ impl<'a> Former<'a> {
         }
     }
 
+    /// No interrupt comes between STI and the instruction behind it, so they have to be in one block: an STI that would
+    /// be the last is the interpreter's. True if that has ended the block.
+    fn take_back_sti(&mut self) -> bool {
+        let Some((insts, len)) = self.shadow.take() else { return false };
+        self.block.insts.truncate(insts);
+        self.block.guest_len = len;
+        self.block.guest_insns -= 1;
+        self.refuse(Mnemonic::Sti);
+        true
+    }
+
     /// Ends the block by going on at the next instruction.
     pub fn finish(&mut self) {
+        if self.take_back_sti() {
+            return;
+        }
         let rel = i64::from(self.block.guest_len);
         self.block.op_imm(Op::Goto, Type::Void, &[], rel, 0);
     }
 
     /// Ends the block before an instruction that the interpreter has to execute.
     pub fn refuse(&mut self, m: Mnemonic) {
+        if self.take_back_sti() {
+            return;
+        }
         let rel = i64::from(self.block.guest_len);
         self.block.op_imm(Op::Interpret, Type::Void, &[], rel, m as u32);
         self.refused = Some(m);

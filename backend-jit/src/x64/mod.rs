@@ -89,6 +89,14 @@ pub struct Entry {
     indirect: usize,
     interpret: usize,
     fail: usize,
+    way_out: usize,
+}
+
+impl Entry {
+    /// Offset of the code that leaves for the RIP in RAX.
+    pub fn way_out(&self) -> usize {
+        self.way_out
+    }
 }
 
 /// What the host's processor offers beyond x86-64-v1.
@@ -136,7 +144,9 @@ pub struct Codegen {
     lazy: Option<Recipe>,
     stubs: Vec<mem::Stub>,
     sides: Vec<branch::Side>,
+    withheld: Vec<system::Withheld>,
     exit_stubs: Vec<branch::ExitStub>,
+    returns: Vec<branch::Return>,
     indirect_miss: Option<dynasmrt::DynamicLabel>,
     /// Exits of the block.
     pub exits: Vec<ExitDesc>,
@@ -152,7 +162,10 @@ pub struct Codegen {
     insn_rel: i64,
     done_insns: u32,
     total_insns: u32,
+    insn_len: u32,
     chain: bool,
+    link_pages: bool,
+    predict_returns: bool,
     count: bool,
     error: Option<JitError>,
 }
@@ -191,7 +204,9 @@ impl Codegen {
             lazy: None,
             stubs: Vec::new(),
             sides: Vec::new(),
+            withheld: Vec::new(),
             exit_stubs: Vec::new(),
+            returns: Vec::new(),
             indirect_miss: None,
             exits: Vec::new(),
             sites: Vec::new(),
@@ -205,7 +220,10 @@ impl Codegen {
             insn_rel: 0,
             done_insns: 0,
             total_insns: 0,
+            insn_len: 0,
             chain: cfg.chain && !cfg.single_block,
+            link_pages: cfg.link_pages,
+            predict_returns: cfg.predict_returns,
             count: cfg.count_insns,
             error: None,
         })
@@ -234,7 +252,9 @@ impl Codegen {
         self.lazy = None;
         self.stubs.clear();
         self.sides.clear();
+        self.withheld.clear();
         self.exit_stubs.clear();
+        self.returns.clear();
         self.indirect_miss = None;
         self.exits.clear();
         self.sites.clear();
@@ -256,6 +276,7 @@ impl Codegen {
         let insts = std::mem::take(&mut self.insts);
         self.an.run(&insts);
         self.insts = insts;
+        self.guard_entry(block.next_page.is_some());
         self.count_block();
         let mut begun = false;
         for i in 0..self.insts.len() {
@@ -265,6 +286,7 @@ impl Codegen {
                 self.done_insns += u32::from(begun);
                 begun = true;
                 self.insn_rel = inst.imm;
+                self.insn_len = inst.aux;
                 continue;
             }
             if !self.an.facts[i].needed || self.val[i].done {
@@ -358,6 +380,8 @@ impl Codegen {
             }
             Op::Fence => self.fence(inst),
             Op::RepString => self.rep_string(me, inst),
+            Op::System => self.system(inst),
+            Op::ReadTsc => self.read_tsc(me, inst),
             Op::GetVec | Op::SetVec | Op::SetVecZero | Op::Vec1 | Op::Vec2 | Op::Vec3 | Op::Fp => {
                 self.vector(me, inst);
             }

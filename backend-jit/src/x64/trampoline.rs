@@ -14,6 +14,8 @@ use crate::layout;
 use dynasmrt::{DynasmApi, dynasm};
 use emu_core::cpu::Cpu;
 use emu_core::ir::Type;
+use emu_core::state::CpuState;
+use std::mem::offset_of;
 
 /// Pinned host registers that a Rust function may change: RSI, RDI, R8-R11.
 const VOLATILE: [u8; 6] = [6, 7, 8, 9, 10, 11];
@@ -46,6 +48,9 @@ impl Codegen {
             dynasm!(self.asm; .arch x64; shl rax, 32; or rax, BYTE kind as i8);
             self.asm.jmp_abs(e.leave);
         }
+        e.way_out = self.here();
+        self.asm.store(Type::I64, state(layout::field(offset_of!(CpuState, rip))), RAX);
+        self.asm.jmp_abs(e.indirect);
         e.fail = self.here();
         // Status in STATUS: a kind; the site is in SITE. What is still on the stack goes with it.
         self.asm.load(Type::I32, RAX, state(layout::slot(layout::SITE)));

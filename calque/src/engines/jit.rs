@@ -90,7 +90,7 @@ impl JitEngine {
             // The interpreter meets the same fault and delivers it.
             return super::left(self.interp.step(cpu));
         };
-        let id = match self.translator.jit.lookup(&key) {
+        let id = match self.translator.jit.find(cpu, &key) {
             Some(id) => id,
             None => {
                 let hot = self.hot;

@@ -78,7 +78,7 @@ impl Lockstep {
             return left(self.interp.step(cpu));
         }
         let Ok(key) = Translator::key(cpu) else { return left(self.interp.step(cpu)) };
-        let id = match self.translator.jit.lookup(&key) {
+        let id = match self.translator.jit.find(cpu, &key) {
             Some(id) => id,
             None => match self.translator.translate(cpu) {
                 Ok(Translated::Block(id)) => id,

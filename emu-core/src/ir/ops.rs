@@ -244,6 +244,35 @@ pub enum RepKind {
     Stos,
 }
 
+/// What an [`Op::System`] does (`imm`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[repr(u8)]
+pub enum SystemKind {
+    /// Sets RFLAGS.IF; an interrupt that waited for it is signalled anew.
+    EnableInterrupts,
+    /// Clears RFLAGS.IF.
+    DisableInterrupts,
+    /// Sets RFLAGS.AC of supervisor code: its accesses to user pages are allowed under SMAP.
+    AllowUser,
+    /// Clears RFLAGS.AC of supervisor code.
+    ForbidUser,
+    /// Exchanges the base of GS with IA32_KERNEL_GS_BASE.
+    SwapGs,
+}
+
+impl SystemKind {
+    /// All, in order.
+    pub const ALL: [Self; 5] = {
+        use SystemKind::*;
+        [EnableInterrupts, DisableInterrupts, AllowUser, ForbidUser, SwapGs]
+    };
+
+    /// The kind numbered `n`.
+    pub fn from_number(n: i64) -> Option<Self> {
+        usize::try_from(n).ok().and_then(|n| Self::ALL.get(n)).copied()
+    }
+}
+
 macro_rules! ops {
     ($( $(#[$doc:meta])* $name:ident = $text:literal [$($arg:tt)*] $class:ident; )*) => {
         /// What an instruction does. See each variant.
@@ -479,6 +508,10 @@ ops! {
     AtomicCas = "atomiccas" [I64 T T] FaultingWrite;
     /// A memory fence: `imm` 0 LFENCE, 1 SFENCE, 2 MFENCE (or a locked operation). Void.
     Fence = "fence" [] MemWrite;
+    /// A change of system state: `imm` is a [`SystemKind`]. The rights of memory accesses behind it may be others. Void.
+    System = "system" [] WriteState;
+    /// `imm` 0: the time-stamp counter; #GP(0) above CPL 0 with CR4.TSD. `imm` 1: IA32_TSC_AUX. I64.
+    ReadTsc = "readtsc" [] Faulting;
     /// A whole REP MOVS or REP STOS ([`RepKind`] in `aux`, flat segments only, source base I64 a, destination base
     /// I64 b added to the offsets): reads and updates RCX, RSI, RDI, RAX, DF in guest state. It may stop early with the
     /// registers updated; the value is Bool: whether RCX (at the address size) is now zero. Raises faults with the

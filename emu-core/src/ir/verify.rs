@@ -3,7 +3,7 @@
 //! It runs after lifting and after every pass in debug builds and tests.
 
 use super::block::{Block, Inst, Value};
-use super::ops::{ArgRule, BrKind, Cc, Class, Op, StateField, Type};
+use super::ops::{ArgRule, BrKind, Cc, Class, Op, StateField, SystemKind, Type};
 use super::vecop::VecOp;
 use crate::state::bits::rflags;
 
@@ -23,7 +23,7 @@ impl Inst {
         use Op::*;
         match self.op {
             SetReg | SetRegHi | SetFlags | SetState | SetVec | SetVecZero | Store | StoreW | Guest
-            | CheckAlign | Fence | ExitIf | Goto | Branch | GotoReg | Interpret => Type::Void,
+            | CheckAlign | Fence | System | ExitIf | Goto | Branch | GotoReg | Interpret => Type::Void,
             _ => self.ty,
         }
     }
@@ -248,7 +248,8 @@ fn types(block: &Block, i: &Inst) -> Result<(), String> {
             need!(i.ty == Type::Bool && a == b, "compares {a:?} with {b:?}");
         }
         NotBool | RepString => need!(i.ty == Type::Bool, "is not of type Bool"),
-        SegAddr => need!(i.ty == Type::I64, "is not of type I64"),
+        System => need!(SystemKind::from_number(i.imm).is_some(), "no such change of state"),
+        SegAddr | ReadTsc => need!(i.ty == Type::I64, "is not of type I64"),
         CheckAlign => need!(i.imm > 0, "alignment {}", i.imm),
         Load | LoadW | Store | StoreW | Select => need!(int || vec, "cannot be of type {:?}", i.ty),
         Vec1 | Vec2 | Vec3 | Fp => {

@@ -71,6 +71,7 @@ pub(crate) fn lift(cx: &mut Cx) -> Lift {
         | M::Mfence
         | M::Lfence
         | M::Sfence => system::lift(cx),
+        M::Cli | M::Sti | M::Clac | M::Stac | M::Swapgs | M::Rdtsc | M::Rdtscp => system::privileged(cx),
         _ => {
             if cx.i.condition_code() != iced_x86::ConditionCode::None {
                 return match cx.i.mnemonic() {
