@@ -1,6 +1,7 @@
 //! Boots: from the start of the emulator to the shell's prompt, with the kernels of `calque run debian`.
 
 use super::console::Console;
+use super::measure::Entrant;
 use super::place::Machine;
 use super::results::Row;
 use super::workloads::Kind;
@@ -18,7 +19,7 @@ const PROMPT: &str = "root@calque:";
 ///
 /// # Errors
 /// When the kernel cannot be had.
-pub fn row(flavour: Flavour, machines: &[(String, Machine, u32)], runs: u32, logs: &Path) -> Result<Row> {
+pub fn row(flavour: Flavour, machines: &[Entrant], runs: u32, logs: &Path) -> Result<Row> {
     let guest = prepare(flavour, &Cache::of_user()?, &Silent)?;
     let mut row = Row::new(&format!("boot-{}", flavour.name()), Kind::Boot);
     for _ in 0..runs {

@@ -15,6 +15,9 @@ use std::time::Duration;
 /// Longest that a workload may take.
 const LIMIT: Duration = Duration::from_secs(180);
 
+/// A machine under a name, with the number of its processors.
+pub type Entrant = (String, Machine, u32);
+
 /// A machine under a name, with its guest while it runs.
 #[derive(Debug)]
 struct Contender {
@@ -37,7 +40,7 @@ pub struct Field {
 
 impl Field {
     /// Machines under their names, none started yet. The first is the one whose output is right.
-    pub fn new(guest: Guest, machines: Vec<(String, Machine, u32)>, logs: PathBuf) -> Self {
+    pub fn new(guest: Guest, machines: Vec<Entrant>, logs: PathBuf) -> Self {
         let contender = |(name, machine, cpus)| Contender { name, machine, cpus, place: None, absent: None };
         Self { guest, contenders: machines.into_iter().map(contender).collect(), logs }
     }

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use testsuite::bench::measure::Entrant;
 use testsuite::bench::place::{Guest, Machine};
 use testsuite::bench::results::{BARE, CALQUE, Results};
 use testsuite::bench::workloads::{self, Workload};
@@ -118,7 +119,7 @@ fn nightly(stored: &Path, run: &RunOptions) -> Result<bool> {
 }
 
 /// The machines with one processor, under their names; and the names of the QEMUs.
-fn machines(o: &RunOptions) -> Result<(Vec<(String, Machine, u32)>, Vec<String>)> {
+fn machines(o: &RunOptions) -> Result<(Vec<Entrant>, Vec<String>)> {
     let binary = PathBuf::from(std::env::var_os("CALQUE_BIN").context("CALQUE_BIN names no program")?);
     let words = |text: &str| text.split_whitespace().map(String::from).collect::<Vec<_>>();
     let args = words(&o.calque_args);
@@ -214,7 +215,7 @@ fn measured(o: &RunOptions) -> Result<Results> {
 fn explain(
     results: &mut Results,
     guest: &Guest,
-    machines: &[(String, Machine, u32)],
+    machines: &[Entrant],
     chosen: &[Workload],
     out: &Path,
 ) -> Result<()> {
