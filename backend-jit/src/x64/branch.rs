@@ -10,6 +10,7 @@ use super::{Codegen, Loc};
 use crate::cache::{ExitDesc, Role};
 use crate::jumps::{JUMP_SLOTS, jump_index};
 use crate::layout;
+use crate::sidetable::Last;
 use dynasmrt::DynamicLabel;
 use emu_core::addr::PAGE_SIZE;
 use emu_core::ir::{BrKind, Inst, Type};
@@ -24,6 +25,8 @@ pub struct Side {
     pub rel: i64,
     pub undo: u32,
     pub back: bool,
+    /// The x87 instruction before it.
+    pub x87: Option<Last>,
 }
 
 /// An exit stub still to be written.
@@ -250,7 +253,8 @@ impl Codegen {
             self.asm.jcc(cc, label);
         }
         let back = self.back(rel);
-        self.sides.push(Side { label, rel, undo, back });
+        let x87 = self.x87_last;
+        self.sides.push(Side { label, rel, undo, back, x87 });
     }
 
     pub fn goto_reg(&mut self, inst: &Inst) {
@@ -300,6 +304,7 @@ impl Codegen {
                 let m = state(layout::field(ICOUNT as usize));
                 self.asm.alu_imm(Type::I64, Alu::Sub, Rm::M(m), s.undo as i32);
             }
+            self.x87_note(s.x87, RCX);
             self.direct(s.rel, s.back);
         }
         self.sides = sides;
