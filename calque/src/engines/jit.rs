@@ -13,6 +13,8 @@ use interp::system::deliver::{self, Service};
 
 /// Slots of the table that counts how often cold blocks ran.
 const HEAT_SLOTS: usize = 1 << 15;
+/// Slots of the table that counts changes of code by page.
+const CHANGE_SLOTS: usize = 1 << 12;
 /// A block that has proved not to be translatable.
 const NEVER: u32 = u32::MAX;
 
@@ -22,6 +24,8 @@ struct Heat {
     rip: u64,
     mode: Mode,
     runs: u32,
+    /// The page's count in [`JitEngine::changes`] when it was made.
+    change: u32,
 }
 
 /// Counters of the engine.
@@ -42,6 +46,9 @@ pub struct JitEngine {
     interp: Interp,
     translator: Translator,
     heat: Box<[Heat]>,
+    /// How often stores have hit code, by page: what was counted for other bytes counts no more, and code that keeps
+    /// changing stays with the interpreter.
+    changes: Box<[u32]>,
     hot: u32,
     count_fallbacks: bool,
     counters: Counters,
@@ -51,11 +58,12 @@ impl JitEngine {
     /// An engine that translates a block when it has been interpreted `hot` times. `count_fallbacks` keeps the
     /// list of interpreted instructions for `--stats`, at some cost.
     pub fn new(translator: Translator, hot: u32, count_fallbacks: bool) -> Self {
-        let none = Heat { phys: u64::MAX, rip: 0, mode: Mode::default(), runs: 0 };
+        let none = Heat { phys: u64::MAX, rip: 0, mode: Mode::default(), runs: 0, change: 0 };
         Self {
             interp: Interp::new(),
             translator,
             heat: vec![none; HEAT_SLOTS].into(),
+            changes: vec![0; CHANGE_SLOTS].into(),
             hot,
             count_fallbacks,
             counters: Counters::default(),
@@ -65,8 +73,9 @@ impl JitEngine {
     fn heat(&mut self, key: &BlockKey) -> &mut Heat {
         let hash = (key.phys.0 ^ u64::from(key.mode.0) << 7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let slot = &mut self.heat[(hash >> 49) as usize % HEAT_SLOTS];
-        if slot.phys != key.phys.0 || slot.rip != key.rip || slot.mode != key.mode {
-            *slot = Heat { phys: key.phys.0, rip: key.rip, mode: key.mode, runs: 0 };
+        let change = self.changes[key.phys.page() as usize % CHANGE_SLOTS];
+        if slot.phys != key.phys.0 || slot.rip != key.rip || slot.mode != key.mode || slot.change != change {
+            *slot = Heat { phys: key.phys.0, rip: key.rip, mode: key.mode, runs: 0, change };
         }
         slot
     }
@@ -166,10 +175,8 @@ impl Engine for JitEngine {
         self.interp.invalidate(hits);
         self.translator.invalidate(hits);
         for hit in hits {
-            // Bytes that could not be translated may be other ones now.
-            for heat in self.heat.iter_mut().filter(|h| h.runs == NEVER && h.phys >> 12 == hit.page.page()) {
-                heat.runs = 0;
-            }
+            let change = &mut self.changes[hit.page.page() as usize % CHANGE_SLOTS];
+            *change = change.wrapping_add(1);
         }
     }
 
