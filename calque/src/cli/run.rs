@@ -2,6 +2,7 @@
 
 use super::{Request, Usage};
 use crate::config::{Boot, Chardev, ClockKind, Disk, EngineKind, Machine, host_memory, parse_memory};
+use crate::engines::LINKS;
 use crate::guests;
 use crate::log::Topic;
 use emu_core::ir::passes::PassSet;
@@ -74,7 +75,7 @@ pub(super) struct Common {
     /// Times a block is interpreted before it is translated
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub hot: u32,
-    /// Switch IR passes off, separated by commas
+    /// Switch IR passes off, or links across pages (links), or predicted returns (returns), separated by commas
     #[arg(long, value_name = "PASSES", value_delimiter = ',')]
     pub passes_off: Vec<String>,
 }
@@ -191,8 +192,8 @@ pub(super) fn checked(m: Machine) -> Result<Machine, Usage> {
         )));
     }
     for pass in &m.passes_off {
-        if PassSet::named(pass).is_none() {
-            let all: Vec<_> = PassSet::NAMES.iter().map(|(name, _)| *name).collect();
+        if PassSet::named(pass).is_none() && !LINKS.contains(&pass.as_str()) {
+            let all: Vec<_> = PassSet::NAMES.iter().map(|(name, _)| *name).chain(LINKS).collect();
             return Err(Usage(format!("there is no pass '{pass}': the passes are {}", all.join(", "))));
         }
     }

@@ -17,6 +17,9 @@ use lockstep::Lockstep;
 use std::sync::Arc;
 use translator::Translator;
 
+/// What of the linking of blocks can be switched off: links across pages, predicted returns.
+pub const LINKS: [&str; 2] = ["links", "returns"];
+
 /// After the blocks under `hits` have been dropped from every cache: the bytes are data again, and once no decoded
 /// byte is left in a page, stores to it need not pass the slow path.
 pub fn forget_code(cpu: &Cpu, hits: &[CodeHit]) {
@@ -45,11 +48,19 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
         return Ok(Box::new(interp::Interp::new()));
     }
     let mut passes = PassSet::ALL;
-    for name in &machine.passes_off {
+    let on = |name: &str| !machine.passes_off.iter().any(|off| off == name);
+    let [links, returns] = LINKS;
+    for name in machine.passes_off.iter().filter(|name| !LINKS.contains(&name.as_str())) {
         passes = passes.without(PassSet::named(name).with_context(|| format!("there is no pass '{name}'"))?);
     }
     let lockstep = machine.engine == EngineKind::Lockstep;
-    let config = JitConfig { single_block: lockstep, chain: !lockstep, ..JitConfig::default() };
+    let config = JitConfig {
+        single_block: lockstep,
+        chain: !lockstep,
+        link_pages: on(links),
+        predict_returns: on(returns),
+        ..JitConfig::default()
+    };
     let translator = Translator::new(config, passes, log.clone(), lockstep)
         .context("--engine jit is not possible on this host; use --engine interp")?;
     Ok(match lockstep {
