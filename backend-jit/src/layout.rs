@@ -61,6 +61,8 @@ pub const X87_IMAGE: usize = 64;
 
 /// Byte of [`LIVE`]: the host's x87 is the guest's.
 pub const LIVE_X87: i32 = 0;
+/// Byte of [`LIVE`]: so are the vector registers.
+pub const LIVE_VEC: i32 = 1;
 
 /// Displacement of scratch slot `n` from the state register.
 pub const fn slot(n: usize) -> i32 {
