@@ -81,7 +81,7 @@ impl Codegen {
             }
             Form::Group(digit) => self.by_imm(me, inst, c, digit, args[0]),
             Form::ToInt => {
-                let rm = self.xrm(args[0]);
+                let rm = if c.reg_only { Rm::R(Reg(self.xreg(args[0]))) } else { self.xrm(args[0]) };
                 let d = self.dest_empty(me, &[]);
                 self.simd(c, inst.ty == Type::I64 || c.w, d.reg().0, 0, rm);
                 self.imm(c, inst);

@@ -80,7 +80,10 @@ pub fn coding(inst: &Inst, wide: bool) -> Option<Coding> {
             Shape::Flags => Form::Compare,
         };
         let base = Coding::of(Opc(e.prefix, e.map, e.opcode), form);
-        return Some(Coding { w: e.w, l: e.l, imm: e.imm, needs: Some(e.needs), ..base });
+        // MOVHLPS, MOVLHPS, MOVMSKPx, PMOVMSKB.
+        let reg_only = e.map == 1
+            && (e.prefix == 0 && matches!(e.opcode, 0x12 | 0x16) || matches!(e.opcode, 0x50 | 0xd7));
+        return Some(Coding { w: e.w, l: e.l, imm: e.imm, reg_only, needs: Some(e.needs), ..base });
     }
     let op = VecOp::from_number(inst.aux)?;
     if op == VecOp::Pblendvb {
@@ -103,7 +106,8 @@ pub fn coding(inst: &Inst, wide: bool) -> Option<Coding> {
         Table::Compare => (Form::Compare, false),
         Table::FromInt => (Form::FromInt, false),
     };
-    let reg_only = matches!(op, VecOp::Movsd | VecOp::Movss);
+    let reg_only = matches!(op, VecOp::Movsd | VecOp::Movss)
+        || matches!(op, VecOp::Pmovmskb | VecOp::Movmskps | VecOp::Movmskpd);
     Some(Coding { l: wide, imm, reg_only, second: fp, ..Coding::of(opc, form) })
 }
 
