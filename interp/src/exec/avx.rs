@@ -97,7 +97,7 @@ fn permute_halves<S: Source>(cpu: &mut Cpu, op: &Op) -> Outcome {
 #[inline(always)]
 fn lane_of<T: Lane>(v: Halves, i: usize) -> T {
     let n = 16 / T::BYTES;
-    T::get(v[i / n & 1], i & (n - 1))
+    T::get(v[i / n], i & (n - 1))
 }
 
 /// VPERMD, VPERMPS: the first source holds the lane numbers.

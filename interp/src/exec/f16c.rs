@@ -3,7 +3,7 @@
 //! The half-precision side knows neither DAZ nor FTZ: denormal halves are numbers and raise nothing, and tiny results
 //! are denormal halves. On the single-precision side DAZ counts.
 
-use super::simd::{Bytes, Form, HalfVector, Outcome, Source, Vector, Vex, set_vector, store, vector};
+use super::simd::{Bytes, Form, HalfVector, Outcome, Source, Vector, Vex, halves, set_vector, store, vector};
 use super::sse_fp::{commit, lane, with_lane};
 use crate::decode::{Encoding, Handler, Kind, Op, Shape};
 use emu_core::cpu::Cpu;
@@ -18,12 +18,8 @@ fn half(v: u128, i: usize) -> u64 {
 fn from_halves<F: Form, S: Source>(cpu: &mut Cpu, op: &Op) -> Outcome {
     let [v, _] = S::wide::<F>(cpu, op)?;
     let mut env = Env::from_mxcsr(cpu.state.mxcsr);
-    let mut r = [0; 2];
-    for h in 0..F::HALVES {
-        for i in 0..4 {
-            r[h] = with_lane::<Single>(r[h], i, env.widen_half(half(v, 4 * h + i)));
-        }
-    }
+    let r =
+        halves::<F>(|h| (0..4).fold(0, |r, i| with_lane::<Single>(r, i, env.widen_half(half(v, 4 * h + i)))));
     commit(cpu, &env)?;
     F::put(cpu, op, r);
     Ok(())
@@ -41,13 +37,14 @@ fn to_halves<F: Form, const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Outcome {
         3 => env.rounding = Rounding::Zero,
         _ => {}
     }
-    let mut r = 0;
-    for h in 0..F::HALVES {
-        for i in 0..4 {
+    let [low, high] = halves::<F>(|h| {
+        let narrow = |r, i| {
             let lane = env.convert::<Single, Half>(lane::<Single>(v[h], i));
-            r |= u128::from(lane) << (16 * (4 * h + i));
-        }
-    }
+            r | u128::from(lane) << (16 * (4 * h + i))
+        };
+        (0..4).fold(0, narrow)
+    });
+    let r = low | high;
     if !MEMORY {
         commit(cpu, &env)?;
         set_vector::<1>(cpu, op.dst, [r, 0]);

@@ -3,7 +3,9 @@
 //! The digits in a name say which operands are multiplied and which is added: 132 is operand 1 times 3 plus 2. Which
 //! operand is which decides which NaN wins, too.
 
-use super::simd::{Aligned, Bytes, Form, Halves, Outcome, Source, by_source, by_source_128, first, vector};
+use super::simd::{
+    Aligned, Bytes, Form, Halves, Outcome, Source, by_source, by_source_128, first, halves, vector,
+};
 use super::sse_fp::{commit, lane, with_lane};
 use crate::decode::{Handler, Op, Shape};
 use emu_core::cpu::Cpu;
@@ -51,14 +53,14 @@ fn fused<F: Form, S: Source, N: Arithmetic>(
         Order::O231 => (x2, x3, x1),
     };
     let mut env = Env::from_mxcsr(cpu.state.mxcsr);
-    let mut r = x1;
-    for h in 0..F::HALVES {
-        for i in 0..if scalar { 1 } else { 128 / N::BITS as usize } {
+    let lanes = if scalar { 1 } else { 128 / N::BITS as usize };
+    let r = halves::<F>(|h| {
+        (0..lanes).fold(x1[h], |r, i| {
             let signs = if i % 2 == 0 { kind.even } else { kind.odd };
-            let v = env.fused::<N>(lane::<N>(a[h], i), lane::<N>(b[h], i), lane::<N>(c[h], i), signs);
-            r[h] = with_lane::<N>(r[h], i, v);
-        }
-    }
+            let [a, b, c] = [a, b, c].map(|v| lane::<N>(v[h], i));
+            with_lane::<N>(r, i, env.fused::<N>(a, b, c, signs))
+        })
+    });
     commit(cpu, &env)?;
     F::put(cpu, op, r);
     Ok(())

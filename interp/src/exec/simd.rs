@@ -22,6 +22,13 @@ pub type Outcome = Result<(), Exception>;
 /// A vector as its 128-bit halves, the low one first; those beyond the instruction's length are zero.
 pub type Halves = [u128; 2];
 
+/// The halves of a vector of form `F` by number.
+#[inline(always)]
+pub fn halves<F: Form>(mut f: impl FnMut(usize) -> u128) -> Halves {
+    let low = f(0);
+    [low, if F::HALVES > 1 { f(1) } else { 0 }]
+}
+
 /// How an instruction is encoded: its length, where its first source is, and what becomes of the rest of its
 /// destination.
 pub trait Form: 'static {
@@ -258,11 +265,7 @@ pub fn set_xmm(cpu: &mut Cpu, n: u8, value: u128) {
 pub fn binary<F: Form, S: Source>(cpu: &mut Cpu, op: &Op, f: impl Fn(u128, u128) -> u128) -> Outcome {
     let b = S::wide::<F>(cpu, op)?;
     let a = vector::<F>(cpu, F::first(op));
-    let mut r = [0; 2];
-    for h in 0..F::HALVES {
-        r[h] = f(a[h], b[h]);
-    }
-    F::put(cpu, op, r);
+    F::put(cpu, op, halves::<F>(|h| f(a[h], b[h])));
     Ok(())
 }
 
@@ -281,11 +284,7 @@ pub fn binary_imm_step<F: Form, S: Source, const STEP: u32>(
 ) -> Outcome {
     let b = S::wide::<F>(cpu, op)?;
     let a = vector::<F>(cpu, F::first(op));
-    let mut r = [0; 2];
-    for h in 0..F::HALVES {
-        r[h] = f(a[h], b[h], op.imm as u8 >> (STEP * h as u32));
-    }
-    F::put(cpu, op, r);
+    F::put(cpu, op, halves::<F>(|h| f(a[h], b[h], op.imm as u8 >> (STEP * h as u32))));
     Ok(())
 }
 
@@ -293,19 +292,16 @@ pub fn binary_imm_step<F: Form, S: Source, const STEP: u32>(
 #[inline(always)]
 pub fn by_count<F: Form, S: Source>(cpu: &mut Cpu, op: &Op, f: impl Fn(u128, u128) -> u128) -> Outcome {
     let [n, _] = S::wide::<F>(cpu, op)?;
-    let [low, high] = vector::<F>(cpu, F::first(op));
-    F::put(cpu, op, [f(low, n), if F::HALVES > 1 { f(high, n) } else { 0 }]);
+    let a = vector::<F>(cpu, F::first(op));
+    F::put(cpu, op, halves::<F>(|h| f(a[h], n)));
     Ok(())
 }
 
 /// `destination = f(source)`, half by half.
 #[inline(always)]
 pub fn unary<F: Form, S: Source>(cpu: &mut Cpu, op: &Op, f: impl Fn(u128) -> u128) -> Outcome {
-    let mut v = S::wide::<F>(cpu, op)?;
-    for v in v.iter_mut().take(F::HALVES) {
-        *v = f(*v);
-    }
-    F::put(cpu, op, v);
+    let v = S::wide::<F>(cpu, op)?;
+    F::put(cpu, op, halves::<F>(|h| f(v[h])));
     Ok(())
 }
 
@@ -318,7 +314,7 @@ pub fn widening<F: Form, S: Source>(
     f: impl Fn(u128) -> u128,
 ) -> Outcome {
     let [v, _] = S::wide::<F>(cpu, op)?;
-    F::put(cpu, op, [f(v), if F::HALVES > 1 { f(v >> bits) } else { 0 }]);
+    F::put(cpu, op, halves::<F>(|h| f(v >> (bits * h))));
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use super::lanes::{Lane, replace};
 use super::simd::{
     Aligned, Bytes, Form, Gpr32, Gpr64, Legacy, Mm, Outcome, Source, Twice, Vector, Vex, Xmm, by_source,
-    by_source_128, enter_mmx, ready_mmx,
+    by_source_128, enter_mmx, halves, ready_mmx,
 };
 use super::sse_fp::{commit, float, lane, with_lane};
 use crate::decode::{Encoding, Handler, Kind, Op, Shape};
@@ -104,10 +104,7 @@ fn wider<F: Form, S: Source>(
 ) -> Outcome {
     let [v, _] = S::wide::<F>(cpu, op)?;
     let mut env = Env::from_mxcsr(cpu.state.mxcsr);
-    let mut r = [0; 2];
-    for h in 0..F::HALVES {
-        r[h] = f(&mut env, v >> (bits * h));
-    }
+    let r = halves::<F>(|h| f(&mut env, v >> (bits * h)));
     commit(cpu, &env)?;
     F::put(cpu, op, r);
     Ok(())
@@ -123,12 +120,9 @@ fn narrower<F: Form, S: Source>(
 ) -> Outcome {
     let v = S::wide::<F>(cpu, op)?;
     let mut env = Env::from_mxcsr(cpu.state.mxcsr);
-    let mut r = 0;
-    for h in 0..F::HALVES {
-        r |= f(&mut env, v[h]) << (bits * h);
-    }
+    let [low, high] = halves::<F>(|h| f(&mut env, v[h]) << (bits * h));
     commit(cpu, &env)?;
-    F::put(cpu, op, [r, 0]);
+    F::put(cpu, op, [low | high, 0]);
     Ok(())
 }
 

@@ -5,8 +5,8 @@
 
 use super::lanes::{Lane, map1, replace};
 use super::simd::{
-    Aligned, Bytes, Form, Outcome, Source, Vector, Xmm, binary, by_form, by_source, by_source_128, unary,
-    vector, xmm,
+    Aligned, Bytes, Form, Outcome, Source, Vector, Xmm, binary, by_form, by_source, by_source_128, halves,
+    unary, vector, xmm,
 };
 use crate::decode::{Handler, Kind, Op, Shape};
 use crate::flags;
@@ -46,10 +46,7 @@ pub fn float<F: Form, S: Source>(
     let b = S::wide::<F>(cpu, op)?;
     let a = vector::<F>(cpu, F::first(op));
     let mut env = Env::from_mxcsr(cpu.state.mxcsr);
-    let mut r = [0; 2];
-    for h in 0..F::HALVES {
-        r[h] = f(&mut env, a[h], b[h], op.imm as u8);
-    }
+    let r = halves::<F>(|h| f(&mut env, a[h], b[h], op.imm as u8));
     commit(cpu, &env)?;
     F::put(cpu, op, r);
     Ok(())
@@ -117,16 +114,15 @@ fn dot<F: Form, S: Source, N: Arithmetic>(cpu: &mut Cpu, op: &Op) -> Outcome {
     step(&mut env)?;
     let mut sums = products.map(|p| [p[0], p[1]]);
     if n == 4 {
-        for h in 0..F::HALVES {
-            sums[h] = [0, 2].map(|i| env.add::<N>(products[h][i], products[h][i + 1]));
+        for (sums, p) in sums.iter_mut().zip(&products).take(F::HALVES) {
+            *sums = [0, 2].map(|i| env.add::<N>(p[i], p[i + 1]));
         }
         step(&mut env)?;
     }
-    let mut r = [0; 2];
-    for h in 0..F::HALVES {
+    let r = halves::<F>(|h| {
         let sum = env.add::<N>(sums[h][0], sums[h][1]);
-        r[h] = (0..n).filter(|i| imm >> i & 1 != 0).fold(0, |r, i| with_lane::<N>(r, i, sum));
-    }
+        (0..n).filter(|i| imm >> i & 1 != 0).fold(0, |r, i| with_lane::<N>(r, i, sum))
+    });
     commit(cpu, &env)?;
     F::put(cpu, op, r);
     Ok(())

@@ -4,7 +4,7 @@ use super::lanes::{Lane, build, map1, replace};
 use super::simd::{
     Aligned, Bytes, Form, Gpr32, Gpr64, Mm, Outcome, Source, Twice, Unaligned, Vector, Vex, Xmm, binary,
     binary_imm, binary_imm_step, binary_mm, binary_mm_imm, by_form, by_source, by_source_128, by_source_mm,
-    enter_mmx, fourth, ready_mmx, set_xmm, store, to_register, unary, vector, widening, xmm,
+    enter_mmx, fourth, halves, ready_mmx, set_xmm, store, to_register, unary, vector, widening, xmm,
 };
 use super::sse_int::{clamp, mpsadbw};
 use crate::decode::{Encoding, Handler, Kind, Op, Shape};
@@ -148,11 +148,7 @@ fn blend_variable<F: Form, S: Source>(
     let b = S::wide::<F>(cpu, op)?;
     let a = vector::<F>(cpu, F::first(op));
     let mask = vector::<F>(cpu, if F::ALIGNED { 0 } else { fourth(op) });
-    let mut r = [0; 2];
-    for h in 0..F::HALVES {
-        r[h] = f(a[h], b[h], mask[h]);
-    }
-    F::put(cpu, op, r);
+    F::put(cpu, op, halves::<F>(|h| f(a[h], b[h], mask[h])));
     Ok(())
 }
 
