@@ -134,7 +134,7 @@ impl Built {
             debugcon: host.debugcon.clone(),
             wall: wall.as_secs() as i64,
         })?;
-        let features = Features::max();
+        let features = Features::DEFAULT;
         tables::install(&mem, &board.pci, &features)?;
         let wiring = Wiring {
             mem,
