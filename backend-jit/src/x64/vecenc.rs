@@ -80,9 +80,13 @@ pub fn coding(inst: &Inst, wide: bool) -> Option<Coding> {
             Shape::Flags => Form::Compare,
         };
         let base = Coding::of(Opc(e.prefix, e.map, e.opcode), form);
-        // MOVHLPS, MOVLHPS, MOVMSKPx, PMOVMSKB.
-        let reg_only = e.map == 1
-            && (e.prefix == 0 && matches!(e.opcode, 0x12 | 0x16) || matches!(e.opcode, 0x50 | 0xd7));
+        let reg_only = match (e.map, e.opcode) {
+            // MOVHLPS, MOVLHPS.
+            (1, 0x12 | 0x16) => e.prefix == 0,
+            // MOVMSKPx, PMOVMSKB; INSERTPS.
+            (1, 0x50 | 0xd7) | (3, 0x21) => true,
+            _ => false,
+        };
         return Some(Coding { w: e.w, l: e.l, imm: e.imm, reg_only, needs: Some(e.needs), ..base });
     }
     let op = VecOp::from_number(inst.aux)?;

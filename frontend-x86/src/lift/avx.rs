@@ -131,6 +131,8 @@ pub(super) fn lift(cx: &mut Cx) -> Lift {
         | M::Vrsqrtps
         | M::Vrsqrtss
         | M::Vpcmpestri
+        | M::Vpcmpestri64
+        | M::Vpcmpestrm64
         | M::Vpcmpestrm
         | M::Vpcmpistri
         | M::Vpcmpistrm => Err(NotLifted),
