@@ -134,6 +134,8 @@ pub struct Codegen {
     guest_flags: Vec<Value>,
     /// The guest's flags are not in their word but made by this.
     lazy: Option<Recipe>,
+    /// The guest's flags are not in their word but this value: side exits put them there.
+    deferred: Option<Value>,
     stubs: Vec<mem::Stub>,
     sides: Vec<branch::Side>,
     exit_stubs: Vec<branch::ExitStub>,
@@ -150,6 +152,8 @@ pub struct Codegen {
     key: BlockKey,
     at: usize,
     insn_rel: i64,
+    /// The trace has gone backwards: whatever leaves it may close a loop.
+    looped: bool,
     done_insns: u32,
     total_insns: u32,
     chain: bool,
@@ -189,6 +193,8 @@ impl Codegen {
             bools: Vec::new(),
             guest_flags: Vec::new(),
             lazy: None,
+            deferred: None,
+            looped: false,
             stubs: Vec::new(),
             sides: Vec::new(),
             exit_stubs: Vec::new(),
@@ -232,6 +238,8 @@ impl Codegen {
         self.bools.clear();
         self.guest_flags.clear();
         self.lazy = None;
+        self.deferred = None;
+        self.looped = false;
         self.stubs.clear();
         self.sides.clear();
         self.exit_stubs.clear();
@@ -263,6 +271,7 @@ impl Codegen {
             self.at = i;
             if inst.op == Op::Guest {
                 self.done_insns += u32::from(begun);
+                self.looped |= begun && inst.imm <= self.insn_rel;
                 begun = true;
                 self.insn_rel = inst.imm;
                 continue;
