@@ -104,7 +104,8 @@ impl<'a> Former<'a> {
                 self.finish();
                 return Step::Done;
             }
-            match self.one(&insn) {
+            let end = decoder.position();
+            match self.one(&insn, &code[end - insn.len()..end]) {
                 Ok(Flow::Next) => {}
                 Ok(Flow::At(rel)) if rel == self.pos => {}
                 Ok(Flow::At(rel)) => {
@@ -122,7 +123,7 @@ impl<'a> Former<'a> {
     }
 
     /// Lifts one instruction; on failure the block is as before.
-    fn one(&mut self, insn: &Instruction) -> Result<Flow, NotLifted> {
+    fn one(&mut self, insn: &Instruction, bytes: &[u8]) -> Result<Flow, NotLifted> {
         let mode = self.block.key.mode;
         let end = insn.next_ip();
         let top = match mode.code_bits() {
@@ -142,6 +143,7 @@ impl<'a> Former<'a> {
         let mut cx = Cx {
             b: &mut self.block,
             i: insn,
+            bytes,
             mode,
             features: &features,
             cs_limit: self.cs_limit,

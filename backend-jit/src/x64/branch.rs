@@ -8,7 +8,7 @@ use super::asm::{Alu, Mem, RAX, RCX, RDX, Rm, state};
 use super::{Codegen, Loc, NO_SLOT};
 use crate::cache::{ExitDesc, JUMP_SLOTS, jump_index};
 use crate::layout;
-use crate::sidetable::{Place, Recipe};
+use crate::sidetable::{Last, Place, Recipe};
 use dynasmrt::DynamicLabel;
 use emu_core::addr::PAGE_SIZE;
 use emu_core::ir::{Inst, Op, Type};
@@ -22,6 +22,8 @@ pub struct Side {
     pub rel: i64,
     pub undo: u32,
     pub back: bool,
+    /// The x87 instruction before it.
+    pub x87: Option<Last>,
     /// Where the guest's flags are.
     pub flags: ExitFlags,
 }
@@ -169,8 +171,8 @@ impl Codegen {
             let cc = self.condition(inst.args[0]);
             self.asm.jcc(cc, label);
         }
-        let (back, flags) = (self.back(rel), self.exit_flags());
-        self.sides.push(Side { label, rel, undo, back, flags });
+        let (back, flags, x87) = (self.back(rel), self.exit_flags(), self.x87_last);
+        self.sides.push(Side { label, rel, undo, back, x87, flags });
     }
 
     /// Where the guest's flags are now.
@@ -274,6 +276,7 @@ impl Codegen {
                 let m = state(layout::field(ICOUNT as usize));
                 self.asm.alu_imm(Type::I64, Alu::Sub, Rm::M(m), s.undo as i32);
             }
+            self.x87_note(s.x87, RCX);
             self.direct(s.rel, s.back);
         }
         self.sides = sides;

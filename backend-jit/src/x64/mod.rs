@@ -19,11 +19,12 @@ pub mod system;
 pub mod trampoline;
 pub mod vals;
 pub mod vecenc;
+pub mod x87;
 
 use crate::cache::ExitDesc;
 use crate::helpers::Helper;
 use crate::regalloc::Analysis;
-use crate::sidetable::{Recipe, Site};
+use crate::sidetable::{Last, Recipe, Site};
 use crate::{JitConfig, JitError};
 use asm::{Alu, Asm, Reg};
 use emu_core::addr::PhysAddr;
@@ -136,6 +137,10 @@ pub struct Codegen {
     lazy: Option<Recipe>,
     /// The guest's flags are not in their word but this value: side exits put them there.
     deferred: Option<Value>,
+    /// The host's x87 is the guest's from here on.
+    x87_live: bool,
+    /// The last x87 instruction so far that moved the pointers.
+    x87_last: Option<Last>,
     stubs: Vec<mem::Stub>,
     sides: Vec<branch::Side>,
     exit_stubs: Vec<branch::ExitStub>,
@@ -195,6 +200,8 @@ impl Codegen {
             lazy: None,
             deferred: None,
             looped: false,
+            x87_live: false,
+            x87_last: None,
             stubs: Vec::new(),
             sides: Vec::new(),
             exit_stubs: Vec::new(),
@@ -240,6 +247,8 @@ impl Codegen {
         self.lazy = None;
         self.deferred = None;
         self.looped = false;
+        self.x87_live = false;
+        self.x87_last = None;
         self.stubs.clear();
         self.sides.clear();
         self.exit_stubs.clear();
@@ -313,6 +322,9 @@ impl Codegen {
     }
 
     fn emit(&mut self, me: Value, inst: &Inst) {
+        if inst.op.is_terminator() {
+            self.x87_end();
+        }
         match inst.op {
             Op::Guest | Op::FlagsOf => {}
             Op::Const => self.konst(me),
@@ -370,6 +382,8 @@ impl Codegen {
             Op::GetVec | Op::SetVec | Op::SetVecZero | Op::Vec1 | Op::Vec2 | Op::Vec3 | Op::Fp => {
                 self.vector(me, inst);
             }
+            Op::X87 => self.x87(me, inst),
+            Op::X87Mem => self.x87_mem(inst),
             Op::ExitIf => self.exit_if(inst),
             Op::Goto => self.goto(inst),
             Op::Branch => self.branch(inst),
