@@ -75,6 +75,8 @@ pub struct JitConfig {
     pub predict_returns: bool,
     /// Use no host instruction beyond the architecture's first version.
     pub baseline: bool,
+    /// Keep guest vector registers in host registers.
+    pub pin_vectors: bool,
 }
 
 impl Default for JitConfig {
@@ -88,6 +90,7 @@ impl Default for JitConfig {
             link_pages: true,
             predict_returns: true,
             baseline: false,
+            pin_vectors: true,
         }
     }
 }
@@ -190,6 +193,7 @@ impl Jit {
             let new = NewBlock {
                 key: block.key,
                 guest_len: block.guest_len,
+                chunks: block.chunks,
                 next_page: block.next_page,
                 code: self.codegen.code(),
                 exits: &self.codegen.exits,
