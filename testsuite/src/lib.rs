@@ -7,6 +7,7 @@ pub mod guests;
 pub mod debian;
 pub mod engine;
 pub mod files;
+pub mod instructions;
 pub mod oracle;
 pub mod program;
 pub mod session;
