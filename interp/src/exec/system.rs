@@ -310,11 +310,6 @@ fn invpcid(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     misc::invpcid(cpu, kind, d)
 }
 
-/// CLFLUSH and its kin are loads as far as faults go.
-fn touch(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    Mem::get::<W8>(cpu, op).map(drop)
-}
-
 /// STAC (`SET`) and CLAC.
 fn access_check<const SET: bool>(cpu: &mut Cpu, _op: &Op) -> Result<(), Exception> {
     if cpu.state.cpl() != 0 {
@@ -516,7 +511,6 @@ fn plain(s: &Shape) -> Option<Handler> {
         Wrmsr => wrmsr,
         Invlpg => invlpg,
         Invpcid => invpcid,
-        Clflush | Clflushopt | Clwb => touch,
         Stac => access_check::<true>,
         Clac => access_check::<false>,
         Rdfsbase => base_of!(s, FS, false),
