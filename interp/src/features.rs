@@ -23,6 +23,10 @@ pub fn offered(f: &Features, ins: &Instruction) -> bool {
 
 /// Whether every feature that `code` needs is there.
 pub fn code_offered(f: &Features, code: Code) -> bool {
+    // Reading the shadow stack pointer is a NOP where there are none, as the P6 made its opcode; the rest of CET is #UD.
+    if matches!(code, Code::Rdsspd_r32 | Code::Rdsspq_r64) {
+        return has(f, F::MULTIBYTENOP);
+    }
     code.cpuid_features().iter().all(|&x| has(f, x))
 }
 
@@ -42,7 +46,7 @@ pub fn has(f: &Features, x: F) -> bool {
         | F::WBNOINVD
         | F::HLE => true,
         // The P6 made these opcodes NOPs; later features are hidden in them.
-        F::MULTIBYTENOP | F::CET_IBT | F::CET_SS | F::CLDEMOTE | F::PREFETCHITI | F::MPX => d1 & d::CMOV != 0,
+        F::MULTIBYTENOP | F::CET_IBT | F::CLDEMOTE | F::PREFETCHITI | F::MPX => d1 & d::CMOV != 0,
         F::PREFETCHW | F::PREFETCHWT1 => f.long_mode() || f.ext1_ecx & ext1_ecx::PREFETCHW != 0,
         F::RDPMC => d1 & (d::CMOV | d::MMX) != 0,
         F::X64 => f.long_mode(),

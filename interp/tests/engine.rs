@@ -359,10 +359,10 @@ fn branch_steps() {
         a.nop()?;
         a.hlt()
     });
-    for (rax, rflags) in [(0, rflags::TF), (1, rflags::TF)] {
+    for value in [0, 1] {
         let mut m = Machine::long(&code);
-        m.set(RAX, rax);
-        m.cpu.state.rflags |= rflags;
+        m.set(RAX, value);
+        m.cpu.state.rflags |= rflags::TF;
         m.cpu.state.msr.debugctl = debugctl::BTF;
         m.cpu.mode_changed();
         assert_eq!(m.fault(), 1);

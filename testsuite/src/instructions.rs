@@ -58,7 +58,7 @@ fn fate(code: Code, cpu: &Cpu) -> Fate {
     let f = Features::max();
     let lacking: Vec<_> =
         code.cpuid_features().iter().copied().filter(|&x| !interp::features::has(&f, x)).collect();
-    if !lacking.is_empty() {
+    if !interp::features::code_offered(&f, code) {
         return Fate::NotOffered(lacking);
     }
     let (mut lifted, mut interpreted, mut encodings) = (false, false, 0);

@@ -2,7 +2,7 @@
 //! is in [`crate::system`].
 
 use super::mov::far_pointer;
-use crate::decode::{Chosen, Handler, Kind, Op, Shape};
+use crate::decode::{Chosen, Handler, Kind, Op, Shape, raise};
 use crate::flags;
 use crate::operand::{
     Dst, Mem, R0, R1, Src, W8, W16, W32, W64, Width, effective, linear_at, load, load_128, reg, segment,
@@ -519,6 +519,7 @@ fn plain(s: &Shape) -> Option<Handler> {
         Wrgsbase => base_of!(s, GS, true),
         Rdpid => rdpid,
         Cpuid => cpuid_,
+        Ud0 | Ud1 | Ud2 => raise(Vector::UD),
         Wait => wait,
         Cli => cli,
         Sti => sti,
