@@ -1,5 +1,6 @@
 //! What a machine is made of: the one description that the command lines build and the board reads.
 
+use emu_core::features::Features;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -98,6 +99,8 @@ pub struct Machine {
     pub boot: Boot,
     /// RAM in bytes.
     pub memory: u64,
+    /// The processor.
+    pub cpu: Features,
     /// Number of virtual processors.
     pub cpus: u32,
     /// virtio disks, in order.
@@ -142,6 +145,7 @@ impl Default for Machine {
         Self {
             boot: Boot::default(),
             memory: 1 << 30,
+            cpu: Features::DEFAULT,
             cpus: 1,
             disks: Vec::new(),
             engine: EngineKind::default(),

@@ -18,7 +18,6 @@ use devices::virtio::Console;
 use emu_core::clock::{Clock, Timers};
 use emu_core::cpu::{Cpu, Wiring};
 use emu_core::engine::Engine;
-use emu_core::features::Features;
 use emu_core::mem::PhysMem;
 use emu_core::signals::Signals;
 use std::io::Write;
@@ -174,7 +173,7 @@ impl Built {
             debugcon: host.debugcon.clone(),
             wall: wall.as_secs() as i64,
         })?;
-        let features = Features::DEFAULT;
+        let features = machine.cpu;
         tables::install(&mem, &board.pci, &features)?;
         let wiring = Wiring {
             mem,

@@ -7,9 +7,11 @@ use iced_x86::{Code, CpuidFeature as F, Instruction};
 fn has(have: &Features, f: F) -> bool {
     let (c, d, b) = (have.leaf1_ecx, have.leaf1_edx, have.leaf7_ebx);
     match f {
-        F::INTEL8086 | F::INTEL186 | F::INTEL286 | F::INTEL386 | F::INTEL486 | F::X64 => true,
-        // Hints and encodings that do nothing on processors that do not know them.
-        F::MULTIBYTENOP | F::PAUSE | F::CET_IBT | F::CET_SS | F::PREFETCHW | F::PREFETCHWT1 => true,
+        F::INTEL8086 | F::INTEL186 | F::INTEL286 | F::INTEL386 | F::INTEL486 | F::PAUSE => true,
+        F::X64 => have.long_mode(),
+        // Opcodes that do nothing, since the P6 and in long mode.
+        F::MULTIBYTENOP | F::CET_IBT | F::CET_SS => d & 1 << 15 != 0,
+        F::PREFETCHW | F::PREFETCHWT1 => have.long_mode() || have.ext1_ecx & 1 << 8 != 0,
         F::FPU | F::FPU287 | F::FPU387 => d & 1 != 0,
         F::CMOV => d & 1 << 15 != 0,
         F::SSE => d & 1 << 25 != 0,

@@ -7,9 +7,11 @@ use crate::exec;
 use crate::features;
 use emu_core::cpu::Cpu;
 use emu_core::fault::{Exception, Vector};
+use emu_core::features::Features;
 use emu_core::state::{Mode, Seg};
 use iced_x86::{
-    Decoder, DecoderError, DecoderOptions, EncodingKind, FlowControl, Instruction, Mnemonic, OpKind, Register,
+    Code, Decoder, DecoderError, DecoderOptions, EncodingKind, FlowControl, Instruction, Mnemonic, OpKind,
+    Register,
 };
 
 /// Executes one operation. While it runs, `rip` is the next instruction's address.
@@ -192,16 +194,40 @@ pub struct Decoded {
     pub owns_rip: bool,
 }
 
-/// Decodes the instruction at the start of `bytes`. None: it goes on beyond them.
-pub fn decode(bytes: &[u8], rip: u64, mode: Mode, cpu: &Cpu) -> Option<Decoded> {
+/// How the decoder has to see things.
+fn options(f: &Features) -> u32 {
     let mut options = DecoderOptions::NONE;
-    if !features::bmi1(&cpu.features) {
+    if !features::bmi1(f) {
         options |= DecoderOptions::NO_MPFX_0FBC;
     }
-    if !features::lzcnt(&cpu.features) {
+    if !features::lzcnt(f) {
         options |= DecoderOptions::NO_MPFX_0FBD;
     }
-    let mut decoder = Decoder::with_ip(mode.code_bits(), bytes, rip, options);
+    options
+}
+
+/// The form of the instruction at the start of `bytes` if it is offered and there is a handler for it; None where it
+/// is #UD. For those who ask what the interpreter can do.
+pub fn executed(bytes: &[u8], mode: Mode, cpu: &Cpu) -> Option<Code> {
+    let ins = Decoder::with_ip(mode.code_bits(), bytes, 0, options(&cpu.features)).decode();
+    if ins.is_invalid() || !features::offered(&cpu.features, &ins) {
+        return None;
+    }
+    let (mut op, kinds) = lower(&ins, mode);
+    choose(&ins, &bytes[..ins.len()], mode, kinds, &mut op).map(|_| ins.code())
+}
+
+fn choose(ins: &Instruction, code: &[u8], mode: Mode, kinds: [Kind; 3], op: &mut Op) -> Option<Chosen> {
+    let bytes = match kinds[0] {
+        Kind::Reg => ins.op0_register().size(),
+        _ => ins.memory_size().size(),
+    };
+    exec::choose(&Shape { ins, code, mode, kinds, bytes, encoding: Encoding::of(ins) }, op)
+}
+
+/// Decodes the instruction at the start of `bytes`. None: it goes on beyond them.
+pub fn decode(bytes: &[u8], rip: u64, mode: Mode, cpu: &Cpu) -> Option<Decoded> {
+    let mut decoder = Decoder::with_ip(mode.code_bits(), bytes, rip, options(&cpu.features));
     let ins = decoder.decode();
     let len = decoder.position().max(1) as u8;
     if ins.is_invalid() {
@@ -215,13 +241,7 @@ pub fn decode(bytes: &[u8], rip: u64, mode: Mode, cpu: &Cpu) -> Option<Decoded> 
         return Some(raiser(Vector::UD, len));
     }
     let (mut op, kinds) = lower(&ins, mode);
-    let code = &bytes[..ins.len()];
-    let bytes = match kinds[0] {
-        Kind::Reg => ins.op0_register().size(),
-        _ => ins.memory_size().size(),
-    };
-    let shape = Shape { ins: &ins, code, mode, kinds, bytes, encoding: Encoding::of(&ins) };
-    let Some(chosen) = exec::choose(&shape, &mut op) else {
+    let Some(chosen) = choose(&ins, &bytes[..ins.len()], mode, kinds, &mut op) else {
         tracing::debug!(instruction = ?ins.code(), rip, "not implemented");
         return Some(raiser(Vector::UD, len));
     };

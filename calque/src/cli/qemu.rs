@@ -6,6 +6,7 @@ use super::run::{Common, checked};
 use super::{Request, Usage};
 use crate::config::{Chardev, Disk, EngineKind, Machine, parse_memory};
 use clap::Parser;
+use emu_core::features::Features;
 
 /// calque's own long options, parsed by clap from what QEMU's spelling leaves.
 #[derive(Debug, Parser)]
@@ -19,7 +20,7 @@ struct Own {
 
 const HELP: &str = "\
 calque qemu: QEMU's options that calque understands
-  -m SIZE  -smp N  -cpu max  -M|-machine pc|q35|microvm
+  -m SIZE  -smp N  -cpu MODEL[,+FEATURE][,-FEATURE]  -M|-machine pc|q35|microvm
   -kernel FILE  -initrd FILE  -append TEXT
   -drive file=FILE[,format=raw][,if=virtio][,readonly=on]  -hda FILE  -hdb FILE
   -serial stdio|null|file:PATH  -nographic  -display none  -nodefaults  -vga none
@@ -84,7 +85,7 @@ pub(super) fn parse(args: &[String]) -> Result<Request, Usage> {
             }
             "-m" => m.memory = memory(it.value(o)?)?,
             "-smp" => m.cpus = smp(it.value(o)?)?,
-            "-cpu" => cpu(it.value(o)?)?,
+            "-cpu" => m.cpu = cpu(it.value(o)?)?,
             "-M" | "-machine" => machine(it.value(o)?)?,
             "-accel" => accel(it.value(o)?)?,
             "-kernel" => m.boot.kernel = it.value(o)?.into(),
@@ -166,11 +167,17 @@ fn smp(text: &str) -> Result<u32, Usage> {
     Ok(n)
 }
 
-fn cpu(text: &str) -> Result<(), Usage> {
-    match text {
-        "max" | "qemu64" | "x86-64-v2" => Ok(()),
-        _ => Err(Usage(format!("-cpu {text} is not offered yet: use -cpu max"))),
-    }
+/// What `-cpu max` is in QEMU's spelling: what the translator does in full, as long as AVX is interpreted, because
+/// scripts say it to be fast. To follow `Features::DEFAULT`.
+const MAX: &str = "default";
+
+fn cpu(text: &str) -> Result<Features, Usage> {
+    let rest = text.strip_prefix("max").filter(|rest| rest.is_empty() || rest.starts_with(','));
+    let parsed = match rest {
+        Some(rest) => Features::parse(&format!("{MAX}{rest}")),
+        None => Features::parse(text),
+    };
+    parsed.map_err(|e| Usage(format!("-cpu {text}: {e}")))
 }
 
 fn machine(text: &str) -> Result<(), Usage> {
@@ -277,11 +284,20 @@ mod tests {
     }
 
     #[test]
+    fn models_in_qemu_spelling() {
+        assert_eq!(machine_of("-kernel K -cpu max").cpu, Features::DEFAULT);
+        assert_eq!(machine_of("-kernel K -cpu 486").cpu, Features::parse("486").unwrap());
+        let f = machine_of("-kernel K -cpu x86-64-v2,+avx2,aes=on,-sse4_2").cpu;
+        assert_eq!(f, Features::parse("x86-64-v2,+avx2,+aes,-sse4.2").unwrap());
+    }
+
+    #[test]
     fn nothing_is_dropped_in_silence() {
         for bad in [
             "-bios x -kernel K",
             "-frobnicate",
             "-kernel K -cpu 8086",
+            "-kernel K -cpu max,+avx512f",
             "-m 0 -kernel K",
             "disk.img",
             "-kernel",

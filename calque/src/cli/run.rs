@@ -5,6 +5,7 @@ use crate::config::{Boot, Chardev, ClockKind, Disk, EngineKind, Machine, host_me
 use crate::engines::LINKS;
 use crate::guests;
 use crate::log::Topic;
+use emu_core::features::Features;
 use emu_core::ir::passes::PassSet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,6 +27,9 @@ pub(super) struct RunArgs {
     /// Memory: MiB, or with K, M, G
     #[arg(short, long, value_name = "SIZE", default_value = "1G", value_parser = parse_memory)]
     memory: u64,
+    /// Processor: 486, pentium, pentium3, x86-64-v1, -v2, -v3, max or default, then ',+feature' and ',-feature'
+    #[arg(long, value_name = "MODEL", default_value = "default", value_parser = Features::parse, hide_default_value = true)]
+    cpu: Features,
     /// Virtual processors
     #[arg(short = 'c', long, value_name = "N", default_value_t = 1)]
     cpus: u32,
@@ -112,6 +116,7 @@ impl RunArgs {
     pub(super) fn into_request(self) -> Result<Request, Usage> {
         let mut m = Machine {
             memory: self.memory,
+            cpu: self.cpu,
             cpus: self.cpus,
             disks: self.disk,
             engine: self.engine,

@@ -11,6 +11,7 @@ pub mod avx_gather;
 pub mod bits;
 pub mod bmi;
 pub mod branch;
+pub mod cacheline;
 pub mod f16c;
 pub mod fma;
 pub mod fxsave;
@@ -64,6 +65,7 @@ pub fn choose(s: &Shape, op: &mut Op) -> Option<Chosen> {
         .or_else(|| sse::choose(s, op))
         .or_else(|| avx::choose(s, op))
         .or_else(|| bmi::choose(s, op))
+        .or_else(|| cacheline::choose(s, op))
         .or_else(|| x87::choose(s, op))
         .or_else(|| fxsave::choose(s))
         .or_else(|| xsave::choose(s));
