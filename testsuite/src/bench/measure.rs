@@ -36,13 +36,16 @@ pub struct Field {
     contenders: Vec<Contender>,
     /// Where standard errors of the machines go.
     logs: PathBuf,
+    /// Take processor time, not the time that passed.
+    cpu_time: bool,
 }
 
 impl Field {
     /// Machines under their names, none started yet. The first is the one whose output is right.
-    pub fn new(guest: Guest, machines: Vec<Entrant>, logs: PathBuf) -> Self {
+    /// With `cpu_time`, processor time counts, not the time that passed.
+    pub fn new(guest: Guest, machines: Vec<Entrant>, logs: PathBuf, cpu_time: bool) -> Self {
         let contender = |(name, machine, cpus)| Contender { name, machine, cpus, place: None, absent: None };
-        Self { guest, contenders: machines.into_iter().map(contender).collect(), logs }
+        Self { guest, contenders: machines.into_iter().map(contender).collect(), logs, cpu_time }
     }
 
     /// Times `workload` `runs` times on every machine.
@@ -67,7 +70,8 @@ impl Field {
                             }
                             _ => {
                                 right.get_or_insert(timing.sum);
-                                row.seconds.entry(contender.name.clone()).or_default().push(timing.seconds);
+                                let seconds = if self.cpu_time { timing.cpu } else { timing.seconds };
+                                row.seconds.entry(contender.name.clone()).or_default().push(seconds);
                                 continue;
                             }
                         },
