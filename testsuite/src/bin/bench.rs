@@ -194,6 +194,8 @@ fn measured(o: &RunOptions) -> Result<Results> {
             let row = field.row(workload, runs);
             println!("{}", measure::line(&row));
             results.rows.push(row);
+            // A run that is broken off leaves what it had.
+            write(&results, &out)?;
         }
         if cpus == 1 {
             let resident = field.resident().into_iter();
