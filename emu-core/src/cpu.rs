@@ -4,6 +4,7 @@ use crate::addr::PhysAddr;
 use crate::bus::{CpuInterrupts, EmptyBus, NoInterrupts, SystemBus};
 use crate::clock::Clock;
 use crate::entropy::Entropy;
+use crate::events::{Event, Listener};
 use crate::fault::Exception;
 use crate::features::Features;
 use crate::mem::{Mailbox, PhysMem};
@@ -57,6 +58,8 @@ pub struct Cpu {
     pub boot_wall_ns: u64,
     /// The exception whose delivery ended in a triple fault, once there has been one: for telling the user.
     pub fatal: Option<Exception>,
+    /// Who is told of exceptions, interrupts and changes of translation.
+    pub listener: Option<Arc<dyn Listener>>,
 }
 
 /// What a [`Cpu`] is connected to.
@@ -111,11 +114,20 @@ impl Cpu {
             entropy,
             boot_wall_ns: 0,
             fatal: None,
+            listener: None,
         });
         cpu.state.signal_word = cpu.signals.word().as_ptr();
         cpu.state.gpr[crate::state::gpr::RDX] = cpu.features.signature().into();
         cpu.mode_changed();
         cpu
+    }
+
+    /// Tells the listener, if there is one.
+    #[inline]
+    pub fn tell(&self, event: Event) {
+        if let Some(listener) = &self.listener {
+            listener.event(self.index, &self.state, &event);
+        }
     }
 
     /// The time-stamp counter, in ticks of [`crate::clock::TSC_HZ`].
