@@ -121,6 +121,12 @@ pub struct Machine {
     pub no_reboot: bool,
     /// Print counters at the end.
     pub stats: bool,
+    /// Sample where the guest spends its time, and print that with the counters.
+    pub profile: bool,
+    /// Files that name guest addresses in the profile.
+    pub symbols: Vec<PathBuf>,
+    /// Write `/tmp/perf-PID.map`, by which `perf` names translated blocks.
+    pub perf_map: bool,
     /// What to log: see [`crate::log`].
     pub log: Vec<crate::log::Topic>,
     /// Where the log goes instead of standard error.
@@ -156,6 +162,9 @@ impl Default for Machine {
             debug_exit: None,
             no_reboot: false,
             stats: false,
+            profile: false,
+            symbols: Vec::new(),
+            perf_map: false,
             log: Vec::new(),
             log_file: None,
             time_limit: None,

@@ -33,5 +33,8 @@ pub fn report(cpu: &Cpu, engine: &dyn Engine, elapsed: Duration) -> String {
     for (name, value) in engine.stats() {
         line(&name, value);
     }
+    if let Some(profile) = engine.profile() {
+        text += &profile;
+    }
     text
 }

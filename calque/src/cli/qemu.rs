@@ -28,7 +28,7 @@ calque qemu: QEMU's options that calque understands
   -device virtio-rng-pci  -rtc base=utc  -net none  -nic none
   -no-reboot  -no-shutdown is refused  -accel tcg  -name TEXT  -D FILE
 calque's own: --engine interp|jit|lockstep  --stats  --log TOPICS  --log-file FILE  --time-limit SECONDS
-              --clock real|virtual  --hot N  --passes-off PASSES
+              --clock real|virtual  --hot N  --passes-off PASSES  --profile  --symbols FILE  --perf-map
 ";
 
 /// Options of QEMU that calque refuses, with what to do instead.
@@ -69,7 +69,7 @@ pub(super) fn parse(args: &[String]) -> Result<Request, Usage> {
         let option = match arg.strip_prefix("--") {
             Some(long) if is_own(long) => {
                 own.push(arg.clone());
-                if !long.contains('=') && long != "stats" {
+                if !long.contains('=') && !["stats", "profile", "perf-map"].contains(&long) {
                     own.push(it.value(arg)?.to_owned());
                 }
                 continue;
@@ -126,7 +126,20 @@ pub(super) fn parse(args: &[String]) -> Result<Request, Usage> {
 
 fn is_own(long: &str) -> bool {
     let name = long.split('=').next().unwrap_or(long);
-    ["engine", "stats", "log", "log-file", "time-limit", "clock", "hot", "passes-off"].contains(&name)
+    [
+        "engine",
+        "stats",
+        "log",
+        "log-file",
+        "time-limit",
+        "clock",
+        "hot",
+        "passes-off",
+        "profile",
+        "symbols",
+        "perf-map",
+    ]
+    .contains(&name)
 }
 
 fn unknown(arg: &str) -> Usage {

@@ -67,6 +67,15 @@ pub(super) struct Common {
     /// Print counters at the end
     #[arg(long)]
     pub stats: bool,
+    /// Print the counters, and where the guest spent its time
+    #[arg(long)]
+    pub profile: bool,
+    /// Names for guest addresses in the profile: System.map, /proc/kallsyms or an ELF file (may be repeated)
+    #[arg(long, value_name = "FILE", requires = "profile")]
+    pub symbols: Vec<PathBuf>,
+    /// Write /tmp/perf-PID.map, by which perf names translated blocks
+    #[arg(long)]
+    pub perf_map: bool,
     /// Log topics, separated by commas
     #[arg(long, value_enum, value_delimiter = ',', value_name = "TOPICS")]
     pub log: Vec<Topic>,
@@ -89,7 +98,10 @@ pub(super) struct Common {
 
 impl Common {
     pub(super) fn apply(self, m: &mut Machine) {
-        m.stats = self.stats;
+        m.stats = self.stats || self.profile;
+        m.profile = self.profile;
+        m.symbols = self.symbols;
+        m.perf_map = self.perf_map;
         m.log = self.log;
         m.log_file = self.log_file;
         m.time_limit = self.time_limit.map(Duration::from_secs);

@@ -2,6 +2,7 @@
 //! translated.
 
 use super::forget_code;
+use super::profile::Profile;
 use super::translator::{Translated, Translator};
 use backend_jit::RunExit;
 use emu_core::cpu::{CodeHit, Cpu};
@@ -65,6 +66,8 @@ pub struct JitEngine {
     hot: u32,
     count_fallbacks: bool,
     counters: Counters,
+    /// Samples of where the guest is, under `--profile`.
+    pub profile: Option<Profile>,
 }
 
 impl JitEngine {
@@ -80,6 +83,7 @@ impl JitEngine {
             hot,
             count_fallbacks,
             counters: Counters::default(),
+            profile: None,
         }
     }
 
@@ -140,7 +144,11 @@ impl JitEngine {
             }
         };
         self.counters.entries += 1;
-        match self.translator.jit.run(cpu, id) {
+        let exit = self.translator.jit.run(cpu, id);
+        if let Some(profile) = &mut self.profile {
+            profile.exit(cpu.state.rip, &exit);
+        }
+        match exit {
             RunExit::NeedBlock => self.counters.need_block += 1,
             RunExit::Interpret => return self.interpret_one(cpu),
             RunExit::Fault(e) => {
@@ -169,6 +177,10 @@ impl Engine for JitEngine {
         let end = cpu.state.icount.saturating_add(budget);
         self.translator.jit.set_budget(cpu, budget);
         loop {
+            if let Some(profile) = &mut self.profile {
+                let jit = &self.translator.jit;
+                profile.turn(cpu, |cpu| Some(jit.host_code(jit.lookup(&Translator::key(cpu).ok()?)?).len()));
+            }
             if cpu.signals.peek() != 0 || cpu.state.activity != Activity::Active {
                 match deliver::service(cpu) {
                     Service::Exit(_) => return Exit::Signal,
@@ -200,6 +212,10 @@ impl Engine for JitEngine {
     fn gauges(&self) -> Gauges {
         let (c, blocks) = (&self.counters, self.translator.jit.counters().blocks);
         Gauges { blocks, code_hits: c.code_hits, interpreted: c.interpret }
+    }
+
+    fn profile(&self) -> Option<String> {
+        self.profile.as_ref().map(Profile::report)
     }
 
     fn stats(&self) -> Vec<(String, u64)> {

@@ -2,11 +2,13 @@
 
 pub mod jit;
 pub mod lockstep;
+pub mod profile;
 mod replay;
 pub mod translator;
 
 use crate::config::{EngineKind, Machine};
 use crate::log::Log;
+use crate::symbols::Symbols;
 use anyhow::{Context, Result};
 use backend_jit::JitConfig;
 use emu_core::cpu::{CodeHit, Cpu};
@@ -14,6 +16,7 @@ use emu_core::engine::Engine;
 use emu_core::ir::passes::PassSet;
 use jit::JitEngine;
 use lockstep::Lockstep;
+use profile::Profile;
 use std::sync::Arc;
 use translator::Translator;
 
@@ -59,12 +62,21 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
         chain: !lockstep,
         link_pages: on(links),
         predict_returns: on(returns),
+        perf_map: machine.perf_map,
         ..JitConfig::default()
     };
     let translator = Translator::new(config, passes, log.clone(), lockstep)
         .context("--engine jit is not possible on this host; use --engine interp")?;
     Ok(match lockstep {
         true => Box::new(Lockstep::new(translator)),
-        false => Box::new(JitEngine::new(translator, machine.hot, machine.stats)),
+        false => {
+            let mut engine = JitEngine::new(translator, machine.hot, machine.stats);
+            if machine.profile {
+                let mut symbols = Symbols::default();
+                machine.symbols.iter().try_for_each(|path| symbols.load(path))?;
+                engine.profile = Some(Profile::new(symbols.into()));
+            }
+            Box::new(engine)
+        }
     })
 }
