@@ -13,7 +13,7 @@
 //! - `held[r]` lists values that are what guest register r holds (its low 128 bits for a V128);
 //! - a value whose place is `GuestV(r)` is in `held[r]`; whoever changes r calls `change` first.
 
-use super::asm::{Alu, Mem, Opc, Reg, Rm, state};
+use super::asm::{Alu, Mem, Opc, RAX, Reg, Rm, state};
 use super::flags::E;
 use super::mem::{Stub, StubKind};
 use super::{Codegen, Loc, NO_SLOT};
@@ -50,17 +50,41 @@ impl Codegen {
 
     /// The routines that load and save the pinned registers; both keep everything else but flags.
     pub fn vec_routine(&mut self, save: bool) {
+        // Registers whose upper halves the host knows to be zero: otherwise every legacy SSE operation waits for
+        // the old value of its destination. Guests that use no AVX, or clear behind it, have them all zero.
+        let narrow = (!save && self.host.avx).then(|| {
+            dynasm!(self.asm; .arch x64; push rax; xor eax, eax);
+            for r in 0..self.pins as usize {
+                for q in 2..4 {
+                    self.asm.alu(Type::I64, Alu::Or, RAX, Rm::M(state(layout::vec(r) + 8 * q)));
+                }
+            }
+            dynasm!(self.asm; .arch x64; test rax, rax; pop rax);
+            self.asm.jcc8(E)
+        });
         for r in 0..self.pins {
             self.vec_whole(save, r, state(layout::vec(r as usize)));
+        }
+        if let Some(narrow) = narrow {
+            self.vec_loaded();
+            self.asm.here8(narrow);
+            for r in 0..self.pins {
+                self.vec_mem(false, false, r, state(layout::vec(r as usize)));
+            }
         }
         if save {
             if self.host.avx {
                 // Rust code is legacy SSE: dirty upper halves would slow it down on some hosts.
                 self.asm.buf.extend_from_slice(&[0xc5, 0xf8, 0x77]);
             }
+            dynasm!(self.asm; .arch x64; ret);
         } else {
-            self.asm.store_imm(Type::I8, state(layout::slot(layout::LIVE) + layout::LIVE_VEC), 1);
+            self.vec_loaded();
         }
+    }
+
+    fn vec_loaded(&mut self) {
+        self.asm.store_imm(Type::I8, state(layout::slot(layout::LIVE) + layout::LIVE_VEC), 1);
         dynasm!(self.asm; .arch x64; ret);
     }
 
