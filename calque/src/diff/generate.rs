@@ -415,7 +415,12 @@ fn patches(rng: &mut Rng, case: &mut Case, ss: u64, label: impl Fn(&mut Rng) -> 
     }
     let at = place(rng, DATA, DATA_LEN).min(DATA + DATA_LEN - 32);
     let bytes = (0..4).flat_map(|_| rng.lane().to_le_bytes()).collect();
-    case.patches.push((at, bytes));
+    let scene = &SCENES[case.scene];
+    // The runner on the host writes patches with the rights that the pages have.
+    let writable = |a: u64| scene.host_rights(a, case.layout) & 2 != 0;
+    if !scene.native || writable(at) && writable(at + 31) {
+        case.patches.push((at, bytes));
+    }
 }
 
 const POINTERS64: [Register; 8] = [

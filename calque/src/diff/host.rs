@@ -29,7 +29,8 @@ impl HostLeg {
             self.native = Native::new().ok();
         }
         let Some(native) = &mut self.native else { return Vec::new() };
-        let list: Vec<usize> = (0..cases.len()).filter(|n| reference[*n].is_some()).collect();
+        let list: Vec<usize> =
+            (0..cases.len()).filter(|n| reference[*n].is_some() && patchable(scene, &cases[*n])).collect();
         let chosen: Vec<&Case> = list.iter().map(|n| &cases[*n]).collect();
         match native.send(scene, image, &chosen) {
             Ok(()) => list,
@@ -58,6 +59,14 @@ impl HostLeg {
     }
 }
 
+/// Whether the runner can write the case's patches.
+fn patchable(scene: &Scene, case: &Case) -> bool {
+    case.patches.iter().all(|(at, bytes)| {
+        let last = at + (bytes.len() as u64).max(1) - 1;
+        [*at, last].iter().all(|a| scene.host_rights(*a, case.layout) & 2 != 0)
+    })
+}
+
 fn word(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([bytes[at], bytes[at + 1]])
 }
@@ -81,9 +90,9 @@ pub(super) fn compare(case: &Case, scene: &Scene, base: &[u8], ran: &Ran, seen: 
     };
     let wide = scene.bits == 64;
     let count = if wide { 16 } else { 8 };
-    for n in 0..count {
-        let cut = |v: u64| if wide { v } else { v & 0xffff_ffff };
-        check(NAMES[n], cut(s.gpr[n]), cut(seen.gpr[n]));
+    let cut = |v: u64| if wide { v } else { v & 0xffff_ffff };
+    for (name, (ours, host)) in NAMES.iter().zip(s.gpr.iter().zip(&seen.gpr)).take(count) {
+        check(name, cut(*ours), cut(*host));
     }
     let (vector, error, cr2) = match &ran.caught {
         Some(c) => (u64::from(c.vector), c.error.unwrap_or(0), c.cr2),

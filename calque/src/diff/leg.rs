@@ -188,7 +188,8 @@ impl Leg {
                 self.restore_page(n, place.base);
             }
             self.code = (0, Vec::new());
-        } else if TABLES.clone().any(|n| self.tables_changed(n, place.base)) {
+        }
+        if !moved && self.tables_changed(TABLES.end - 1, place.base) {
             for n in TABLES {
                 self.restore_page(n, place.base);
             }
@@ -210,6 +211,11 @@ impl Leg {
                 }
             }
         }
+    }
+
+    /// What it has written is not known: the next case loads everything.
+    pub fn lost(&mut self) {
+        self.place = None;
     }
 
     /// Accessed and dirty bits are set behind the journal's back.

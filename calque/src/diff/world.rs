@@ -238,11 +238,16 @@ impl World {
                 } else {
                     list.extend(journals(&self.base, case, &want.journal, &ran.journal));
                 }
-                if list.is_empty() || outcomes[i].is_some() {
+                if list.is_empty() {
+                    continue;
+                }
+                if outcomes[i].is_some() {
+                    self.legs[n].lost();
                     continue;
                 }
                 if ran.wild || self.jumped_wild(want, case) {
                     outcomes[i] = Some(Outcome::Explained(Reason::WildJump));
+                    self.legs[n].lost();
                     continue;
                 }
                 outcomes[i] = Some(Outcome::Differs(kind, list));
