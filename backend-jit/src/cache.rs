@@ -121,6 +121,8 @@ pub struct NewBlock<'a> {
     pub key: BlockKey,
     /// Bytes of guest code.
     pub guest_len: u32,
+    /// Further 64-byte chunks of the key's page.
+    pub chunks: u64,
     /// The second page, if it has one.
     pub next_page: Option<PhysAddr>,
     /// Host code, made for [`Cache::place`].
@@ -196,7 +198,7 @@ impl Cache {
         self.sites.extend(new.sites);
         let offset = new.key.phys.offset();
         let in_first = u64::from(new.guest_len).min(PAGE_SIZE - offset);
-        let mut pages = [(new.key.phys.page(), chunks(offset, in_first)), (u64::MAX, 0)];
+        let mut pages = [(new.key.phys.page(), chunks(offset, in_first) | new.chunks), (u64::MAX, 0)];
         if let Some(next) = new.next_page {
             pages[1] = (next.page(), chunks(0, u64::from(new.guest_len) - in_first));
         }

@@ -168,6 +168,7 @@ impl Jit {
             let new = NewBlock {
                 key: block.key,
                 guest_len: block.guest_len,
+                chunks: block.chunks,
                 next_page: block.next_page,
                 code: self.codegen.code(),
                 exits: &self.codegen.exits,

@@ -30,8 +30,11 @@ pub enum Hint {
 /// Facts about one value.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fact {
-    /// Index of the last instruction that uses it (for a flags value too); 0: never.
+    /// Index of the last instruction that uses it (for a flags value too, and then side exits included that would
+    /// have to make it the guest's); 0: never.
     pub last: u32,
+    /// For a flags value: the last instruction that uses it other than such a side exit.
+    pub read: u32,
     /// Number of uses other than by `FlagsOf`.
     pub uses: u16,
     /// For a flags value: the flags that are read. For an arithmetic op: those that its `FlagsOf` must give.
@@ -79,8 +82,21 @@ impl Analysis {
         self.facts.clear();
         self.facts.resize(insts.len(), Fact::default());
         let mut bound = [(u32::MAX, false); 16];
+        // The last side exit before the next write of flags.
+        let mut exit = 0;
         for i in (0..insts.len()).rev() {
             let inst = &insts[i];
+            match inst.op {
+                Op::ExitIf if exit == 0 => exit = i as u32,
+                Op::SetFlags => {
+                    if inst.aux & 2 != 0 {
+                        let f = &mut self.facts[inst.args[0].index()];
+                        f.last = f.last.max(exit);
+                    }
+                    exit = 0;
+                }
+                _ => {}
+            }
             let me = self.facts[i];
             let class = inst.op.class();
             let root = !matches!(class, Class::Pure | Class::ReadState);
@@ -96,6 +112,7 @@ impl Analysis {
     fn touch(&mut self, v: Value, at: usize) -> &mut Fact {
         let f = &mut self.facts[v.index()];
         f.last = f.last.max(at as u32);
+        f.read = f.read.max(at as u32);
         f
     }
 

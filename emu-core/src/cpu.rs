@@ -4,6 +4,7 @@ use crate::addr::PhysAddr;
 use crate::bus::{CpuInterrupts, EmptyBus, NoInterrupts, SystemBus};
 use crate::clock::Clock;
 use crate::entropy::Entropy;
+use crate::events::{Event, Listener};
 use crate::fault::Exception;
 use crate::features::Features;
 use crate::mem::{Mailbox, PhysMem};
@@ -61,6 +62,8 @@ pub struct Cpu {
     pub catch: bool,
     /// What was to be delivered, while [`Cpu::catch`] is set.
     pub caught: Option<Caught>,
+    /// Who is told of exceptions, interrupts and changes of translation.
+    pub listener: Option<Arc<dyn Listener>>,
 }
 
 /// An exception or interrupt that was kept from its delivery. The state is that before it: RIP at the instruction
@@ -135,11 +138,20 @@ impl Cpu {
             fatal: None,
             catch: false,
             caught: None,
+            listener: None,
         });
         cpu.state.signal_word = cpu.signals.word().as_ptr();
         cpu.state.gpr[crate::state::gpr::RDX] = cpu.features.signature().into();
         cpu.mode_changed();
         cpu
+    }
+
+    /// Tells the listener, if there is one.
+    #[inline]
+    pub fn tell(&self, event: Event) {
+        if let Some(listener) = &self.listener {
+            listener.event(self.index, &self.state, &event);
+        }
     }
 
     /// The time-stamp counter, in ticks of [`crate::clock::TSC_HZ`].

@@ -64,12 +64,39 @@ pub mod leaf7_ebx {
     pub const SHA: u32 = 1 << 29;
 }
 
+/// Bits of CPUID leaf 7, ECX.
+#[allow(missing_docs, reason = "the names are the manual's")]
+pub mod leaf7_ecx {
+    pub const UMIP: u32 = 1 << 2;
+    pub const PKU: u32 = 1 << 3;
+    pub const VAES: u32 = 1 << 9;
+    pub const VPCLMULQDQ: u32 = 1 << 10;
+    pub const LA57: u32 = 1 << 16;
+    pub const RDPID: u32 = 1 << 22;
+}
+
+/// Bits of CPUID leaf 8000_0001h, ECX.
+#[allow(missing_docs, reason = "the names are the manual's")]
+pub mod ext1_ecx {
+    pub const LAHF64: u32 = 1 << 0;
+    pub const LZCNT: u32 = 1 << 5;
+    pub const SSE4A: u32 = 1 << 6;
+    pub const PREFETCHW: u32 = 1 << 8;
+}
+
 impl Features {
-    /// What this build executes in full: x86-64-v2 with AES, PCLMULQDQ, MOVBE, XSAVE and the system features that
-    /// make a modern Linux fast.
-    pub const fn max() -> Self {
+    /// What `calque run` offers unless told otherwise: x86-64-v2 with AES, PCLMULQDQ, MOVBE, XSAVE and the system
+    /// features that make a modern Linux fast.
+    ///
+    /// Not [`Features::max`], because the translator does not lift AVX and BMI yet, and a C library that is offered
+    /// AVX2 uses it everywhere. Once it does, this is the line to change.
+    pub const DEFAULT: Self = Self::translated();
+
+    /// What the translator can lift, and around it what is rare enough to be interpreted.
+    const fn translated() -> Self {
         use leaf1_ecx as c;
         use leaf7_ebx as b;
+        use leaf7_ecx as e;
         Self {
             leaf1_ecx: c::SSE3
                 | c::PCLMULQDQ
@@ -97,16 +124,29 @@ impl Features {
                 | b::SMAP
                 | b::CLFLUSHOPT
                 | b::CLWB,
-            // UMIP, LA57, RDPID
-            leaf7_ecx: 1 << 2 | 1 << 16 | 1 << 22,
+            leaf7_ecx: e::UMIP | e::LA57 | e::RDPID,
             // FSRM, SPEC_CTRL, ARCH_CAPABILITIES
             leaf7_edx: 1 << 4 | 1 << 26 | 1 << 29,
-            // LAHF/SAHF in 64-bit mode
-            ext1_ecx: 1,
+            ext1_ecx: ext1_ecx::LAHF64,
             // SYSCALL, NX, 1 GiB pages, RDTSCP, LM
             ext1_edx: 1 << 11 | 1 << 20 | 1 << 26 | 1 << 27 | 1 << 29,
             // XSAVEOPT, XSAVEC, XGETBV(1), XSAVES
             xsave_eax: 0xf,
+        }
+    }
+
+    /// Everything that this build executes in full.
+    pub const fn max() -> Self {
+        use leaf1_ecx as c;
+        use leaf7_ebx as b;
+        use leaf7_ecx as e;
+        let base = Self::translated();
+        Self {
+            leaf1_ecx: base.leaf1_ecx | c::FMA | c::AVX | c::F16C,
+            leaf7_ebx: base.leaf7_ebx | b::BMI1 | b::AVX2 | b::BMI2 | b::ADX | b::SHA,
+            leaf7_ecx: base.leaf7_ecx | e::VAES | e::VPCLMULQDQ,
+            ext1_ecx: base.ext1_ecx | ext1_ecx::LZCNT | ext1_ecx::SSE4A | ext1_ecx::PREFETCHW,
+            ..base
         }
     }
 
@@ -120,6 +160,6 @@ impl Features {
 
 impl Default for Features {
     fn default() -> Self {
-        Self::max()
+        Self::DEFAULT
     }
 }

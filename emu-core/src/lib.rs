@@ -10,6 +10,7 @@ pub mod clock;
 pub mod cpu;
 pub mod engine;
 pub mod entropy;
+pub mod events;
 pub mod fault;
 pub mod features;
 pub mod ir;

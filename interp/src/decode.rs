@@ -8,7 +8,9 @@ use crate::features;
 use emu_core::cpu::Cpu;
 use emu_core::fault::{Exception, Vector};
 use emu_core::state::{Mode, Seg};
-use iced_x86::{Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{
+    Decoder, DecoderError, DecoderOptions, EncodingKind, FlowControl, Instruction, Mnemonic, OpKind, Register,
+};
 
 /// Executes one operation. While it runs, `rip` is the next instruction's address.
 pub type Handler = fn(&mut Cpu, &Op) -> Result<(), Exception>;
@@ -92,6 +94,33 @@ pub enum Kind {
     Other,
 }
 
+/// The encoding of a vector instruction, as far as it decides what happens to registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Encoding {
+    /// Without VEX: SSE, MMX and everything else.
+    Legacy,
+    /// VEX; no operand is longer than 128 bits.
+    Vex128,
+    /// VEX with 256-bit operands.
+    Vex256,
+}
+
+impl Encoding {
+    fn of(ins: &Instruction) -> Self {
+        let wide = |i| match ins.op_kind(i) {
+            OpKind::Register => ins.op_register(i).is_ymm(),
+            _ => false,
+        };
+        match ins.encoding() {
+            EncodingKind::VEX if (0..ins.op_count()).any(wide) || ins.memory_size().size() == 32 => {
+                Self::Vex256
+            }
+            EncodingKind::VEX => Self::Vex128,
+            _ => Self::Legacy,
+        }
+    }
+}
+
 /// What the instruction groups choose a handler by.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape<'a> {
@@ -105,6 +134,8 @@ pub struct Shape<'a> {
     pub kinds: [Kind; 3],
     /// Size of operand 0 in bytes (0 if it has none).
     pub bytes: usize,
+    /// How it is encoded.
+    pub encoding: Encoding,
 }
 
 impl Shape<'_> {
@@ -119,6 +150,11 @@ impl Shape<'_> {
             OpKind::Register => self.ins.op_register(i).size(),
             _ => self.ins.memory_size().size(),
         }
+    }
+
+    /// Whether the last of its operands but immediates is memory: operand 1, or with VEX operand 2.
+    pub fn from_memory(&self) -> bool {
+        self.kinds[1] == Kind::Mem || self.kinds[2] == Kind::Mem
     }
 
     /// Whether operand 0 is memory under LOCK.
@@ -184,7 +220,8 @@ pub fn decode(bytes: &[u8], rip: u64, mode: Mode, cpu: &Cpu) -> Option<Decoded> 
         Kind::Reg => ins.op0_register().size(),
         _ => ins.memory_size().size(),
     };
-    let Some(chosen) = exec::choose(&Shape { ins: &ins, code, mode, kinds, bytes }, &mut op) else {
+    let shape = Shape { ins: &ins, code, mode, kinds, bytes, encoding: Encoding::of(&ins) };
+    let Some(chosen) = exec::choose(&shape, &mut op) else {
         tracing::debug!(instruction = ?ins.code(), rip, "not implemented");
         return Some(raiser(Vector::UD, len));
     };

@@ -1,6 +1,6 @@
 //! Which instructions the processor offers: what CPUID does not report raises #UD.
 
-use emu_core::features::{Features, leaf1_ecx as c, leaf7_ebx as b};
+use emu_core::features::{Features, ext1_ecx, leaf1_ecx as c, leaf7_ebx as b, leaf7_ecx as e};
 use iced_x86::{CpuidFeature as F, Instruction};
 
 /// BMI1: without it, F3 0F BC is BSF.
@@ -81,8 +81,11 @@ fn has(f: &Features, x: F) -> bool {
         F::CLWB => b7 & b::CLWB != 0,
         F::SHA => b7 & b::SHA != 0,
         F::PKU => c7 & 1 << 3 != 0,
+        F::VAES => c7 & e::VAES != 0,
+        F::VPCLMULQDQ => c7 & e::VPCLMULQDQ != 0,
         F::RDPID => c7 & 1 << 22 != 0,
         F::LZCNT => lzcnt(f),
+        F::SSE4A => f.ext1_ecx & ext1_ecx::SSE4A != 0,
         F::SYSCALL => f.ext1_edx & 1 << 11 != 0,
         F::RDTSCP => f.ext1_edx & 1 << 27 != 0,
         F::XSAVEOPT => f.xsave_eax & 1 != 0,

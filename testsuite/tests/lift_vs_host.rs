@@ -53,7 +53,7 @@ struct Case {
 }
 
 fn features() -> Features {
-    let mut f = Features::max();
+    let mut f = Features::DEFAULT;
     f.leaf7_ebx |= leaf7_ebx::BMI1;
     f.ext1_ecx |= 1 << 5;
     f
@@ -318,7 +318,7 @@ fn forms_do_what_the_host_does() {
     let mut map = memmap2::MmapMut::map_anon(code.len()).unwrap();
     map.copy_from_slice(&code);
     let map = map.make_exec().unwrap();
-    let mut cpu = Cpu::new(Wiring::bare(PhysMem::new(0x2000).unwrap()), Features::max(), 0);
+    let mut cpu = Cpu::new(Wiring::bare(PhysMem::new(0x2000).unwrap()), Features::DEFAULT, 0);
     let mut forms = BTreeMap::new();
     let mut failures = Vec::new();
     for c in &cases {

@@ -5,13 +5,13 @@
 //! space and mode they are good for.
 
 use super::asm::{Alu, Mem, RAX, RCX, RDX, Rm, state};
-use super::{Codegen, Loc};
+use super::{Codegen, Loc, NO_SLOT};
 use crate::cache::{ExitDesc, JUMP_SLOTS, jump_index};
 use crate::layout;
-use crate::sidetable::Last;
+use crate::sidetable::{Last, Place, Recipe};
 use dynasmrt::DynamicLabel;
 use emu_core::addr::PAGE_SIZE;
-use emu_core::ir::{Inst, Type};
+use emu_core::ir::{Inst, Op, Type};
 use emu_core::state::{CpuState, Mode};
 use std::mem::offset_of;
 
@@ -24,6 +24,21 @@ pub struct Side {
     pub back: bool,
     /// The x87 instruction before it.
     pub x87: Option<Last>,
+    /// Where the guest's flags are.
+    pub flags: ExitFlags,
+}
+
+/// Where a side exit finds the guest's flags.
+#[derive(Clone, Copy, Debug)]
+pub enum ExitFlags {
+    /// In their word.
+    Word,
+    /// In the host's flags.
+    Native,
+    /// In this scratch slot.
+    Slot(u8),
+    /// Nowhere: they are made again.
+    Recipe(Recipe),
 }
 
 /// An exit stub still to be written.
@@ -55,7 +70,7 @@ impl Codegen {
     }
 
     fn back(&self, rel: i64) -> bool {
-        rel <= self.insn_rel
+        rel <= self.insn_rel || self.looped
     }
 
     fn new_exit(&mut self, rip: u64) -> (usize, DynamicLabel) {
@@ -156,9 +171,67 @@ impl Codegen {
             let cc = self.condition(inst.args[0]);
             self.asm.jcc(cc, label);
         }
-        let back = self.back(rel);
-        let x87 = self.x87_last;
-        self.sides.push(Side { label, rel, undo, back, x87 });
+        let (back, flags, x87) = (self.back(rel), self.exit_flags(), self.x87_last);
+        self.sides.push(Side { label, rel, undo, back, x87, flags });
+    }
+
+    /// Where the guest's flags are now.
+    fn exit_flags(&mut self) -> ExitFlags {
+        let Some(f) = self.deferred else { return ExitFlags::Word };
+        let slot = self.val[f.index()].slot;
+        match self.lazy {
+            _ if self.native == Some(f) => ExitFlags::Native,
+            _ if slot != NO_SLOT => ExitFlags::Slot(slot),
+            Some(recipe) => ExitFlags::Recipe(recipe),
+            None => {
+                self.fail("the flags of a side exit are lost");
+                ExitFlags::Word
+            }
+        }
+    }
+
+    /// Puts the guest's flags into their word. No value is alive.
+    fn settle_flags(&mut self, flags: ExitFlags) {
+        match flags {
+            ExitFlags::Word => return,
+            ExitFlags::Native => self.flags_to_ax(),
+            ExitFlags::Slot(s) => self.asm.load(Type::I16, RAX, state(layout::slot(s.into()))),
+            ExitFlags::Recipe(r) => {
+                self.make_flags(r);
+                self.flags_to_ax();
+            }
+        }
+        self.asm.store(Type::I16, super::flags::guest_word(), RAX);
+    }
+
+    /// Brings about in the host's flags what `r` describes.
+    fn make_flags(&mut self, r: Recipe) {
+        self.place_to(RAX, r.x);
+        if r.op == Op::And {
+            return self.asm.test(r.ty, Rm::R(RAX), RAX);
+        }
+        self.place_to(RCX, r.y);
+        match (r.op, r.by_result) {
+            (Op::Add, _) => {
+                self.asm.alu(r.ty, Alu::Sub, RAX, Rm::R(RCX));
+                self.asm.alu(r.ty, Alu::Add, RAX, Rm::R(RCX));
+            }
+            (_, true) => {
+                self.asm.alu(r.ty, Alu::Add, RAX, Rm::R(RCX));
+                self.asm.alu(r.ty, Alu::Cmp, RAX, Rm::R(RCX));
+            }
+            (_, false) => self.asm.alu(r.ty, Alu::Cmp, RAX, Rm::R(RCX)),
+        }
+    }
+
+    fn place_to(&mut self, d: super::asm::Reg, p: Place) {
+        match p {
+            Place::Const(c) => self.asm.mov_imm(d, c),
+            Place::Gpr(g) => match Self::pinned(g) {
+                Some(h) => self.asm.mov(Type::I64, d, h),
+                None => self.asm.load(Type::I64, d, state(layout::gpr(g.into()))),
+            },
+        }
     }
 
     pub fn goto_reg(&mut self, inst: &Inst) {
@@ -198,6 +271,7 @@ impl Codegen {
         let sides = std::mem::take(&mut self.sides);
         for s in &sides {
             self.asm.bind(s.label);
+            self.settle_flags(s.flags);
             if self.count && s.undo != 0 {
                 let m = state(layout::field(ICOUNT as usize));
                 self.asm.alu_imm(Type::I64, Alu::Sub, Rm::M(m), s.undo as i32);

@@ -135,6 +135,8 @@ pub struct Codegen {
     guest_flags: Vec<Value>,
     /// The guest's flags are not in their word but made by this.
     lazy: Option<Recipe>,
+    /// The guest's flags are not in their word but this value: side exits put them there.
+    deferred: Option<Value>,
     /// The host's x87 is the guest's from here on.
     x87_live: bool,
     /// The last x87 instruction so far that moved the pointers.
@@ -155,6 +157,8 @@ pub struct Codegen {
     key: BlockKey,
     at: usize,
     insn_rel: i64,
+    /// The trace has gone backwards: whatever leaves it may close a loop.
+    looped: bool,
     done_insns: u32,
     total_insns: u32,
     chain: bool,
@@ -194,6 +198,8 @@ impl Codegen {
             bools: Vec::new(),
             guest_flags: Vec::new(),
             lazy: None,
+            deferred: None,
+            looped: false,
             x87_live: false,
             x87_last: None,
             stubs: Vec::new(),
@@ -239,6 +245,8 @@ impl Codegen {
         self.bools.clear();
         self.guest_flags.clear();
         self.lazy = None;
+        self.deferred = None;
+        self.looped = false;
         self.x87_live = false;
         self.x87_last = None;
         self.stubs.clear();
@@ -272,6 +280,7 @@ impl Codegen {
             self.at = i;
             if inst.op == Op::Guest {
                 self.done_insns += u32::from(begun);
+                self.looped |= begun && inst.imm <= self.insn_rel;
                 begun = true;
                 self.insn_rel = inst.imm;
                 continue;

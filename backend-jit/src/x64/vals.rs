@@ -363,6 +363,14 @@ impl Codegen {
                 self.release(v);
             }
         }
+        if inst.op == Op::ExitIf
+            && let Some(f) = self.deferred
+            && self.an.facts[f.index()].last as usize == self.at
+        {
+            // No other exit before the next write of flags.
+            self.deferred = None;
+            self.release(f);
+        }
         let me = Value(self.at as u32);
         if self.an.facts[self.at].last == 0 && self.val[self.at].loc != Loc::None {
             self.release(me);

@@ -24,6 +24,19 @@ struct Heat {
     runs: u32,
 }
 
+impl Heat {
+    /// Whether it is of the block with `key`.
+    fn is(&self, key: &BlockKey) -> bool {
+        self.phys == key.phys.0 && self.rip == key.rip && self.mode == key.mode
+    }
+}
+
+/// Where the heat of `key` is.
+fn slot_of(key: &BlockKey) -> usize {
+    let hash = (key.phys.0 ^ u64::from(key.mode.0) << 7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (hash >> 49) as usize % HEAT_SLOTS
+}
+
 /// Counters of the engine.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counters {
@@ -63,9 +76,8 @@ impl JitEngine {
     }
 
     fn heat(&mut self, key: &BlockKey) -> &mut Heat {
-        let hash = (key.phys.0 ^ u64::from(key.mode.0) << 7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let slot = &mut self.heat[(hash >> 49) as usize % HEAT_SLOTS];
-        if slot.phys != key.phys.0 || slot.rip != key.rip || slot.mode != key.mode {
+        let slot = &mut self.heat[slot_of(key)];
+        if !slot.is(key) {
             *slot = Heat { phys: key.phys.0, rip: key.rip, mode: key.mode, runs: 0 };
         }
         slot
@@ -103,7 +115,12 @@ impl JitEngine {
                     self.counters.cold_blocks += 1;
                     return super::left(self.interp.run_block(cpu));
                 }
-                match self.translator.translate(cpu) {
+                let heat = &self.heat;
+                let runs = |key: &BlockKey| {
+                    let h = &heat[slot_of(key)];
+                    if h.is(key) && h.runs != NEVER { h.runs } else { 0 }
+                };
+                match self.translator.translate(cpu, &runs) {
                     Ok(Translated::Block(id)) => id,
                     Ok(Translated::Interpret) => {
                         self.heat(&key).runs = NEVER;

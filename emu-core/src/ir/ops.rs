@@ -337,9 +337,10 @@ ops! {
     SetRegHi = "setreghi" [T] WriteState;
     /// The six status flags.
     GetFlags = "getflags" [] ReadState;
-    /// Replaces the six status flags. `aux` 1 (set by the dead-flags pass) promises that only faulting ops observe
-    /// the value before the next `SetFlags` replaces it: an emitter may then keep the operands of the flags alive and
-    /// compute them on the fault path alone. Treating it as `aux` 0 is always right.
+    /// Replaces the six status flags. `aux` other than 0 (set by the dead-flags pass) promises that only the following
+    /// observe the value before the next `SetFlags` replaces it: bit 0 faulting ops, bit 1 side exits. An emitter may
+    /// then keep the operands of the flags alive and compute them on the way out alone. Treating it as `aux` 0 is
+    /// always right.
     SetFlags = "setflags" [Flags] WriteState;
     /// Reads state field `imm` ([`StateField`]), whose type is `ty`.
     GetState = "getstate" [] ReadState;

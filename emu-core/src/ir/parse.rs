@@ -65,6 +65,7 @@ fn header(line: &str) -> Result<Block, String> {
             "rip" => b.key.rip = v as u64,
             "mode" => b.key.mode = Mode(v as u32),
             "len" => b.guest_len = v as u32,
+            "chunks" => b.chunks = v as u64,
             "insns" => b.guest_insns = v as u32,
             "next" => b.next_page = Some(PhysAddr(v as u64)),
             _ => return Err(format!("unknown {name}")),

@@ -212,6 +212,7 @@ mod tests {
     #[test]
     fn xsave_areas() {
         let mut b = Bed::long();
+        b.cpu.features.leaf1_ecx &= !leaf1_ecx::AVX;
         assert_eq!(leaf(&b.cpu, 0xd, 0), [3, 576, 576, 0]);
         assert_eq!(leaf(&b.cpu, 0xd, 2), [0; 4]);
         b.cpu.features.leaf1_ecx |= leaf1_ecx::AVX;

@@ -392,6 +392,7 @@ mod tests {
     #[test]
     fn extended_control_register() {
         let mut b = Bed::long();
+        b.cpu.features.leaf1_ecx &= !leaf1_ecx::AVX;
         write_xcr0(&mut b.cpu, 3).unwrap();
         for value in [0, 2, 7] {
             assert_eq!(write_xcr0(&mut b.cpu, value), GP);
