@@ -7,6 +7,7 @@
 use super::case::Case;
 use super::runner::{self, input, output};
 use super::scene::{CODE, DATA, STACK, Scene};
+use emu_core::state::bits::rflags as f;
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
@@ -242,7 +243,9 @@ fn encode(out: &mut Vec<u8>, scene: &Scene, case: &Case, xcr0: u64) {
         out.extend(if wide { g } else { g & 0xffff_ffff }.to_le_bytes());
     }
     let rip = CODE + case.at;
-    for v in [rip, case.rflags | 0x202, u64::from(scene.sel[1]), u64::from(scene.sel[3])] {
+    // As `Leg` gives them to the engines.
+    let flags = case.rflags & !(f::IOPL | f::NT | f::TF | f::RF) | f::IF | f::FIXED1;
+    for v in [rip, flags, u64::from(scene.sel[1]), u64::from(scene.sel[3])] {
         out.extend(v.to_le_bytes());
     }
     let code = (rip, case.bytes());

@@ -291,9 +291,9 @@ fn code(pages: &[u64], mask: u32) -> Result<Vec<u8>, IcedError> {
     a.mov(ecx, 32)?;
     a.rep().movsq()?;
     a.mov(rsp, STACK_TOP)?;
-    // AC may be set, and must not bite here.
+    // AC may be set, and must not bite here; with NT, the next IRET would fault.
     a.pushfq()?;
-    a.and(dword_ptr(rsp), !(1 << 18))?;
+    a.and(dword_ptr(rsp), !(1 << 18 | 1 << 14))?;
     a.popfq()?;
     // Memory: 64 bytes at a time, quadword by quadword where they differ.
     a.lea(rdi, ptr(r13 + output::CHANGES as i32))?;
