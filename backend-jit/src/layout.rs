@@ -39,9 +39,9 @@ pub const EXC_ADDR: usize = 15;
 /// Saves the accumulator where no other place is free.
 pub const SAVE0: usize = 16;
 /// The site of the last x87 instruction, plus one, in blocks that have ended: see `x64/x87.rs`.
-pub const X87_SITE: usize = 17;
+pub const X87_SITE: usize = 21;
 /// Result or bounce buffer of a slow access: four slots, aligned to 32 bytes.
-pub const RESULT: usize = 18;
+pub const RESULT: usize = 17;
 /// The guest's MXCSR while a helper runs.
 pub const MX_GUEST: usize = 22;
 /// The MXCSR that Rust code runs under.
@@ -61,6 +61,8 @@ pub const X87_IMAGE: usize = 64;
 
 /// Byte of [`LIVE`]: the host's x87 is the guest's.
 pub const LIVE_X87: i32 = 0;
+/// Byte of [`LIVE`]: so are the vector registers.
+pub const LIVE_VEC: i32 = 1;
 
 /// Displacement of scratch slot `n` from the state register.
 pub const fn slot(n: usize) -> i32 {
@@ -81,3 +83,6 @@ pub const fn vec(n: usize) -> i32 {
 pub const fn field(offset: usize) -> i32 {
     offset as i32 - BIAS
 }
+
+/// Emitted code reads vectors from the buffer with instructions that demand alignment.
+const _: () = assert!((slot(RESULT) + BIAS) % 32 == 0);

@@ -69,6 +69,8 @@ pub struct JitConfig {
     pub perf_map: bool,
     /// Use no host instruction beyond the architecture's first version.
     pub baseline: bool,
+    /// Keep guest vector registers in host registers.
+    pub pin_vectors: bool,
 }
 
 impl Default for JitConfig {
@@ -80,6 +82,7 @@ impl Default for JitConfig {
             single_block: false,
             perf_map: false,
             baseline: false,
+            pin_vectors: true,
         }
     }
 }

@@ -43,6 +43,8 @@ pub struct Fact {
     pub flags: u32,
     /// Where the value goes.
     pub hint: Hint,
+    /// The `SetVec` or `SetVecZero` of a vector register into which it may be computed straight, or 0.
+    pub vset: u32,
     /// It must be emitted.
     pub needed: bool,
 }
@@ -82,6 +84,7 @@ impl Analysis {
         self.facts.clear();
         self.facts.resize(insts.len(), Fact::default());
         let mut bound = [(u32::MAX, false); 16];
+        let mut vectors = [(u32::MAX, 0); 32];
         // The last side exit before the next write of flags.
         let mut exit = 0;
         for i in (0..insts.len()).rev() {
@@ -106,6 +109,7 @@ impl Analysis {
                 self.demand(insts, i);
             }
             self.bind(insts, i, needed, &mut bound);
+            self.bind_vector(insts, i, needed, &mut vectors);
         }
     }
 
@@ -148,6 +152,34 @@ impl Analysis {
                     }
                 }
             }
+        }
+    }
+
+    /// As `bind`, for vector registers.
+    fn bind_vector(&mut self, insts: &[Inst], i: usize, needed: bool, bound: &mut [(u32, u32); 32]) {
+        let inst = &insts[i];
+        if needed && matches!(inst.ty, Type::V128 | Type::V256) {
+            for b in bound.iter_mut().filter(|b| b.0 == i as u32) {
+                self.facts[i].vset = b.1;
+                b.0 = u32::MAX;
+            }
+        }
+        match inst.op {
+            Op::SetVec | Op::SetVecZero => bound[inst.imm as usize & 31] = (inst.args[0].0, i as u32),
+            Op::GetVec if needed => bound[inst.imm as usize & 31].0 = u32::MAX,
+            Op::Guest | Op::ZeroUpper => bound.fill((u32::MAX, 0)),
+            op if matches!(
+                op.class(),
+                Class::Faulting
+                    | Class::FaultingWrite
+                    | Class::MemWrite
+                    | Class::SideExit
+                    | Class::Terminator
+            ) =>
+            {
+                bound.fill((u32::MAX, 0));
+            }
+            _ => {}
         }
     }
 

@@ -19,6 +19,7 @@ pub mod system;
 pub mod trampoline;
 pub mod vals;
 pub mod vecenc;
+pub mod vecregs;
 pub mod x87;
 
 use crate::cache::ExitDesc;
@@ -28,7 +29,7 @@ use crate::sidetable::{Last, Recipe, Site};
 use crate::{JitConfig, JitError};
 use asm::{Alu, Asm, Reg};
 use emu_core::addr::PhysAddr;
-use emu_core::ir::{Block, BlockKey, Inst, Op, Type, Value};
+use emu_core::ir::{Block, BlockKey, Inst, Op, Value};
 use emu_core::state::Mode;
 pub use trampoline::enter;
 
@@ -49,8 +50,12 @@ pub enum Loc {
     Slot,
     /// A truth value: this condition of the host's flags.
     Cc(u8),
-    /// In a host vector register.
+    /// In a vector temporary.
     Xmm(u8),
+    /// It is what this guest vector register holds, as much as its type is wide.
+    GuestV(u8),
+    /// Lane 0 or 1 of this vector, to be stored from there.
+    LaneOf(Value, u8),
 }
 
 /// What is known of a value while its block is emitted.
@@ -67,10 +72,19 @@ pub struct Val {
     merged: bool,
     /// Emitted with an earlier op.
     done: bool,
+    /// A vector that was computed straight into the guest register it is bound for.
+    made: bool,
 }
 
-const NEW_VAL: Val =
-    Val { loc: Loc::None, slot: NO_SLOT, clean: false, in_guest: false, merged: false, done: false };
+const NEW_VAL: Val = Val {
+    loc: Loc::None,
+    slot: NO_SLOT,
+    clean: false,
+    in_guest: false,
+    merged: false,
+    done: false,
+    made: false,
+};
 
 /// Who has a temporary.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,6 +104,8 @@ pub struct Entry {
     indirect: usize,
     interpret: usize,
     fail: usize,
+    vec_load: usize,
+    vec_save: usize,
 }
 
 /// What the host's processor offers beyond x86-64-v1.
@@ -100,19 +116,35 @@ pub struct Host {
     pub popcnt: bool,
     pub sse41: bool,
     pub avx: bool,
+    pub avx2: bool,
+    pub fma: bool,
+    pub f16c: bool,
+    pub aes: bool,
+    pub pclmul: bool,
+    pub vaes: bool,
+    pub vpclmul: bool,
 }
 
 impl Host {
     fn detect(baseline: bool) -> Self {
-        if baseline {
-            return Self { lzcnt: false, bmi1: false, popcnt: false, sse41: false, avx: false };
+        macro_rules! has {
+            ($name:tt) => {
+                !baseline && std::is_x86_feature_detected!($name)
+            };
         }
         Self {
-            lzcnt: std::is_x86_feature_detected!("lzcnt"),
-            bmi1: std::is_x86_feature_detected!("bmi1"),
-            popcnt: std::is_x86_feature_detected!("popcnt"),
-            sse41: std::is_x86_feature_detected!("sse4.1"),
-            avx: std::is_x86_feature_detected!("avx"),
+            lzcnt: has!("lzcnt"),
+            bmi1: has!("bmi1"),
+            popcnt: has!("popcnt"),
+            sse41: has!("sse4.1"),
+            avx: has!("avx"),
+            avx2: has!("avx2"),
+            fma: has!("fma"),
+            f16c: has!("f16c"),
+            aes: has!("aes"),
+            pclmul: has!("pclmulqdq"),
+            vaes: has!("vaes"),
+            vpclmul: has!("vpclmulqdq"),
         }
     }
 }
@@ -130,6 +162,14 @@ pub struct Codegen {
     slots: u64,
     xmm: [Option<Value>; 16],
     xmm_locked: u16,
+    /// Values that guest vector registers hold: see `vecregs`.
+    held: [Vec<Value>; 16],
+    /// How many guest vector registers are in host registers.
+    pins: u8,
+    /// They are from here on.
+    vec_live: bool,
+    /// A value that is an operand in memory.
+    folded: Option<(Value, asm::Mem)>,
     native: Option<Value>,
     bools: Vec<Value>,
     guest_flags: Vec<Value>,
@@ -194,6 +234,10 @@ impl Codegen {
             slots: 0,
             xmm: [None; 16],
             xmm_locked: 0,
+            held: Default::default(),
+            pins: if cfg.pin_vectors { vecregs::PINNED } else { 0 },
+            vec_live: false,
+            folded: None,
             native: None,
             bools: Vec::new(),
             guest_flags: Vec::new(),
@@ -241,6 +285,9 @@ impl Codegen {
         self.slots = 0;
         self.xmm = [None; 16];
         self.xmm_locked = 0;
+        self.held.iter_mut().for_each(Vec::clear);
+        self.vec_live = false;
+        self.folded = None;
         self.native = None;
         self.bools.clear();
         self.guest_flags.clear();
@@ -359,7 +406,7 @@ impl Codegen {
             Op::CmpEq | Op::CmpNe | Op::CmpUlt | Op::CmpUle | Op::CmpSlt | Op::CmpSle => {
                 self.compare_bool(me, inst);
             }
-            Op::Select if inst.ty == Type::V128 => self.select_vec(me, inst),
+            Op::Select if inst.ty.bits() > 64 => self.select_vec(me, inst),
             Op::Select => self.select(me, inst),
             Op::NotBool => self.not_bool(me, inst),
             Op::Lea => self.lea(me, inst),
@@ -379,9 +426,10 @@ impl Codegen {
             }
             Op::Fence => self.fence(inst),
             Op::RepString => self.rep_string(me, inst),
-            Op::GetVec | Op::SetVec | Op::SetVecZero | Op::Vec1 | Op::Vec2 | Op::Vec3 | Op::Fp => {
-                self.vector(me, inst);
-            }
+            Op::GetVec => self.get_vec(me, inst),
+            Op::SetVec | Op::SetVecZero => self.set_vec(inst),
+            Op::ZeroUpper => self.zero_upper(inst),
+            Op::Vec1 | Op::Vec2 | Op::Vec3 | Op::Fp => self.vector(me, inst),
             Op::X87 => self.x87(me, inst),
             Op::X87Mem => self.x87_mem(inst),
             Op::ExitIf => self.exit_if(inst),

@@ -33,7 +33,13 @@ impl Codegen {
     /// Writes the trampolines and thunks into the buffer, which will lie at the arena's start.
     pub fn prologue(&mut self) -> Entry {
         self.asm.reset(0);
-        let mut e = Entry { enter: self.here(), ..Entry::default() };
+        let (vec_load, vec_save) = (self.here(), 0);
+        self.vec_routine(false);
+        let mut e = Entry { vec_load, vec_save, ..Entry::default() };
+        e.vec_save = self.here();
+        self.vec_routine(true);
+        self.entry = e;
+        e.enter = self.here();
         self.enter_code();
         e.leave = self.here();
         self.leave_code();
@@ -89,6 +95,8 @@ impl Codegen {
     }
 
     fn leave_code(&mut self) {
+        let save = self.entry.vec_save;
+        self.vec_if_live(save);
         for (m, r) in Self::pinned_regs() {
             self.asm.store(Type::I64, m, r);
         }
@@ -108,6 +116,8 @@ impl Codegen {
         for (i, t) in TEMPS.into_iter().enumerate() {
             self.asm.store(Type::I64, state(layout::slot(layout::SAVE + i)), t);
         }
+        let (load, save) = (self.entry.vec_load, self.entry.vec_save);
+        self.vec_if_live(save);
         self.mxcsr(false, layout::MX_GUEST);
         self.mxcsr(true, layout::MX_HOST);
         dynasm!(self.asm; .arch x64; lea rdi, [rbp - layout::BIAS]);
@@ -115,6 +125,7 @@ impl Codegen {
         dynasm!(self.asm; .arch x64; call rax);
         self.mxcsr(true, layout::MX_GUEST);
         self.asm.store(Type::I64, state(layout::slot(layout::STATUS)), RAX);
+        self.vec_if_live(load);
         dynasm!(self.asm; .arch x64; test eax, eax);
         for (m, r) in Self::pinned_regs().filter(|(_, r)| saved(*r)) {
             self.asm.load(Type::I64, r, m);

@@ -330,12 +330,12 @@ impl Codegen {
     /// Gives up every place of `v`.
     pub fn release(&mut self, v: Value) {
         let val = self.val[v.index()];
+        self.forget_vec(v);
         match val.loc {
             Loc::Temp(r) if self.owner[r.0 as usize] == Owner::Val(v) => {
                 self.owner[r.0 as usize] = Owner::Free;
             }
             Loc::Guest(_) => self.unalias(v),
-            Loc::Xmm(x) => self.xmm[x as usize] = None,
             Loc::Cc(_) => self.bools.retain(|&b| b != v),
             _ => {}
         }

@@ -2,6 +2,7 @@
 //! held against, and what says whether lifting or emitting is wrong.
 
 use super::block::{Block, Inst, Value};
+use super::encoded::ENCODED;
 use super::eval_int::{self, Ints};
 use super::eval_vec;
 use super::ops::{Cc, Op, RepKind, StateField, Type, mem_flags};
@@ -32,7 +33,7 @@ pub enum End {
 
 /// Executes `block` on `cpu`.
 pub fn eval(block: &Block, cpu: &mut Cpu) -> End {
-    if let Some(i) = block.insts.iter().find(|i| matches!(i.op, Op::Fp | Op::X87 | Op::X87Mem)) {
+    if let Some(i) = block.insts.iter().find(|i| unknown(i)) {
         return End::Unsupported(i.op);
     }
     let mut e = Eval { block, cpu, vals: vec![[0; 4]; block.insts.len()], marker: 0, started: 0 };
@@ -53,6 +54,15 @@ pub fn eval(block: &Block, cpu: &mut Cpu) -> End {
         }
     }
     unreachable!("the verifier demands a terminator")
+}
+
+/// Whether the evaluator does not know an op.
+fn unknown(i: &Inst) -> bool {
+    match i.op {
+        Op::Fp | Op::X87 | Op::X87Mem => true,
+        Op::Vec1 | Op::Vec2 | Op::Vec3 => i.aux & ENCODED != 0,
+        _ => false,
+    }
 }
 
 /// Why a guest instruction does not complete.
@@ -157,6 +167,10 @@ impl Eval<'_> {
             }
             AtomicAdd | AtomicAnd | AtomicOr | AtomicXor | AtomicXchg | AtomicCas => self.atomic(&i)?,
             Fence | Fp | X87 | X87Mem => 0,
+            ZeroUpper => {
+                self.cpu.state.vec[..i.imm as usize].iter_mut().for_each(|v| v.0[2..].fill(0));
+                0
+            }
             RepString => self.rep_string(&i, a, b)?,
             ExitIf => {
                 if a != 0 {

@@ -13,6 +13,7 @@
 //!   every fault is restartable. A write that must come earlier is a bug of the lifter.
 
 pub mod block;
+pub mod encoded;
 pub mod eval;
 mod eval_int;
 mod eval_vec;

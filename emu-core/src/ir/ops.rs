@@ -486,15 +486,17 @@ ops! {
     /// registers at the faulting element.
     RepString = "repstring" [I64 I64] FaultingWrite;
 
-    /// The vector operation `aux` ([`super::VecOp`]) with immediate `imm` on a.
+    /// The vector operation `aux` ([`super::VecOp`] or [`super::encoded`]) with immediate `imm` on a.
     Vec1 = "vec1" [Any] Pure;
     /// The vector operation `aux` on a and b (in the order of the manual's destination and source).
     Vec2 = "vec2" [Any Any] Pure;
     /// The vector operation `aux` on a, b and c.
     Vec3 = "vec3" [Any Any Any] Pure;
-    /// A floating-point operation `aux` on a (and b if present) under MXCSR, whose sticky flags it sets. Never
+    /// A floating-point operation `aux` on a (and b and c if present) under MXCSR, whose sticky flags it sets. Never
     /// raises #XM: blocks whose mode unmasks an exception do not contain it. Not moved across MXCSR accesses.
-    Fp = "fp" [Any Any] WriteState;
+    Fp = "fp" [Any Any Any] WriteState;
+    /// Clears bits 511-128 of vector registers 0 to `imm` - 1, as VZEROUPPER does. Void.
+    ZeroUpper = "zeroupper" [] WriteState;
 
     /// An x87 instruction between registers: `aux` says which ([`super::x87`]), on the x87's own state, and moves its
     /// instruction pointer as that instruction does. FCMOVcc happens if Bool a. `ty` is Flags for FCOMI and its kin, I16

@@ -47,6 +47,18 @@ impl Guest {
     }
 
     pub fn run(&mut self, case: &Case) -> Case {
+        self.load(case);
+        let op = &self.decoded.as_ref().expect("prepared").op;
+        let fault = (op.run)(&mut self.cpu, op).err();
+        self.state(case, fault.map(|e| e.vector as u8))
+    }
+
+    pub fn cpu(&mut self) -> &mut Cpu {
+        &mut self.cpu
+    }
+
+    /// Puts the processor into the state of `case`.
+    pub fn load(&mut self, case: &Case) {
         let cpu = &mut *self.cpu;
         for (i, &b) in case.memory.iter().enumerate() {
             cpu.phys_write(PhysAddr(DATA + i as u64), 1, b.into());
@@ -67,8 +79,11 @@ impl Guest {
         s.gpr[gpr::RDI] = DATA + case.offset as u64;
         s.rflags = 2 | case.flags;
         s.update_mode();
-        let op = &self.decoded.as_ref().expect("prepared").op;
-        let outcome = (op.run)(cpu, op);
+    }
+
+    /// What the processor's state has become.
+    pub fn state(&mut self, case: &Case, fault: Option<u8>) -> Case {
+        let cpu = &mut *self.cpu;
         let s = &cpu.state;
         let mut after = Case {
             xmm: std::array::from_fn(|i| s.vec[i].xmm()),
@@ -82,7 +97,7 @@ impl Guest {
             flags: s.rflags & rflags::STATUS,
             memory: [0; MEMORY],
             offset: case.offset,
-            fault: outcome.err().map(|e| e.vector as u8),
+            fault,
         };
         assert_eq!(s.gpr[gpr::RDI], DATA + case.offset as u64);
         for (i, b) in after.memory.iter_mut().enumerate() {

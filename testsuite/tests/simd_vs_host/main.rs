@@ -10,6 +10,7 @@ mod case;
 mod forms;
 mod guest;
 mod host;
+mod translated;
 
 use case::{Case, Random};
 use iced_x86::{Code, CpuidFeature};
@@ -97,4 +98,51 @@ fn every_instruction() {
     eprintln!("{} instructions skipped that this host lacks: {missing:?}", missing.len());
     eprintln!("{forms} forms, {} states each, {faults} faults", ENCODINGS * cases);
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// The same instructions as host code against the interpreter, with guest registers in host registers and without.
+#[test]
+fn every_translated_instruction() {
+    let cases = std::env::var("CALQUE_CASES").ok().and_then(|v| v.parse().ok()).unwrap_or(12);
+    let only = std::env::var("CALQUE_ONLY").ok();
+    let mut guest = guest::Guest::new();
+    let mut engines = [true, false].map(translated::Translated::new);
+    let (mut run, mut left, mut failures) = (0u64, Vec::new(), Vec::new());
+    for code in Code::values().filter(|&c| forms::wanted(c) && forms::offered(c)) {
+        if only.as_ref().is_some_and(|o| !format!("{code:?}").contains(o.as_str())) {
+            continue;
+        }
+        let mut random = Random::named(&format!("{code:?}"));
+        let (before_code, mut wrong) = (run, 0);
+        for memory in forms::variants(code) {
+            for _ in 0..ENCODINGS {
+                let bytes = forms::encode(code, memory, &mut random);
+                guest.prepare(&bytes);
+                for engine in &mut engines {
+                    let mut prepared = engine.prepare(&bytes);
+                    for _ in 0..cases {
+                        let before = Case::new(&mut random);
+                        let Some(ours) = engine.run(&mut prepared, &before) else { continue };
+                        run += 1;
+                        let theirs = guest.run(&before);
+                        if theirs != ours && wrong < 2 {
+                            wrong += 1;
+                            let what = theirs.difference(&ours);
+                            failures.push(format!("{code:?} {bytes:02x?}\n  before {before:x?}\n  {what}"));
+                        }
+                    }
+                }
+            }
+        }
+        if run == before_code {
+            left.push(code);
+        }
+    }
+    eprintln!("{run} states; {} instructions left to the interpreter: {left:?}", left.len());
+    assert!(
+        failures.is_empty(),
+        "{} failures (host is the interpreter):\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
 }
