@@ -18,6 +18,10 @@ fn main() -> ExitCode {
             print(&text);
             ExitCode::from(USAGE)
         }
+        Ok(Request::Do(job)) => match (job.0)() {
+            Ok(status) => ExitCode::from(status),
+            Err(e) => refuse(&format!("{e:#}")),
+        },
         Ok(Request::Run(machine, line)) => match machine::run(&machine, &line) {
             Ok(ending) => ExitCode::from(ending.status()),
             Err(e) => refuse(&format!("{e:#}")),

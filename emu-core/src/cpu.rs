@@ -58,8 +58,30 @@ pub struct Cpu {
     pub boot_wall_ns: u64,
     /// The exception whose delivery ended in a triple fault, once there has been one: for telling the user.
     pub fatal: Option<Exception>,
+    /// Exceptions and interrupts are not delivered but left in [`Cpu::caught`]: for those who embed a processor.
+    pub catch: bool,
+    /// What was to be delivered, while [`Cpu::catch`] is set.
+    pub caught: Option<Caught>,
     /// Who is told of exceptions, interrupts and changes of translation.
     pub listener: Option<Arc<dyn Listener>>,
+}
+
+/// An exception or interrupt that was kept from its delivery. The state is that before it: RIP at the instruction
+/// that faulted, or behind the one that trapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Caught {
+    /// Its vector.
+    pub vector: u8,
+    /// The error code that delivery would push.
+    pub error: Option<u32>,
+    /// The address of a page fault.
+    pub cr2: u64,
+    /// It is INT n, INT3, INT1 or INTO, and not an exception.
+    pub software: bool,
+    /// RIP of the instruction.
+    pub start: u64,
+    /// The exception as it was raised (for a #DB with its DR6 bits); for software interrupts without meaning.
+    pub raised: Exception,
 }
 
 /// What a [`Cpu`] is connected to.
@@ -114,6 +136,8 @@ impl Cpu {
             entropy,
             boot_wall_ns: 0,
             fatal: None,
+            catch: false,
+            caught: None,
             listener: None,
         });
         cpu.state.signal_word = cpu.signals.word().as_ptr();

@@ -324,6 +324,15 @@ impl PhysMem {
 /// `src .. src + buf.len()` must be guest memory.
 unsafe fn copy_out(src: *const u8, buf: &mut [u8]) {
     let mut i = 0;
+    if (src as usize).is_multiple_of(8) {
+        let mut chunks = buf.chunks_exact_mut(8);
+        for chunk in &mut chunks {
+            // SAFETY: the chunk lies within the buffer, and so what is read within what the caller vouches for; the
+            // pointer is aligned.
+            chunk.copy_from_slice(&unsafe { src.add(i).cast::<u64>().read_volatile() }.to_ne_bytes());
+            i += 8;
+        }
+    }
     while i < buf.len() {
         // SAFETY: `piece` keeps within the buffer, and so within what the caller vouches for; the pointer is aligned
         // for what is read.
@@ -347,6 +356,14 @@ unsafe fn copy_out(src: *const u8, buf: &mut [u8]) {
 /// `dst .. dst + buf.len()` must be guest RAM.
 unsafe fn copy_in(dst: *mut u8, buf: &[u8]) {
     let mut i = 0;
+    if (dst as usize).is_multiple_of(8) {
+        for chunk in buf.chunks_exact(8) {
+            let value = u64::from_ne_bytes(chunk.try_into().unwrap_or_default());
+            // SAFETY: as in `copy_out`.
+            unsafe { dst.add(i).cast::<u64>().write_volatile(value) };
+            i += 8;
+        }
+    }
     while i < buf.len() {
         // SAFETY: as in `copy_out`.
         unsafe {

@@ -64,6 +64,11 @@ impl Lifter {
         }
     }
 
+    /// Changes the most instructions of blocks to come.
+    pub fn set_max_insns(&mut self, max_insns: u32) {
+        self.max_insns = max_insns.max(1);
+    }
+
     /// Lifts the block at the processor's CS:RIP in its current mode.
     ///
     /// # Errors

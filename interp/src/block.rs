@@ -25,6 +25,8 @@ const MAX_BLOCKS: usize = 160_000;
 const BUCKETS: usize = 1 << 16;
 /// Entries of the virtual index.
 const FAST: usize = 1 << 13;
+/// The same for a small cache.
+const SMALL: usize = 1 << 7;
 /// Set in the mode of a key: the block holds one instruction only.
 const SINGLE: u32 = 1 << 31;
 /// "No block".
@@ -95,11 +97,23 @@ pub struct BlockId(u32);
 
 impl Default for Cache {
     fn default() -> Self {
+        Self::with_sizes(BUCKETS, FAST)
+    }
+}
+
+impl Cache {
+    /// A cache for programs of a few pages.
+    pub fn small() -> Self {
+        Self::with_sizes(SMALL, SMALL)
+    }
+
+    /// Both sizes are powers of two.
+    fn with_sizes(buckets: usize, fast: usize) -> Self {
         Self {
             blocks: Vec::new(),
             free: Vec::new(),
-            buckets: vec![NONE; BUCKETS],
-            fast: vec![Fast::EMPTY; FAST],
+            buckets: vec![NONE; buckets],
+            fast: vec![Fast::EMPTY; fast],
             by_page: HashMap::new(),
             epoch: 1,
             passing: None,
@@ -127,7 +141,7 @@ impl Cache {
     pub fn find(&mut self, cpu: &mut Cpu, single: bool) -> Result<BlockId, Exception> {
         let rip = cpu.state.rip;
         let mode = cpu.state.mode.0 | if single { SINGLE } else { 0 };
-        let fast = &self.fast[fast_index(rip)];
+        let fast = &self.fast[fast_index(rip) & (self.fast.len() - 1)];
         if fast.rip == rip && fast.mode == mode && fast.epoch == self.epoch && fast.exec == cpu.exec_id(rip) {
             return Ok(BlockId(fast.block));
         }
@@ -146,7 +160,7 @@ impl Cache {
         };
         let gpa = cpu.fetch_gpa(lin)?;
         let key = Key { gpa: gpa.0, mode, extent };
-        let mut at = self.buckets[bucket(gpa.0)];
+        let mut at = self.buckets[self.bucket(gpa.0)];
         while let Some(Some(b)) = self.blocks.get(at as usize) {
             if b.key == key && self.still_valid(cpu, b, lin) {
                 if flat && b.second.is_none() {
@@ -185,7 +199,8 @@ impl Cache {
     fn remember(&mut self, cpu: &Cpu, rip: u64, mode: u32, block: u32) {
         let (exec, epoch) = (cpu.exec_id(rip), self.epoch);
         if exec != 0 {
-            self.fast[fast_index(rip)] = Fast { rip, exec, epoch, mode, block };
+            let slot = fast_index(rip) & (self.fast.len() - 1);
+            self.fast[slot] = Fast { rip, exec, epoch, mode, block };
         }
     }
 
@@ -197,7 +212,8 @@ impl Cache {
             self.blocks.push(None);
             self.blocks.len() as u32 - 1
         });
-        let head = &mut self.buckets[bucket(block.key.gpa)];
+        let head = self.bucket(block.key.gpa);
+        let head = &mut self.buckets[head];
         block.next = *head;
         *head = slot;
         for (page, _) in block.pages.iter().flatten() {
@@ -234,6 +250,10 @@ impl Cache {
         }
     }
 
+    fn bucket(&self, gpa: u64) -> usize {
+        (gpa.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize & (self.buckets.len() - 1)
+    }
+
     fn forget_fast(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
         if self.epoch == 0 {
@@ -252,7 +272,7 @@ impl Cache {
                 list.retain(|&i| i != id);
             }
         }
-        let head = bucket(block.key.gpa);
+        let head = self.bucket(block.key.gpa);
         if self.buckets[head] == id {
             self.buckets[head] = block.next;
             return;
@@ -269,11 +289,7 @@ impl Cache {
 }
 
 fn fast_index(rip: u64) -> usize {
-    (rip ^ rip >> 13) as usize & (FAST - 1)
-}
-
-fn bucket(gpa: u64) -> usize {
-    (gpa.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize & (BUCKETS - 1)
+    (rip ^ rip >> 13) as usize
 }
 
 /// The chunks of a page that bytes `from..to` of it lie in.

@@ -64,6 +64,11 @@ impl Interp {
         Self::default()
     }
 
+    /// An interpreter that takes little memory, for one of many.
+    pub fn small() -> Self {
+        Self { cache: Cache::small(), exceptions: 0, steps: 0 }
+    }
+
     /// Executes exactly one instruction at CS:RIP, delivering its exception if it has one; single-step traps and
     /// breakpoints included. Stores into decoded bytes are left in `cpu.code_hits` for the caller.
     pub fn step(&mut self, cpu: &mut Cpu) -> StepResult {

@@ -1,5 +1,5 @@
 //! What the tests in `tests/` share: starting calque (or QEMU) behind pipes or a terminal, the small guests in
-//! `guests/`, Debian's kernel as `calque run debian` prepares it, and the differential oracle.
+//! `guests/`, Debian's kernel as `calque run debian` prepares it.
 
 #[path = "../guests/mod.rs"]
 pub mod guests;
@@ -8,8 +8,8 @@ pub mod bench;
 pub mod debian;
 pub mod engine;
 pub mod files;
+pub mod fuzz;
 pub mod instructions;
-pub mod oracle;
 pub mod program;
 pub mod session;
 pub mod shell;

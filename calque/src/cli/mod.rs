@@ -1,7 +1,9 @@
 //! The command line: `calque run`, `calque qemu` and what a bare `calque` does.
 
+mod diff;
 mod qemu;
 mod run;
+mod runcase;
 
 use crate::config::Machine;
 use clap::{Parser, Subcommand};
@@ -20,6 +22,11 @@ struct Cli {
 enum Command {
     /// Boot an image, a kernel, or a guest by name: 'debian', 'debian-generic' or 'monitor' (built in)
     Run(Box<run::RunArgs>),
+    /// Run cases given as JSON lines, one processor state each, and print their results as JSON lines
+    #[command(name = "run-case")]
+    RunCase(runcase::RunCaseArgs),
+    /// Compare the engines, and the host's processor, on random machine code
+    Diff(diff::DiffArgs),
     /// Understand QEMU's command line (also when called as qemu-system-x86_64)
     #[command(disable_help_flag = true)]
     Qemu {
@@ -36,8 +43,19 @@ pub enum Request {
     Run(Box<Machine>, String),
     /// Print this and end with status 0.
     Print(String),
+    /// Do this, and end with the status it gives.
+    Do(Job),
     /// Nothing was asked and nobody is there to see a guest: print this help and end with status 2.
     Help(String),
+}
+
+/// Work that is no machine.
+pub struct Job(pub Box<dyn FnOnce() -> anyhow::Result<u8>>);
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Job")
+    }
 }
 
 /// An error of use: one line, status 2.
@@ -64,6 +82,8 @@ pub fn parse(args: Vec<String>) -> Result<Request, Usage> {
     };
     match cli.command {
         Some(Command::Run(args)) => args.into_request(),
+        Some(Command::Diff(args)) => Ok(Request::Do(args.into_job())),
+        Some(Command::RunCase(args)) => Ok(Request::Do(args.into_job())),
         Some(Command::Qemu { args }) => qemu::parse(&args),
         None if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() => {
             run::builtin(Machine::default())

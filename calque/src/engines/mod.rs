@@ -1,5 +1,6 @@
 //! The engines behind `--engine`, put together from the crates that know how to interpret, lift and emit.
 
+pub mod driver;
 pub mod jit;
 pub mod lockstep;
 pub mod profile;

@@ -1,7 +1,7 @@
 //! Linear-address accesses: the interpreter's loads and stores, and the slow path of translated code.
 
 use super::phys::{ram_read, ram_write};
-use super::{Access, Priv, tlb};
+use super::{Access, Priv, Touch, tlb};
 use crate::addr::{PAGE_MASK, PAGE_SIZE, PhysAddr};
 use crate::cpu::Cpu;
 use crate::fault::Exception;
@@ -69,6 +69,21 @@ impl Cpu {
         privilege: Priv,
         stack: bool,
     ) -> Result<u64, Exception> {
+        let value = self.load_untraced(lin, size, privilege, stack)?;
+        if let Some(trace) = &mut self.mmu.trace {
+            trace.push(Touch { addr: lin, len: size as u8, value, write: false });
+        }
+        Ok(value)
+    }
+
+    #[inline(always)]
+    fn load_untraced(
+        &mut self,
+        lin: u64,
+        size: usize,
+        privilege: Priv,
+        stack: bool,
+    ) -> Result<u64, Exception> {
         let room = (PAGE_SIZE - (lin & PAGE_MASK)) as usize;
         if size <= room {
             let t = self.translate(lin, Access::Read, privilege, stack)?;
@@ -98,13 +113,23 @@ impl Cpu {
         let room = (PAGE_SIZE - (lin & PAGE_MASK)) as usize;
         let first = self.translate(lin, Access::Write, privilege, stack)?;
         if size <= room {
+            self.traced_write(lin, size, value);
             self.phys_write(first.gpa, size, value);
             return Ok(());
         }
         let second = self.translate(self.wrap(lin, room), Access::Write, privilege, stack)?;
+        self.traced_write(lin, size, value);
         self.phys_write(first.gpa, room, value & (u64::MAX >> (64 - 8 * room)));
         self.phys_write(second.gpa, size - room, value >> (8 * room));
         Ok(())
+    }
+
+    #[inline(always)]
+    fn traced_write(&mut self, addr: u64, size: usize, value: u64) {
+        if let Some(trace) = &mut self.mmu.trace {
+            let value = value & (u64::MAX >> (64 - 8 * size));
+            trace.push(Touch { addr, len: size as u8, value, write: true });
+        }
     }
 
     /// Checks that `len` (up to 4096) bytes at `lin` can be written, so that a later store cannot fault.

@@ -25,7 +25,7 @@ impl Cpu {
     pub fn copy_run(&mut self, dst: u64, src: u64, len: usize, unit: usize) -> usize {
         let room = PAGE_SIZE - (dst & PAGE_MASK).max(src & PAGE_MASK);
         let len = len.min(room as usize) / unit * unit;
-        if len == 0 || self.mmu.journal.is_some() {
+        if len == 0 || self.mmu.journal.is_some() || self.mmu.trace.is_some() {
             return 0;
         }
         let Some(from) = self.readable(src) else { return 0 };
@@ -58,7 +58,7 @@ impl Cpu {
     /// the bytes written, a multiple of `unit`.
     pub fn fill_run(&mut self, dst: u64, value: u64, len: usize, unit: usize) -> usize {
         let len = len.min((PAGE_SIZE - (dst & PAGE_MASK)) as usize) / unit * unit;
-        if len == 0 || self.mmu.journal.is_some() {
+        if len == 0 || self.mmu.journal.is_some() || self.mmu.trace.is_some() {
             return 0;
         }
         let Some(to) = self.writable(dst) else { return 0 };

@@ -77,6 +77,9 @@ pub struct Mmu {
     pub trap_writes: bool,
     /// Old bytes of every write to RAM since it was last taken, newest last; None: not recorded (lockstep).
     pub journal: Option<Vec<JournalEntry>>,
+    /// Every data access since it was last taken, oldest first; None: not recorded. While it is recorded no read or
+    /// write entry is cached (set it with [`Cpu::trace_accesses`], which drops those that are).
+    pub trace: Option<Vec<Touch>>,
     /// Changes whenever a fetch translation that was handed out may have become stale: it names the set of fetch
     /// translations in force, and a value never comes back for another set.
     pub exec_generation: u64,
@@ -95,6 +98,19 @@ pub struct JournalEntry {
     pub new: u64,
     /// Length in bytes, 1 to 8.
     pub len: u8,
+}
+
+/// One recorded data access of an instruction or of an implicit access to tables and stacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touch {
+    /// Linear address of the first byte.
+    pub addr: u64,
+    /// Length in bytes, 1 to 8: wider operands are several accesses.
+    pub len: u8,
+    /// Bytes read or written, in the low `len` bytes.
+    pub value: u64,
+    /// A write.
+    pub write: bool,
 }
 
 /// A translated page.
@@ -289,6 +305,9 @@ impl Cpu {
             Frame::Rom(p) => p,
             Frame::Mmio => return,
         };
+        if self.mmu.trace.is_some() && access != Access::Exec {
+            return;
+        }
         let tag = lin & !PAGE_MASK;
         let addend = (host as u64).wrapping_sub(tag);
         let i = tlb::index(lin);
@@ -310,6 +329,14 @@ impl Cpu {
                 self.mmu.spaces.filled(set).write[i] = tlb::TlbEntry { tag, addend };
                 self.mmu.spaces.note_writer(set, i, host as u64, index);
             }
+        }
+    }
+
+    /// Starts or stops recording data accesses in [`Mmu::trace`].
+    pub fn trace_accesses(&mut self, on: bool) {
+        if on != self.mmu.trace.is_some() {
+            self.mmu.trace = on.then(Vec::new);
+            self.flush_caches();
         }
     }
 

@@ -12,7 +12,7 @@ mod tests;
 pub use service::{Service, interrupts_enabled, service};
 
 use super::flags;
-use emu_core::cpu::Cpu;
+use emu_core::cpu::{Caught, Cpu};
 use emu_core::events::{self, Origin};
 use emu_core::fault::{Exception, Vector};
 use emu_core::state::Activity;
@@ -74,6 +74,9 @@ impl Event {
 /// # Errors
 /// [`Shutdown`], with the state as it was before the third fault's delivery.
 pub fn exception(cpu: &mut Cpu, e: Exception) -> Result<(), Shutdown> {
+    if cpu.catch {
+        return catch(cpu, e);
+    }
     let mut current = e;
     loop {
         match raise(cpu, current) {
@@ -97,11 +100,42 @@ pub fn exception(cpu: &mut Cpu, e: Exception) -> Result<(), Shutdown> {
     }
 }
 
+/// Leaves `e` to the embedder, unless a software interrupt has been left already, whose return address `e` carries.
+#[cold]
+fn catch(cpu: &mut Cpu, e: Exception) -> Result<(), Shutdown> {
+    let start = cpu.state.rip;
+    match &mut cpu.caught {
+        Some(c) if c.software => {
+            c.start = start;
+            cpu.state.rip = e.cr2;
+        }
+        _ => {
+            let (vector, error) = (e.vector as u8, e.vector.has_error_code().then_some(e.error));
+            cpu.caught = Some(Caught { vector, error, cr2: e.cr2, software: false, start, raised: e });
+        }
+    }
+    Err(Shutdown)
+}
+
 /// Delivers an interrupt. For External and NMI see [`asynchronous`], which also delivers the faults of delivery.
 ///
 /// # Errors
 /// The fault met on the way, with EXT in its error code where it belongs.
 pub fn interrupt(cpu: &mut Cpu, vector: u8, kind: Kind) -> Result<(), Exception> {
+    if cpu.catch {
+        let next = match kind {
+            Kind::External | Kind::Nmi => cpu.state.rip,
+            Kind::Software { next_rip }
+            | Kind::Int1 { next_rip }
+            | Kind::Int3 { next_rip }
+            | Kind::Into { next_rip } => next_rip,
+        };
+        // Not an error to tell: it leads to `catch`, which finds what is caught already.
+        let raised = Exception { vector: Vector::BP, error: 0, cr2: next };
+        let start = cpu.state.rip;
+        cpu.caught = Some(Caught { vector, error: None, cr2: 0, software: true, start, raised });
+        return Err(raised);
+    }
     let (rip, soft) = match kind {
         Kind::External | Kind::Nmi => (cpu.state.rip, false),
         Kind::Int1 { next_rip } => (next_rip, false),

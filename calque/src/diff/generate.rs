@@ -1,6 +1,8 @@
 //! Random cases: instructions of every form that the decoder knows, and states in which they matter.
 
 use super::case::Case;
+use super::explain;
+use super::native::HostFlags;
 use super::rng::Rng;
 use super::scene::{CODE, DATA, DATA_LEN, SCENES, STACK, STACK_LEN, Scene};
 use emu_core::addr::PhysAddr;
@@ -9,8 +11,24 @@ use emu_core::ir::{BlockKey, Op};
 use emu_core::state::{Mode, Seg};
 use frontend_x86::{Lifted, lift_bytes};
 use iced_x86::{
-    Code, Decoder, DecoderOptions, Encoder, Instruction, OpCodeOperandKind as K, OpKind, Register,
+    Code, CpuidFeature, Decoder, DecoderOptions, Encoder, Instruction, OpCodeOperandKind as K, OpKind,
+    Register,
 };
+use serde::{Deserialize, Serialize};
+
+/// Cases of a group: one scene and layout, a few encodings, many values for each.
+pub const GROUP: u64 = 128;
+/// Values tried on one encoding.
+const VALUES: u64 = 16;
+
+/// What cases are made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Family {
+    /// The engines: every mode, every instruction, descriptor tables and handlers.
+    Engines,
+    /// The host's processor: user code, without what belongs to the system.
+    Host,
+}
 
 /// One generated instruction.
 struct Made {
@@ -22,13 +40,18 @@ struct Made {
 /// Generates cases for one seed.
 #[derive(Debug)]
 pub struct Generator {
+    family: Family,
+    /// Scenes that are in use.
+    scenes: Vec<usize>,
     /// Forms by width of code (16, 32, 64): all that the processor offers, and those that are translated.
     pools: [Pools; 3],
+    lacking: Vec<Code>,
 }
 
 #[derive(Debug, Default)]
 struct Pools {
     all: Vec<Code>,
+    /// For sequences: translated, or for the host's processor with nothing undefined that could spread.
     lifted: Vec<Code>,
 }
 
@@ -40,23 +63,61 @@ fn width_index(bits: u32) -> usize {
 fn offered(code: Code) -> bool {
     let mut i = Instruction::default();
     i.set_code(code);
-    interp::features::offered(&Features::DEFAULT, &i)
+    interp::features::offered(&Features::max(), &i)
 }
 
-impl Default for Generator {
-    fn default() -> Self {
-        Self::new()
-    }
+/// Whether the host has the instruction, as far as Linux's names of features tell.
+fn host_has(flags: &HostFlags, code: Code) -> bool {
+    use CpuidFeature as F;
+    code.cpuid_features().iter().all(|f| match f {
+        F::SSE3 => flags.has("pni"),
+        F::CX8 => flags.has("cx8"),
+        F::CMPXCHG16B => flags.has("cx16"),
+        F::LZCNT => flags.has("abm"),
+        F::PCLMULQDQ => flags.has("pclmulqdq"),
+        F::SHA => flags.has("sha_ni"),
+        F::CLFSH => flags.has("clflush"),
+        F::CMOV => flags.has("cmov"),
+        F::SSE4_1 => flags.has("sse4_1"),
+        F::SSE4_2 => flags.has("sse4_2"),
+        F::MMX
+        | F::SSE
+        | F::SSE2
+        | F::SSSE3
+        | F::FMA
+        | F::MOVBE
+        | F::POPCNT
+        | F::AES
+        | F::AVX
+        | F::AVX2
+        | F::F16C
+        | F::BMI1
+        | F::BMI2
+        | F::ADX
+        | F::SSE4A
+        | F::CLFLUSHOPT
+        | F::CLWB
+        | F::CLZERO
+        | F::VAES
+        | F::VPCLMULQDQ => flags.has(&format!("{f:?}").to_lowercase()),
+        _ => true,
+    })
 }
 
 impl Generator {
-    /// Finds out which forms there are.
-    pub fn new() -> Self {
+    /// Finds out which forms there are. `host`: what the host's processor has, if it is to take part.
+    pub fn new(family: Family, host: Option<&HostFlags>) -> Self {
         let mut pools: [Pools; 3] = Default::default();
         let mut rng = Rng::new(1);
+        let native = family == Family::Host;
+        let mut lacking = Vec::new();
         for code in Code::values() {
             let info = code.op_code();
             if !info.is_instruction() || !offered(code) {
+                continue;
+            }
+            if native && host.is_some_and(|h| !host_has(h, code)) {
+                lacking.push(code);
                 continue;
             }
             for (i, bits) in [16, 32, 64].into_iter().enumerate() {
@@ -69,18 +130,35 @@ impl Generator {
                     continue;
                 }
                 // The first scene of this width.
-                let Some(scene) = SCENES.iter().find(|s| s.bits == bits) else { continue };
+                let Some(scene) = SCENES.iter().find(|s| s.bits == bits && (!native || s.native)) else {
+                    continue;
+                };
                 let made: Vec<_> = (0..6).filter_map(|_| instruction(&mut rng, code, scene)).collect();
                 if made.is_empty() {
                     continue;
                 }
+                let decode = |m: &Made| Decoder::new(bits, &m.bytes, DecoderOptions::NONE).decode();
+                if native && made.iter().any(|m| explain::kept_from_host(&decode(m)).is_some()) {
+                    continue;
+                }
                 pools[i].all.push(code);
-                if made.iter().any(|m| lifts(&m.bytes, bits)) {
+                let chosen = if native {
+                    made.iter().all(|m| spreads_nothing(&decode(m)))
+                } else {
+                    made.iter().any(|m| lifts(&m.bytes, bits))
+                };
+                if chosen {
                     pools[i].lifted.push(code);
                 }
             }
         }
-        Self { pools }
+        let scenes = (0..SCENES.len()).filter(|n| SCENES[*n].native || !native).collect();
+        Self { family, scenes, pools, lacking }
+    }
+
+    /// Forms that calque offers and the host has not.
+    pub fn lacking(&self) -> &[Code] {
+        &self.lacking
     }
 
     /// How many forms there are for code of this width: offered, and of those translated.
@@ -91,14 +169,34 @@ impl Generator {
 
     /// Case number `n` of the campaign with this seed: the same for ever.
     pub fn case(&self, seed: u64, n: u64) -> Case {
-        let rng = &mut Rng::new(seed.wrapping_mul(0x0123_4567_89ab_cdef) ^ n.wrapping_mul(0x9e37_79b9));
-        // Cases of one scene come together: changing it costs more than a case.
-        let turn = &mut Rng::new(seed ^ (n / 64) << 8);
-        let number = turn.below(SCENES.len());
+        self.group(seed, n / GROUP).swap_remove((n % GROUP) as usize)
+    }
+
+    /// Group number `n` of the campaign with this seed: the same for ever.
+    pub fn group(&self, seed: u64, n: u64) -> Vec<Case> {
+        let turn =
+            &mut Rng::new(seed.wrapping_mul(0x0123_4567_89ab_cdef) ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let number = turn.pick(&self.scenes);
         let layout = if turn.one_in(3) { 0 } else { turn.next() as u32 };
         let scene = &SCENES[number];
-        let mut case = Case { scene: number, layout, cold: rng.one_in(8), ..Case::empty() };
-        let single = rng.one_in(3);
+        let mut cases = Vec::with_capacity(GROUP as usize);
+        for _ in 0..GROUP / VALUES {
+            let mut rng = Rng::new(turn.next());
+            let mut first = Case { scene: number, layout, ..Case::empty() };
+            let starts = self.encoding(&mut rng, &mut first, scene);
+            for i in 0..VALUES {
+                let mut case = first.clone();
+                case.cold = i == 0 && rng.one_in(2);
+                state(&mut rng, &mut case, scene, &starts);
+                cases.push(case);
+            }
+        }
+        cases
+    }
+
+    /// Makes a case's instructions.
+    fn encoding(&self, rng: &mut Rng, case: &mut Case, scene: &Scene) -> Vec<i64> {
+        let single = rng.one_in(3) || self.family == Family::Host && rng.one_in(2);
         let count = if single { 1 } else { 2 + rng.below(11) };
         case.at = match rng.below(8) {
             0 => 0x1000 - 1 - rng.below(20) as u64,
@@ -106,22 +204,36 @@ impl Generator {
             _ => rng.below(0xf00) as u64,
         };
         let pools = &self.pools[width_index(scene.bits)];
+        let native = self.family == Family::Host;
         let mut made = Vec::new();
         while made.len() < count {
-            let pool = if single || rng.one_in(6) { &pools.all } else { &pools.lifted };
-            let Some(mut m) = instruction(rng, rng.clone().pick(pool), scene) else {
-                rng.next();
-                continue;
-            };
-            rng.next();
+            let pool = if single || !native && rng.one_in(6) { &pools.all } else { &pools.lifted };
+            let code = rng.pick(pool);
+            let Some(mut m) = instruction(rng, code, scene) else { continue };
             mutate(rng, &mut m, scene.bits);
+            if native {
+                let i = Decoder::new(scene.bits, &m.bytes, DecoderOptions::NONE).decode();
+                let kept = explain::kept_from_host(&i).is_some();
+                if kept || !single && !spreads_nothing(&i) {
+                    continue;
+                }
+            }
             made.push(m);
         }
         let starts = link(rng, &mut made, scene.bits);
         case.code = made.into_iter().map(|m| m.bytes).collect();
-        state(rng, &mut case, scene, &starts);
-        case
+        starts
     }
+}
+
+/// Whether nothing undefined can come from an instruction and spread through a sequence.
+fn spreads_nothing(i: &Instruction) -> bool {
+    use iced_x86::Mnemonic as M;
+    // AF of logic instructions: undefined, but the same on every processor that there is.
+    let logic = matches!(i.mnemonic(), M::And | M::Or | M::Xor | M::Test);
+    (logic || i.rflags_undefined() == 0)
+        && !explain::approximate(i.mnemonic())
+        && !(i.mnemonic() == M::Bswap && i.op_register(0).size() == 2)
 }
 
 /// Whether the front end translates the instruction.
@@ -132,7 +244,7 @@ fn lifts(bytes: &[u8], bits: u32) -> bool {
         _ => 0,
     };
     let key = BlockKey { phys: PhysAddr(CODE), rip: 0x100, mode: Mode(mode) };
-    match lift_bytes(key, bytes, Features::DEFAULT, 1) {
+    match lift_bytes(key, bytes, Features::max(), 1) {
         Lifted::Block(b) => b.insts.iter().any(|i| i.op == Op::Guest),
         Lifted::Interpret { .. } => false,
     }
@@ -254,7 +366,7 @@ fn state(rng: &mut Rng, case: &mut Case, scene: &Scene, starts: &[i64]) {
             case.rflags |= bit;
         }
     }
-    for x in case.xmm.as_flattened_mut() {
+    for x in case.xmm.as_flattened_mut().iter_mut().chain(case.upper.as_flattened_mut()) {
         *x = rng.lane();
     }
     if rng.one_in(3) {
@@ -303,7 +415,12 @@ fn patches(rng: &mut Rng, case: &mut Case, ss: u64, label: impl Fn(&mut Rng) -> 
     }
     let at = place(rng, DATA, DATA_LEN).min(DATA + DATA_LEN - 32);
     let bytes = (0..4).flat_map(|_| rng.lane().to_le_bytes()).collect();
-    case.patches.push((at, bytes));
+    let scene = &SCENES[case.scene];
+    // The runner on the host writes patches with the rights that the pages have.
+    let writable = |a: u64| scene.host_rights(a, case.layout) & 2 != 0;
+    if !scene.native || writable(at) && writable(at + 31) {
+        case.patches.push((at, bytes));
+    }
 }
 
 const POINTERS64: [Register; 8] = [
@@ -445,7 +562,13 @@ fn instruction(rng: &mut Rng, code: Code, scene: &Scene) -> Option<Made> {
         let top = if bits == 64 { 16 } else { 8 };
         match kind {
             K::mem | K::mem_mpx | K::mem_mib => mem(rng, &mut i),
-            K::r8_or_mem | K::r16_or_mem | K::r32_or_mem | K::r64_or_mem | K::mm_or_mem | K::xmm_or_mem
+            K::r8_or_mem
+            | K::r16_or_mem
+            | K::r32_or_mem
+            | K::r64_or_mem
+            | K::mm_or_mem
+            | K::xmm_or_mem
+            | K::ymm_or_mem
                 if rng.one_in(2) =>
             {
                 mem(rng, &mut i);
@@ -472,6 +595,20 @@ fn instruction(rng: &mut Rng, code: Code, scene: &Scene) -> Option<Made> {
             K::mm_or_mem | K::mm_reg | K::mm_rm => reg(&mut i, Register::MM0 + rng.below(8) as u32),
             K::xmm_or_mem | K::xmm_reg | K::xmm_rm | K::xmm_vvvv => {
                 reg(&mut i, Register::XMM0 + rng.below(top) as u32);
+            }
+            K::xmm_is4 | K::xmm_is5 => reg(&mut i, Register::XMM0 + rng.below(top) as u32),
+            K::ymm_or_mem | K::ymm_reg | K::ymm_rm | K::ymm_vvvv | K::ymm_is4 | K::ymm_is5 => {
+                reg(&mut i, Register::YMM0 + rng.below(top) as u32);
+            }
+            K::mem_vsib32x | K::mem_vsib64x | K::mem_vsib32y | K::mem_vsib64y => {
+                i.set_op_kind(n, OpKind::Memory);
+                let wide = bits == 64;
+                i.set_memory_base(if wide { Register::RBX } else { Register::EBX });
+                let ymm = matches!(kind, K::mem_vsib32y | K::mem_vsib64y);
+                let first = if ymm { Register::YMM0 } else { Register::XMM0 };
+                i.set_memory_index(first + rng.below(top) as u32);
+                i.set_memory_index_scale(rng.pick(&[1, 2, 4, 8]));
+                has_memory = true;
             }
             K::cr_reg => reg(&mut i, Register::CR0 + rng.pick(&[0, 2, 3, 4, 8])),
             K::dr_reg => reg(&mut i, Register::DR0 + rng.below(8) as u32),

@@ -19,6 +19,8 @@ pub struct Case {
     pub rflags: u64,
     /// Low halves of the vector registers.
     pub xmm: [[u64; 2]; 16],
+    /// Bits 128 to 255 of the vector registers.
+    pub upper: [[u64; 2]; 16],
     /// MXCSR.
     pub mxcsr: u32,
     /// x87 registers as (significand, sign and exponent).
@@ -61,6 +63,9 @@ impl Case {
         if self.xmm != [[0; 2]; 16] {
             let _ = writeln!(t, "xmm {}", list(self.xmm.as_flattened()));
         }
+        if self.upper != [[0; 2]; 16] {
+            let _ = writeln!(t, "upper {}", list(self.upper.as_flattened()));
+        }
         let _ = writeln!(t, "mxcsr {:x}", self.mxcsr);
         let st: Vec<u64> = self.st.iter().flat_map(|s| [s.0, s.1.into()]).collect();
         let _ = writeln!(t, "st {}\nfpu {}", list(&st), list(&self.fpu.map(u64::from)));
@@ -95,6 +100,7 @@ impl Case {
             gpr: [0; 16],
             rflags: 2,
             xmm: [[0; 2]; 16],
+            upper: [[0; 2]; 16],
             mxcsr: 0x1f80,
             st: [(0, 0); 8],
             fpu: [0x37f, 0, 0],
@@ -116,6 +122,10 @@ impl Case {
             ("xmm", list) => {
                 let flat: [u64; 32] = array(list)?;
                 self.xmm = std::array::from_fn(|i| [flat[2 * i], flat[2 * i + 1]]);
+            }
+            ("upper", list) => {
+                let flat: [u64; 32] = array(list)?;
+                self.upper = std::array::from_fn(|i| [flat[2 * i], flat[2 * i + 1]]);
             }
             ("mxcsr", [n]) => self.mxcsr = number(n)? as u32,
             ("st", list) => {

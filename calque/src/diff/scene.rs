@@ -20,6 +20,7 @@
 //! and SMAP; 27: the second code page is not present; 28: CR0.AM.
 
 use super::rng::Rng;
+use emu_core::features::{Features, leaf1_ecx};
 use emu_core::state::bits::{cr0, cr4, efer, xcr0};
 use emu_core::state::{CpuState, DescTable, Seg, SegReg};
 
@@ -71,10 +72,12 @@ pub struct Scene {
     pub sel: [u16; 6],
     /// Virtual-8086 mode.
     pub v86: bool,
+    /// The host's processor can run it under Linux: user code with Linux's selectors, and nothing mapped but the case.
+    pub native: bool,
 }
 
 const fn scene(name: &'static str, bits: u32, paging: Paging, cpl: u8, sel: [u16; 6]) -> Scene {
-    Scene { name, bits, paging, cpl, sel, v86: false }
+    Scene { name, bits, paging, cpl, sel, v86: false, native: false }
 }
 
 /// Every scene.
@@ -94,6 +97,8 @@ pub const SCENES: &[Scene] = &[
         v86: true,
         ..scene("v86", 16, Paging::Legacy, 3, [0x2400, 0x1000, 0x3000, 0x2000, 0x2200, 0xffff])
     },
+    Scene { native: true, ..scene("host64", 64, Paging::Long, 3, [0, 0x33, 0x2b, 0, 0, 0]) },
+    Scene { native: true, ..scene("host32", 32, Paging::Long, 3, [0x2b, 0x23, 0x2b, 0x2b, 0, 0]) },
 ];
 
 /// Descriptors as (selector, base, limit as stored, attributes).
@@ -196,7 +201,9 @@ impl Scene {
             entry(&mut list, n, self.page_entry(n, layout));
         }
         let last = if wide { 511 } else { 1023 };
-        entry(&mut list, last, self.page_entry(0x27, layout));
+        if !self.native {
+            entry(&mut list, last, self.page_entry(0x27, layout));
+        }
         let size = if wide { 8 } else { 4 };
         for (n, v) in list {
             put(image, 0x4000 + n * size, &v.to_le_bytes()[..size as usize]);
@@ -209,14 +216,16 @@ impl Scene {
                 }
             }
             Paging::Pae | Paging::Long => {
-                for n in [0u64, 511] {
+                let last = if self.native { 0 } else { 511 };
+                for n in [0u64, last] {
                     put64(image, 0x3000 + n * 8, 0x4067);
                 }
-                let top = if self.paging == Paging::Pae { 3 } else { 511 };
+                let top = if self.paging == Paging::Pae { 3 } else { last };
                 for n in [0u64, top] {
                     put64(image, 0x2000 + n * 8, if self.paging == Paging::Pae { 0x3001 } else { 0x3067 });
                 }
-                for n in [0u64, 255, 256, 511] {
+                let tops: &[u64] = if self.native { &[0] } else { &[0, 255, 256, 511] };
+                for &n in tops {
                     put64(image, 0x1000 + n * 8, 0x2067);
                 }
             }
@@ -227,12 +236,33 @@ impl Scene {
         let user = if self.cpl == 3 { 4 } else { 0 };
         let nx = if self.nx() { 1 << 63 } else { 0 };
         let own = page << 12;
+        if self.native {
+            let rights = self.host_rights(own, layout);
+            let bits = if rights & 2 != 0 { 0x67 } else { 0x65 };
+            return if rights == 0 { 0 } else { own | bits | if rights & 4 != 0 { 0 } else { 1 << 63 } };
+        }
         match page {
             0 | 5..=9 => own | 0x63,
             0x11 if layout & 1 << 27 != 0 => 0,
             0x10..=0x13 => own | 0x61 | user | if layout & 1 << 24 != 0 { 2 } else { 0 },
             0x20..=0x27 => self.data_entry(own, layout >> (3 * (page - 0x20)) & 7, user, nx),
             0x30 | 0x31 => own | 0x63 | user | nx,
+            _ => 0,
+        }
+    }
+
+    /// Rights of the page at `addr` in a native scene, as `mprotect` has them (read 1, write 2, execute 4).
+    pub fn host_rights(&self, addr: u64, layout: u32) -> u64 {
+        match addr >> 12 {
+            0x11 if layout & 1 << 27 != 0 => 0,
+            0x10..=0x13 => 7,
+            page @ 0x20..=0x27 => match layout >> (3 * (page - 0x20)) & 7 {
+                1 => 1,
+                2 | 3 => 0,
+                6 => 7,
+                _ => 3,
+            },
+            0x30 | 0x31 => 3,
             _ => 0,
         }
     }
@@ -261,13 +291,16 @@ impl Scene {
         s.cr0 = cr0::ET | cr0::NE | cr0::MP;
         s.cr4 = cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::OSXSAVE | cr4::FSGSBASE;
         s.xcr0 = xcr0::X87 | xcr0::SSE;
+        if Features::max().leaf1_ecx & leaf1_ecx::AVX != 0 {
+            s.xcr0 |= xcr0::AVX;
+        }
         if self.paging == Paging::None {
             s.idtr = DescTable { base: 0, limit: 0x3ff };
         } else {
             s.cr0 |= cr0::PE | cr0::PG;
             s.cr0 |= if has(25) { 0 } else { cr0::WP };
-            s.cr0 |= if has(28) { cr0::AM } else { 0 };
-            s.cr4 |= if has(26) { cr4::SMEP | cr4::SMAP } else { 0 };
+            s.cr0 |= if has(28) || self.native { cr0::AM } else { 0 };
+            s.cr4 |= if has(26) && !self.native { cr4::SMEP | cr4::SMAP } else { 0 };
             s.cr3 = 0x1000;
         }
         if matches!(self.paging, Paging::Pae | Paging::Long) {
@@ -281,6 +314,15 @@ impl Scene {
             *seg = if self.v86 || self.paging == Paging::None {
                 let attr = if self.v86 { 0xf3 } else { 0x93 };
                 SegReg { sel, attr, limit: 0xffff, base: u64::from(sel) << 4 }
+            } else if self.native && sel != 0 {
+                let attr = if sel == 0x33 {
+                    0xa0fb
+                } else if sel == 0x23 {
+                    0xc0fb
+                } else {
+                    0xc0f3
+                };
+                SegReg { sel, attr, limit: u32::MAX, base: 0 }
             } else if sel & !3 == 0 {
                 SegReg::null(sel)
             } else {
@@ -289,7 +331,7 @@ impl Scene {
                 SegReg::from_descriptor(sel, u64::from_le_bytes(raw))
             };
         }
-        if self.bits == 64 {
+        if self.bits == 64 && !self.native {
             s.seg[Seg::FS as usize].base = 0x1000;
             s.seg[Seg::GS as usize].base = 0xffff_8000_0000_0000;
         }

@@ -1,0 +1,193 @@
+//! `calque diff`: campaigns, their replay, and the merging of their result files.
+
+use super::Job;
+use crate::diff::campaign::{self, Options, Plan, ResultFile};
+use crate::diff::generate::Family;
+use crate::diff::{Case, Kind, LegKind, Outcome, World, report};
+use anyhow::{Context, Result, bail};
+use emu_core::ir::PassSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Options of `calque diff`.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct DiffArgs {
+    #[command(subcommand)]
+    command: Option<DiffCommand>,
+    #[command(flatten)]
+    campaign: CampaignArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum DiffCommand {
+    /// Put result files of one campaign's shards together
+    Merge {
+        /// Result files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Write the whole result here
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Run cases from files again, on every leg, and show everything
+    Replay {
+        /// Case files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// List the differences that are known, with the manual's words
+    Reasons,
+}
+
+#[derive(Debug, clap::Args)]
+struct CampaignArgs {
+    /// Cases in the whole campaign, all shards together
+    #[arg(long, default_value_t = 100_000, value_name = "N")]
+    cases: u64,
+    /// Seed: the same seed gives the same cases
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    seed: u64,
+    /// The part to run: I of N, I from 1 to N
+    #[arg(long, default_value = "1/1", value_name = "I/N", value_parser = parse_shard)]
+    shard: (u64, u64),
+    /// What the interpreter is compared with: eval (before the passes), optimized, jit, host; separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "LEGS", default_value = "eval,optimized,jit")]
+    legs: Vec<String>,
+    /// Write the result to a file, for 'calque diff merge'
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Write each failure to a file SEED-CASE.case in this folder
+    #[arg(long, value_name = "FOLDER")]
+    failures: Option<PathBuf>,
+    /// Stop after this many different failures
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    keep: usize,
+    /// Stop after this many seconds
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<u64>,
+}
+
+fn parse_shard(text: &str) -> Result<(u64, u64), String> {
+    let wrong = || format!("'{text}' is not I/N with I from 1 to N");
+    let (i, n) = text.split_once('/').ok_or_else(wrong)?;
+    let shard: (u64, u64) = (i.parse().map_err(|_| wrong())?, n.parse().map_err(|_| wrong())?);
+    if shard.0 == 0 || shard.0 > shard.1 { Err(wrong()) } else { Ok(shard) }
+}
+
+fn leg(name: &str) -> Result<LegKind> {
+    Ok(match name {
+        "eval" => LegKind::Engine(Kind::Eval),
+        "optimized" => LegKind::Engine(Kind::Optimized(PassSet::ALL.0)),
+        "jit" => LegKind::Engine(Kind::Jit),
+        "host" => LegKind::Host,
+        _ => bail!("--legs: there is no leg '{name}'; there are eval, optimized, jit and host"),
+    })
+}
+
+impl DiffArgs {
+    pub(super) fn into_job(self) -> Job {
+        Job(Box::new(move || match self.command {
+            None => run(&self.campaign),
+            Some(DiffCommand::Merge { files, output }) => merge(&files, output.as_deref()),
+            Some(DiffCommand::Replay { files }) => replay(&files),
+            Some(DiffCommand::Reasons) => {
+                let text: String =
+                    campaign::reasons().iter().map(|(r, words)| format!("{r}: {words}\n")).collect();
+                say(&text);
+                Ok(0)
+            }
+        }))
+    }
+}
+
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    let _ = std::io::stdout().flush();
+}
+
+/// 0, or 1 when something differs.
+fn run(args: &CampaignArgs) -> Result<u8> {
+    let legs = args.legs.iter().map(|l| leg(l)).collect::<Result<Vec<_>>>()?;
+    if legs.contains(&LegKind::Host) {
+        crate::diff::native::Native::new().context("--legs host")?;
+    }
+    let family = if legs.contains(&LegKind::Host) { Family::Host } else { Family::Engines };
+    let plan = Plan { cases: args.cases, seed: args.seed, family, legs: args.legs.clone() };
+    let options =
+        Options { shard: args.shard, keep: args.keep, limit: args.seconds.map(Duration::from_secs) };
+    // A panic of an engine is a failure to report, not the end.
+    std::panic::set_hook(Box::new(|_| ()));
+    let tally = campaign::run(&plan, &legs, options, &mut |line| say(&format!("{line}\n")))?;
+    drop(std::panic::take_hook());
+    say(&format!("seed {}, shard {}/{}: {}", args.seed, args.shard.0, args.shard.1, tally.summary()));
+    for f in &tally.failures {
+        say(&format!("{}\n", f.line));
+        if let Some(folder) = &args.failures {
+            std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+            let path = folder.join(format!("{}-{}.case", f.case.0, f.case.1));
+            let text = format!("# {} differs: {}\n{}", f.leg, f.what.join("; "), f.text);
+            std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+        }
+    }
+    let failed = !tally.failures.is_empty();
+    if let Some(path) = &args.output {
+        let file = ResultFile { plan, of: args.shard.1, shards: vec![args.shard.0], tally };
+        write_result(path, &file)?;
+    }
+    Ok(u8::from(failed))
+}
+
+fn write_result(path: &Path, file: &ResultFile) -> Result<()> {
+    let text = serde_json::to_string_pretty(file).context("the result as JSON")?;
+    std::fs::write(path, text + "\n").with_context(|| path.display().to_string())
+}
+
+fn merge(files: &[PathBuf], output: Option<&Path>) -> Result<u8> {
+    let mut list = Vec::new();
+    for path in files {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).with_context(|| name.clone())?;
+        let file: ResultFile = serde_json::from_str(&text)
+            .with_context(|| format!("{name} is not a result of 'calque diff'"))?;
+        list.push((name, file));
+    }
+    let all = ResultFile::merge(&list)?;
+    if let Some(path) = output {
+        write_result(path, &all)?;
+    }
+    say(&format!(
+        "seed {}, {} of {} shards: {}",
+        all.plan.seed,
+        all.shards.len(),
+        all.of,
+        all.tally.summary()
+    ));
+    let missing = all.missing();
+    if !missing.is_empty() {
+        say(&format!("missing shards: {missing:?}\n"));
+    }
+    Ok(u8::from(!all.tally.failures.is_empty() || !missing.is_empty()))
+}
+
+fn replay(files: &[PathBuf]) -> Result<u8> {
+    let mut kinds = Kind::ALL.map(LegKind::Engine).to_vec();
+    if crate::diff::world::host_available() {
+        kinds.push(LegKind::Host);
+    }
+    let mut world = World::new(&kinds)?;
+    let mut failed = false;
+    for path in files {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).with_context(|| name.clone())?;
+        let case = Case::parse(&text).map_err(|e| anyhow::anyhow!("{name}: {e}"))?;
+        let outcome = world.run(&case);
+        say(&format!("{name}: {outcome:?}\n"));
+        if let Outcome::Differs(kind, _) = outcome {
+            failed = true;
+            say(&report(&case, kind));
+        }
+    }
+    Ok(u8::from(failed))
+}

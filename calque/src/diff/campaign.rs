@@ -1,0 +1,335 @@
+//! A campaign: so many cases from a seed, or the part of them that one shard has, with counts that merge.
+
+use super::explain::Reason;
+use super::generate::{self, Family, GROUP, Generator};
+use super::leg::LegError;
+use super::native::HostFlags;
+use super::world::{LegKind, Outcome, World, report, shrink};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+/// What to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Cases in the whole campaign.
+    pub cases: u64,
+    /// The seed.
+    pub seed: u64,
+    /// Which cases: for the host's processor, or for the engines in every mode.
+    pub family: Family,
+    /// The legs besides the interpreter, by name.
+    pub legs: Vec<String>,
+}
+
+/// Counters of a campaign or of parts of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Cases that were run.
+    pub cases: u64,
+    /// Cases on which every leg agreed.
+    pub same: u64,
+    /// Cases that did not end.
+    pub endless: u64,
+    /// Cases with a known difference, by reason.
+    pub explained: BTreeMap<String, u64>,
+    /// Instruction forms that were in cases, with counts.
+    pub forms: BTreeMap<String, u64>,
+    /// Forms that were left out because the host does not have them.
+    pub lacking: BTreeMap<String, u64>,
+    /// Instructions that ran translated and that were interpreted, by leg.
+    pub legs: BTreeMap<String, (u64, u64)>,
+    /// Times that the runner on the host's processor had to be started again.
+    pub restarts: u64,
+    /// Seconds, all shards together.
+    pub seconds: f64,
+    /// Failures.
+    pub failures: Vec<Failure>,
+}
+
+/// A kind of failure, with the first case that showed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Seed and number of the case.
+    pub case: (u64, u64),
+    /// The leg that differs.
+    pub leg: String,
+    /// In what.
+    pub what: Vec<String>,
+    /// The small case as text.
+    pub text: String,
+    /// The small case for `run-case`.
+    pub line: String,
+    /// How often the like was seen.
+    pub count: u64,
+}
+
+/// A result file: a plan, the shards that are in, and what they came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ResultFile {
+    /// The plan.
+    pub plan: Plan,
+    /// Shards of how many.
+    pub of: u64,
+    /// The shards that are in here.
+    pub shards: Vec<u64>,
+    /// Their counts.
+    pub tally: Tally,
+}
+
+/// Why result files do not merge.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum MergeError {
+    /// They belong to different campaigns.
+    #[error("{0}: another campaign than the first file (seed, cases, legs or number of shards)")]
+    OtherPlan(String),
+    /// A shard is in two of them.
+    #[error("{0}: shard {1} is in another file already")]
+    Twice(String, u64),
+    /// There are none.
+    #[error("no files to merge")]
+    None,
+}
+
+impl Tally {
+    /// Adds what another part has counted.
+    pub fn add(&mut self, other: &Tally) {
+        self.cases += other.cases;
+        self.same += other.same;
+        self.endless += other.endless;
+        self.restarts += other.restarts;
+        self.seconds += other.seconds;
+        let maps = [
+            (&mut self.explained, &other.explained),
+            (&mut self.forms, &other.forms),
+            (&mut self.lacking, &other.lacking),
+        ];
+        for (mine, theirs) in maps {
+            for (key, n) in theirs {
+                *mine.entry(key.clone()).or_default() += n;
+            }
+        }
+        for (key, (a, b)) in &other.legs {
+            let e = self.legs.entry(key.clone()).or_default();
+            *e = (e.0 + a, e.1 + b);
+        }
+        for f in &other.failures {
+            match self.failures.iter_mut().find(|g| (&g.leg, &g.text) == (&f.leg, &f.text)) {
+                Some(g) => g.count += f.count,
+                None => self.failures.push(f.clone()),
+            }
+        }
+    }
+
+    /// As text.
+    pub fn summary(&self) -> String {
+        use std::fmt::Write;
+        let mut t = format!(
+            "{} cases: {} agree, {} did not end, {} differ as is known, {} forms\n",
+            self.cases,
+            self.same,
+            self.endless,
+            self.explained.values().sum::<u64>(),
+            self.forms.len()
+        );
+        for (why, n) in &self.explained {
+            let _ = writeln!(t, "  {n} explained: {why}");
+        }
+        for (leg, (translated, interpreted)) in &self.legs {
+            let _ = writeln!(t, "{leg}: {translated} instructions translated, {interpreted} interpreted");
+        }
+        if !self.lacking.is_empty() {
+            let _ = writeln!(t, "{} forms left out: the host does not have them", self.lacking.len());
+        }
+        if self.restarts != 0 {
+            let _ =
+                writeln!(t, "the runner on the host's processor was started again {} times", self.restarts);
+        }
+        if self.seconds > 0.0 {
+            let _ = writeln!(t, "{:.1} s, {:.0} cases/s", self.seconds, self.cases as f64 / self.seconds);
+        }
+        for f in &self.failures {
+            let what = f.what.first().map_or("", |w| w.as_str());
+            let _ = writeln!(
+                t,
+                "FAILED {} times: {} seed {} case {}: {what}",
+                f.count, f.leg, f.case.0, f.case.1
+            );
+        }
+        t
+    }
+}
+
+impl ResultFile {
+    /// Puts files of one campaign together; each has its name for messages.
+    ///
+    /// # Errors
+    /// [`MergeError`].
+    pub fn merge(files: &[(String, ResultFile)]) -> Result<ResultFile, MergeError> {
+        let Some(((_, first), rest)) = files.split_first() else { return Err(MergeError::None) };
+        let mut all = first.clone();
+        for (name, file) in rest {
+            if (&file.plan, file.of) != (&all.plan, all.of) {
+                return Err(MergeError::OtherPlan(name.clone()));
+            }
+            if let Some(twice) = file.shards.iter().find(|s| all.shards.contains(s)) {
+                return Err(MergeError::Twice(name.clone(), *twice));
+            }
+            all.shards.extend(&file.shards);
+            all.tally.add(&file.tally);
+        }
+        all.shards.sort_unstable();
+        Ok(all)
+    }
+
+    /// Shards that are still missing.
+    pub fn missing(&self) -> Vec<u64> {
+        (1..=self.of).filter(|s| !self.shards.contains(s)).collect()
+    }
+}
+
+/// How to run a plan.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Shard I of N: (I, N), from 1.
+    pub shard: (u64, u64),
+    /// Different failures after which to stop.
+    pub keep: usize,
+    /// Stop after this long.
+    pub limit: Option<Duration>,
+}
+
+/// Runs the shard. `tell` gets a line now and then, and whole reports of failures.
+///
+/// # Errors
+/// When there are no engines.
+pub fn run(
+    plan: &Plan,
+    legs: &[LegKind],
+    options: Options,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Tally, LegError> {
+    let host = legs.contains(&LegKind::Host).then(HostFlags::detect);
+    let generator = Generator::new(plan.family, host.as_ref());
+    let mut world = World::new(legs)?;
+    let mut tally = Tally::default();
+    let mut forms: HashMap<iced_x86::Code, u64> = HashMap::new();
+    for code in generator.lacking() {
+        tally.lacking.insert(format!("{code:?}"), 1);
+    }
+    let start = Instant::now();
+    let mut said = start;
+    let mut seen: HashMap<(String, Vec<iced_x86::Code>, String), usize> = HashMap::new();
+    let groups = plan.cases.div_ceil(GROUP);
+    for group in (0..groups).filter(|g| g % options.shard.1 == options.shard.0 - 1) {
+        let left = plan.cases - group * GROUP;
+        let mut cases = generator.group(plan.seed, group);
+        cases.truncate(left as usize);
+        let outcomes = world.run_group(&cases);
+        for (i, (case, outcome)) in cases.iter().zip(&outcomes).enumerate() {
+            tally.cases += 1;
+            for code in generate::forms(case) {
+                *forms.entry(code).or_default() += 1;
+            }
+            match outcome {
+                Outcome::Same(_) => tally.same += 1,
+                Outcome::Endless => tally.endless += 1,
+                Outcome::Explained(why) => *tally.explained.entry(why.to_string()).or_default() += 1,
+                Outcome::Differs(leg, list) => {
+                    let number = group * GROUP + i as u64;
+                    note(&mut tally, &mut seen, (plan.seed, number), case, *leg, list, tell);
+                }
+            }
+        }
+        if tally.failures.len() >= options.keep {
+            tell("too many different failures: stopped");
+            break;
+        }
+        if options.limit.is_some_and(|l| start.elapsed() > l) {
+            break;
+        }
+        if said.elapsed() > Duration::from_secs(30) {
+            said = Instant::now();
+            let rate = tally.cases as f64 / start.elapsed().as_secs_f64();
+            tell(&format!(
+                "{} cases, {rate:.0} a second, {} different failures",
+                tally.cases,
+                tally.failures.len()
+            ));
+        }
+    }
+    tally.seconds = start.elapsed().as_secs_f64();
+    tally.restarts = world.host_restarts();
+    tally.forms = forms.into_iter().map(|(code, n)| (format!("{code:?}"), n)).collect();
+    for leg in world.legs() {
+        let counts = (leg.driver.translated, leg.driver.interpreted);
+        tally.legs.insert(leg.kind.name().to_owned(), counts);
+    }
+    Ok(tally)
+}
+
+type Seen = HashMap<(String, Vec<iced_x86::Code>, String), usize>;
+
+/// Makes a failure small and tells of it, if its like has not been seen.
+fn note(
+    tally: &mut Tally,
+    seen: &mut Seen,
+    number: (u64, u64),
+    case: &super::Case,
+    leg: LegKind,
+    list: &[String],
+    tell: &mut dyn FnMut(&str),
+) {
+    let word = |l: &str| l.split([':', ' ']).next().unwrap_or_default().to_owned();
+    let what = list.first().map_or_else(String::new, |l| word(l));
+    let rough = (leg.name().to_owned(), generate::forms(case).take(1).collect::<Vec<_>>(), what.clone());
+    if case.code.len() == 1
+        && let Some(at) = seen.get(&rough)
+    {
+        tally.failures[*at].count += 1;
+        return;
+    }
+    let small = shrink(case, leg);
+    let shown = small.as_ref().unwrap_or(case);
+    let key = (leg.name().to_owned(), generate::forms(shown).take(3).collect::<Vec<_>>(), what);
+    if let Some(at) = seen.get(&key) {
+        tally.failures[*at].count += 1;
+        return;
+    }
+    seen.insert(key, tally.failures.len());
+    let history = if small.is_some() { "" } else { " (not alone: it depends on the cases before it)" };
+    tell(&format!(
+        "== seed {} case {}: {} differs{history}\nfirst seen: {list:#?}\n{}",
+        number.0,
+        number.1,
+        leg.name(),
+        report(shown, leg)
+    ));
+    let engine = match leg {
+        LegKind::Engine(kind) => kind.short(),
+        LegKind::Host => "interp",
+    };
+    tally.failures.push(Failure {
+        case: number,
+        leg: leg.name().to_owned(),
+        what: list.to_vec(),
+        text: shown.to_text(),
+        line: super::line::run_case(shown, engine),
+        count: 1,
+    });
+}
+
+/// Every reason with its words, for the end of a report.
+pub fn reasons() -> Vec<(Reason, &'static str)> {
+    [
+        Reason::WildJump,
+        Reason::UndefinedFlags,
+        Reason::UndefinedResult,
+        Reason::Approximate,
+        Reason::Machine,
+        Reason::System,
+        Reason::SelfModified,
+    ]
+    .map(|r| (r, r.words()))
+    .into()
+}
