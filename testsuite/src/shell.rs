@@ -19,7 +19,8 @@ impl Shell {
         session.set_timeout(patience);
         session.expect(PROMPT);
         session.expect("# ");
-        session.set_timeout(Duration::from_secs(60));
+        // Patience, not a bar on speed: the interpreter on a busy host is slow.
+        session.set_timeout(Duration::from_secs(240));
         Self { session }
     }
 
