@@ -224,6 +224,10 @@ fn do_load_w(cpu: &mut Cpu) -> Done {
     if at + size as u64 > PAGE_SIZE || attrs & page::TABLE != 0 {
         return Err(Leave::Interpret);
     }
+    if attrs & page::CODE != 0 && !cpu.mem.single() {
+        // Another vCPU may be about to decode these bytes.
+        return Err(Leave::Interpret);
+    }
     if cpu.mmu.journal.is_some() {
         let old = cpu.phys_read(t.gpa, size);
         let entry = JournalEntry { addr: t.gpa, old, new: old, len: size as u8 };

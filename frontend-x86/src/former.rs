@@ -28,13 +28,15 @@ pub(crate) struct Former<'a> {
     pub limit: u32,
     pub support: &'a mut Support,
     pub cs_limit: u32,
+    /// Leave PAUSE to the interpreter, which offers the host processor to other vCPUs.
+    pub several: bool,
     /// The instruction that ended the block because it is not lifted.
     pub refused: Option<Mnemonic>,
 }
 
 impl<'a> Former<'a> {
     pub fn new(key: BlockKey, limit: u32, support: &'a mut Support, cs_limit: u32) -> Self {
-        Self { block: Block::new(key), limit, support, cs_limit, refused: None }
+        Self { block: Block::new(key), limit, support, cs_limit, several: false, refused: None }
     }
 
     fn options(&self) -> u32 {
@@ -91,7 +93,11 @@ impl<'a> Former<'a> {
         };
         let top = if mode.contains(Mode::FLAT) { top } else { top.min(self.cs_limit.into()) };
         // An instruction that reaches or wraps at the end of the segment is rare enough not to be understood here.
-        if insn.is_invalid() || end.wrapping_sub(1) >= top || !self.support.allows(insn) {
+        if insn.is_invalid()
+            || end.wrapping_sub(1) >= top
+            || !self.support.allows(insn)
+            || self.several && insn.mnemonic() == Mnemonic::Pause
+        {
             return Err(NotLifted);
         }
         let before = self.block.insts.len();

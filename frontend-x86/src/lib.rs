@@ -87,6 +87,7 @@ impl Lifter {
         };
         let key = BlockKey { phys, rip, mode };
         let mut former = Former::new(key, self.max_insns, &mut self.support, cs.limit);
+        former.several = !cpu.mem.single();
         let start = phys.offset() as usize;
         let room = PAGE_SIZE as usize - start;
         let mut filled = 0;

@@ -49,7 +49,10 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
         passes = passes.without(PassSet::named(name).with_context(|| format!("there is no pass '{name}'"))?);
     }
     let lockstep = machine.engine == EngineKind::Lockstep;
-    let config = JitConfig { single_block: lockstep, chain: !lockstep, ..JitConfig::default() };
+    let default = JitConfig::default();
+    // The processors share the room for code.
+    let cache_bytes = (default.cache_bytes / machine.cpus as usize).max(32 << 20);
+    let config = JitConfig { single_block: lockstep, chain: !lockstep, cache_bytes, ..default };
     let translator = Translator::new(config, passes, log.clone(), lockstep)
         .context("--engine jit is not possible on this host; use --engine interp")?;
     Ok(match lockstep {
