@@ -39,6 +39,17 @@ unsafe fn exchange<const SIZE: usize>(host: *mut u8, f: impl Fn(u64) -> u64) -> 
     }
 }
 
+/// Replaces the 16 bytes at `host` by `new` if they are `want`, atomically, and gives the old ones.
+///
+/// # Safety
+/// `host` must name 16 aligned bytes of guest RAM.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "cmpxchg16b")]
+unsafe fn exchange_128(host: *mut u8, want: u128, new: u128) -> u128 {
+    // SAFETY: the caller's.
+    unsafe { std::arch::x86_64::cmpxchg16b(host.cast(), want, new, Ordering::SeqCst, Ordering::SeqCst) }
+}
+
 impl Cpu {
     /// Replaces the `SIZE` bytes at `lin` by `f` of them and gives the old value.
     ///
@@ -134,13 +145,9 @@ impl Cpu {
         {
             let mut old = 0;
             self.store_shared(t.gpa, 16, index, || {
-                let order = Ordering::SeqCst;
                 // SAFETY: 16 aligned bytes stay within the page that `translate` gave, and the host has the
                 // instruction.
-                old = unsafe {
-                    let at = p.add(t.gpa.offset() as usize).cast();
-                    std::arch::x86_64::cmpxchg16b(at, want, new, order, order)
-                };
+                old = unsafe { exchange_128(p.add(t.gpa.offset() as usize), want, new) };
             });
             return Ok(old);
         }
