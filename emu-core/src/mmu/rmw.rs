@@ -42,12 +42,25 @@ unsafe fn exchange<const SIZE: usize>(host: *mut u8, f: impl Fn(u64) -> u64) -> 
 /// Replaces the 16 bytes at `host` by `new` if they are `want`, atomically, and gives the old ones.
 ///
 /// # Safety
-/// `host` must name 16 aligned bytes of guest RAM.
+/// `host` must name 16 aligned bytes of guest RAM, and the host must have CMPXCHG16B.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "cmpxchg16b")]
 unsafe fn exchange_128(host: *mut u8, want: u128, new: u128) -> u128 {
-    // SAFETY: the caller's.
-    unsafe { std::arch::x86_64::cmpxchg16b(host.cast(), want, new, Ordering::SeqCst, Ordering::SeqCst) }
+    let (mut low, mut high) = (want as u64, (want >> 64) as u64);
+    // SAFETY: the caller's; RBX, which may not be an operand, is put back.
+    unsafe {
+        std::arch::asm!(
+            "xchg {new}, rbx",
+            "lock cmpxchg16b [{host}]",
+            "mov rbx, {new}",
+            new = inout(reg) new as u64 => _,
+            host = in(reg) host,
+            in("rcx") (new >> 64) as u64,
+            inout("rax") low,
+            inout("rdx") high,
+            options(nostack),
+        );
+    }
+    u128::from(low) | u128::from(high) << 64
 }
 
 impl Cpu {
