@@ -47,11 +47,13 @@ pub enum Helper {
     Misaligned,
     /// REP MOVS and REP STOS.
     RepString,
+    /// Image of the x87, for the host's to load.
+    X87Load,
 }
 
 impl Helper {
     /// All, in order.
-    pub const ALL: [Helper; 10] = [
+    pub const ALL: [Helper; 11] = [
         Helper::Load,
         Helper::LoadW,
         Helper::Store,
@@ -62,6 +64,7 @@ impl Helper {
         Helper::SegAddr,
         Helper::Misaligned,
         Helper::RepString,
+        Helper::X87Load,
     ];
 }
 
@@ -141,6 +144,7 @@ helper! {
     seg_addr = do_seg_addr;
     misaligned = do_misaligned;
     rep_string = do_rep_string;
+    x87_load = do_x87_load;
 }
 
 /// Address of a helper's code.
@@ -155,6 +159,7 @@ pub fn address(h: Helper) -> usize {
         Helper::SegAddr => seg_addr,
         Helper::Misaligned => misaligned,
         Helper::RepString => rep_string,
+        Helper::X87Load => x87_load,
     };
     f as usize
 }
@@ -229,9 +234,12 @@ fn do_load_w(cpu: &mut Cpu) -> Done {
         return Err(Leave::Interpret);
     }
     if cpu.mmu.journal.is_some() {
-        let old = cpu.phys_read(t.gpa, size);
-        let entry = JournalEntry { addr: t.gpa, old, new: old, len: size as u8 };
-        cpu.mmu.journal.get_or_insert_default().push(entry);
+        for from in (0..size).step_by(8) {
+            let (addr, len) = (t.gpa.wrapping_add(from as u64), (size - from).min(8));
+            let old = cpu.phys_read(addr, len);
+            let entry = JournalEntry { addr, old, new: old, len: len as u8 };
+            cpu.mmu.journal.get_or_insert_default().push(entry);
+        }
     }
     cpu.state.scratch[layout::RESULT] = (p as u64).wrapping_add(at).wrapping_sub(lin);
     Ok(())
@@ -247,11 +255,20 @@ pub fn complete_journal(cpu: &mut Cpu) {
     cpu.mmu.journal = Some(journal);
 }
 
+fn do_x87_load(cpu: &mut Cpu) -> Done {
+    if crate::x87::unmasked(&cpu.state) {
+        return Err(Leave::Interpret);
+    }
+    crate::x87::pack(&mut cpu.state);
+    Ok(())
+}
+
 fn do_load_vec(cpu: &mut Cpu) -> Done {
     let (lin, size, stack) = access(cpu);
-    for i in 0..size / 8 {
-        let v = cpu.load_slow(lin.wrapping_add(8 * i as u64), 8, Priv::Current, stack)?;
-        cpu.state.scratch[layout::RESULT + i] = v;
+    // Ten bytes are an operand of the x87.
+    for at in (0..size).step_by(8) {
+        let v = cpu.load_slow(lin.wrapping_add(at as u64), (size - at).min(8), Priv::Current, stack)?;
+        cpu.state.scratch[layout::RESULT + at / 8] = v;
     }
     Ok(())
 }

@@ -25,8 +25,9 @@ pub const BUDGET: usize = 4;
 pub const SITE: usize = 5;
 /// Status of the last helper, then the exit code.
 pub const STATUS: usize = 6;
-/// Saves the accumulator where no other place is free.
-pub const SAVE0: usize = 7;
+/// What of the guest's state the host's own units hold: byte 0 the x87's, byte 1 the vector registers' (see
+/// [`LIVE_X87`]).
+pub const LIVE: usize = 7;
 /// Saves the temporaries around a helper: three slots.
 pub const SAVE: usize = 8;
 /// Arguments of a helper: three slots.
@@ -35,6 +36,10 @@ pub const ARG: usize = 11;
 pub const EXC: usize = 14;
 /// Second word of an exception: CR2.
 pub const EXC_ADDR: usize = 15;
+/// Saves the accumulator where no other place is free.
+pub const SAVE0: usize = 16;
+/// The site of the last x87 instruction, plus one, in blocks that have ended: see `x64/x87.rs`.
+pub const X87_SITE: usize = 17;
 /// Result or bounce buffer of a slow access: four slots, aligned to 32 bytes.
 pub const RESULT: usize = 18;
 /// The guest's MXCSR while a helper runs.
@@ -51,6 +56,11 @@ pub const HOST_SP: usize = 26;
 pub const SPILL: usize = 27;
 /// Number of slots for spilled values.
 pub const SPILLS: usize = 64 - SPILL;
+/// An image of the x87 in the form of FNSAVE: 108 bytes.
+pub const X87_IMAGE: usize = 64;
+
+/// Byte of [`LIVE`]: the host's x87 is the guest's.
+pub const LIVE_X87: i32 = 0;
 
 /// Displacement of scratch slot `n` from the state register.
 pub const fn slot(n: usize) -> i32 {

@@ -11,6 +11,7 @@ pub mod helpers;
 pub mod layout;
 pub mod regalloc;
 pub mod sidetable;
+pub mod x87;
 
 #[cfg(not(target_arch = "x86_64"))]
 #[path = "aarch64/mod.rs"]
@@ -220,9 +221,12 @@ impl Jit {
         s.scratch[layout::BUDGET] = self.budget;
         s.scratch[layout::MX_GUEST] = u64::from(s.mxcsr | 0x1f80);
         s.scratch[layout::MX_HOST] = 0x1f80;
+        s.scratch[layout::LIVE] = 0;
+        s.scratch[layout::X87_SITE] = 0;
         let word = host::enter(&self.cache, self.entry, code, cpu);
         helpers::resume_panic();
         helpers::complete_journal(cpu);
+        x87::unpack(&mut cpu.state);
         let s = &mut cpu.state;
         s.mxcsr |= s.scratch[layout::MX_GUEST] as u32 & 0x3f;
         s.rflags = s.rflags & !rflags::STATUS | exit::from_word(s.scratch[layout::FLAGS]);
@@ -231,6 +235,7 @@ impl Jit {
 
     fn after(&mut self, cpu: &mut Cpu, word: u64) -> RunExit {
         let n = (word >> 32) as u32;
+        self.x87_pointers(cpu, word);
         let exit = match Kind::from_word(word) {
             Some(Kind::Direct) => {
                 self.stats.exits_direct += 1;
@@ -264,6 +269,19 @@ impl Jit {
             }
         };
         if cpu.code_hits.is_empty() { exit } else { RunExit::CodeHit }
+    }
+
+    /// Makes FIP, FOP and the selectors good, by the last x87 instruction that was executed.
+    fn x87_pointers(&self, cpu: &mut Cpu, word: u64) {
+        let left_at = match Kind::from_word(word) {
+            Some(Kind::Fault | Kind::Interpret) => self.cache.sites.get((word >> 32) as u32),
+            _ => None,
+        };
+        let ended = (cpu.state.scratch[layout::X87_SITE] as u32).checked_sub(1);
+        let ended = ended.and_then(|n| self.cache.sites.get(n)).and_then(|s| s.x87);
+        for last in [ended, left_at.and_then(|s| s.x87)].into_iter().flatten() {
+            x87::note(&mut cpu.state, &last);
+        }
     }
 
     /// Why a block boundary was a reason to come back.

@@ -12,6 +12,21 @@ pub struct Site {
     pub undo: u32,
     /// How to make the status flags, if they are not in their word.
     pub flags: Option<Recipe>,
+    /// The x87 instruction before it in its block.
+    pub x87: Option<Last>,
+}
+
+/// Where the pointers of the x87 are, of which translated code keeps only the operand's offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Last {
+    /// FIP.
+    pub rip: u64,
+    /// FOP.
+    pub fop: u16,
+    /// In 64-bit code, in which no selectors are kept.
+    pub long: bool,
+    /// The segment of the block's last operand in memory, if it has had one.
+    pub seg: Option<u8>,
 }
 
 /// An operand of a [`Recipe`]: something that is exact whenever a site leaves.

@@ -71,7 +71,8 @@ impl<'a> Former<'a> {
             if insn.is_invalid() && decoder.last_error() == DecoderError::NoMoreBytes {
                 return Step::NeedBytes;
             }
-            match self.one(&insn) {
+            let end = at + decoder.position();
+            match self.one(&insn, &bytes[end - insn.len()..end]) {
                 Ok(Flow::Next) => {}
                 Ok(Flow::End) => return Step::Done,
                 Err(NotLifted) => {
@@ -83,7 +84,7 @@ impl<'a> Former<'a> {
     }
 
     /// Lifts one instruction; on failure the block is as before.
-    fn one(&mut self, insn: &Instruction) -> Result<Flow, NotLifted> {
+    fn one(&mut self, insn: &Instruction, bytes: &[u8]) -> Result<Flow, NotLifted> {
         let mode = self.block.key.mode;
         let end = insn.next_ip();
         let top = match mode.code_bits() {
@@ -104,7 +105,8 @@ impl<'a> Former<'a> {
         let rel = i64::from(self.block.guest_len);
         self.block.op_imm(Op::Guest, Type::Void, &[], rel, insn.len() as u32);
         let features = *self.support.features();
-        let mut cx = Cx { b: &mut self.block, i: insn, mode, features: &features, cs_limit: self.cs_limit };
+        let cs_limit = self.cs_limit;
+        let mut cx = Cx { b: &mut self.block, i: insn, bytes, mode, features: &features, cs_limit };
         match lift::lift(&mut cx) {
             Ok(flow) => {
                 self.block.guest_len += insn.len() as u32;

@@ -82,6 +82,8 @@ pub(crate) enum Place {
 pub(crate) struct Cx<'a> {
     pub b: &'a mut Block,
     pub i: &'a Instruction,
+    /// Its bytes, prefixes included.
+    pub bytes: &'a [u8],
     pub mode: Mode,
     pub features: &'a Features,
     /// Limit of CS, for branches outside flat code.

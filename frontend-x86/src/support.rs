@@ -10,6 +10,7 @@ fn has(have: &Features, f: F) -> bool {
         F::INTEL8086 | F::INTEL186 | F::INTEL286 | F::INTEL386 | F::INTEL486 | F::X64 => true,
         // Hints and encodings that do nothing on processors that do not know them.
         F::MULTIBYTENOP | F::PAUSE | F::CET_IBT | F::CET_SS | F::PREFETCHW | F::PREFETCHWT1 => true,
+        F::FPU | F::FPU287 | F::FPU387 => d & 1 != 0,
         F::CMOV => d & 1 << 15 != 0,
         F::SSE => d & 1 << 25 != 0,
         F::SSE2 => d & 1 << 26 != 0,

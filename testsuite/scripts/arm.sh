@@ -17,7 +17,11 @@ fi
 
 export RUSTC=/usr/bin/rustc
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="/usr/bin/qemu-aarch64-static -L /usr/aarch64-linux-gnu"
+# The loader and the libraries have to be of one build: libstd-rust-web-dev:arm64 brings an arm64 libc of its own to the
+# host's /lib, whose threads hang under the cross packages' loader, so the libraries are named too. A test that hangs
+# all the same ends with an error.
+sysroot=/usr/aarch64-linux-gnu
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="timeout 1200 /usr/bin/qemu-aarch64-static -L $sysroot -E LD_LIBRARY_PATH=$sysroot/lib"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/arm
 # The translator has no Arm back-end yet: its crate builds and says so at run time; everything else is tested.
 # Tests under qemu-user are slow, so they take their short form.

@@ -36,7 +36,7 @@ files=()
 for name in cli_errors endings smp boot_debian disk idle; do files+=(--test "$name"); done
 jobs=${CALQUE_GUEST_JOBS:-2}
 if command -v cargo-nextest >/dev/null; then
-  exec cargo nextest run --package testsuite "${files[@]}" --run-ignored all --no-fail-fast --test-threads "$jobs" \
+  exec cargo nextest run --config-file testsuite/nextest.toml --package testsuite "${files[@]}" --run-ignored all --no-fail-fast --test-threads "$jobs" \
     --success-output never --status-level pass "$@"
 fi
 exec cargo test --package testsuite "${files[@]}" --no-fail-fast -- --include-ignored --test-threads "$jobs" "$@"

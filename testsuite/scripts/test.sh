@@ -34,7 +34,7 @@ stage() {
 
 tests() { # run the tests of the workspace with the runner at hand
   if command -v cargo-nextest >/dev/null; then
-    cargo nextest run --workspace --no-fail-fast --status-level fail --final-status-level flaky "$@"
+    cargo nextest run --config-file testsuite/nextest.toml --workspace --no-fail-fast --status-level fail --final-status-level flaky "$@"
   else
     cargo test --workspace --no-fail-fast "$@"
   fi

@@ -4,6 +4,7 @@
 #[path = "../guests/mod.rs"]
 pub mod guests;
 
+pub mod bench;
 pub mod debian;
 pub mod engine;
 pub mod files;

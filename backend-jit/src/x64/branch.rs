@@ -8,6 +8,7 @@ use super::asm::{Alu, Mem, RAX, RCX, RDX, Rm, state};
 use super::{Codegen, Loc};
 use crate::cache::{ExitDesc, JUMP_SLOTS, jump_index};
 use crate::layout;
+use crate::sidetable::Last;
 use dynasmrt::DynamicLabel;
 use emu_core::addr::PAGE_SIZE;
 use emu_core::ir::{Inst, Type};
@@ -21,6 +22,8 @@ pub struct Side {
     pub rel: i64,
     pub undo: u32,
     pub back: bool,
+    /// The x87 instruction before it.
+    pub x87: Option<Last>,
 }
 
 /// An exit stub still to be written.
@@ -154,7 +157,8 @@ impl Codegen {
             self.asm.jcc(cc, label);
         }
         let back = self.back(rel);
-        self.sides.push(Side { label, rel, undo, back });
+        let x87 = self.x87_last;
+        self.sides.push(Side { label, rel, undo, back, x87 });
     }
 
     pub fn goto_reg(&mut self, inst: &Inst) {
@@ -198,6 +202,7 @@ impl Codegen {
                 let m = state(layout::field(ICOUNT as usize));
                 self.asm.alu_imm(Type::I64, Alu::Sub, Rm::M(m), s.undo as i32);
             }
+            self.x87_note(s.x87, RCX);
             self.direct(s.rel, s.back);
         }
         self.sides = sides;

@@ -35,6 +35,10 @@ pub enum StubKind {
     Access { helper: Helper, addr: Reg, addend: Reg, bytes: u32, stack: bool, value: Option<Stored> },
     /// A division that the host might trap on.
     Div { signed: bool, ty: Type, by: Reg },
+    /// Loads the guest's x87 into the host's.
+    X87,
+    /// Leaves for the interpreter.
+    Leave,
 }
 
 /// An out-of-line path.
@@ -53,7 +57,14 @@ const WRITE: i32 = offset_of!(TlbSet, write) as i32;
 
 impl Codegen {
     /// Probes for an access of `bytes` at `addr`: returns the operand to access. Both registers stay locked.
-    fn probe(&mut self, inst: &Inst, addr: Value, bytes: u32, helper: Helper, value: Option<Value>) -> Mem {
+    pub fn probe(
+        &mut self,
+        inst: &Inst,
+        addr: Value,
+        bytes: u32,
+        helper: Helper,
+        value: Option<Value>,
+    ) -> Mem {
         let write = helper != Helper::Load;
         let a = self.reg(addr);
         let t = self.grab();
@@ -452,6 +463,13 @@ impl Codegen {
                     self.access_stub(s, helper, addr, addend, bytes, stack, value);
                 }
                 StubKind::Div { signed, ty, by } => self.div_stub(s, signed, ty, by),
+                StubKind::X87 => self.x87_stub(s),
+                StubKind::Leave => {
+                    self.asm.mov_imm(RAX, u64::from(s.site));
+                    let at = self.entry.interpret;
+                    self.asm.jmp_abs(at);
+                    continue;
+                }
             }
             self.asm.jmp(s.resume);
         }
@@ -526,6 +544,7 @@ impl Codegen {
             rip: self.rip(self.insn_rel),
             undo: self.total_insns - self.done_insns,
             flags: self.lazy,
+            x87: self.x87_last,
         };
         if self.sites.last() == Some(&site) {
             return n - 1;

@@ -19,11 +19,12 @@ pub mod system;
 pub mod trampoline;
 pub mod vals;
 pub mod vecenc;
+pub mod x87;
 
 use crate::cache::ExitDesc;
 use crate::helpers::Helper;
 use crate::regalloc::Analysis;
-use crate::sidetable::{Recipe, Site};
+use crate::sidetable::{Last, Recipe, Site};
 use crate::{JitConfig, JitError};
 use asm::{Alu, Asm, Reg};
 use emu_core::addr::PhysAddr;
@@ -134,6 +135,10 @@ pub struct Codegen {
     guest_flags: Vec<Value>,
     /// The guest's flags are not in their word but made by this.
     lazy: Option<Recipe>,
+    /// The host's x87 is the guest's from here on.
+    x87_live: bool,
+    /// The last x87 instruction so far that moved the pointers.
+    x87_last: Option<Last>,
     stubs: Vec<mem::Stub>,
     sides: Vec<branch::Side>,
     exit_stubs: Vec<branch::ExitStub>,
@@ -189,6 +194,8 @@ impl Codegen {
             bools: Vec::new(),
             guest_flags: Vec::new(),
             lazy: None,
+            x87_live: false,
+            x87_last: None,
             stubs: Vec::new(),
             sides: Vec::new(),
             exit_stubs: Vec::new(),
@@ -232,6 +239,8 @@ impl Codegen {
         self.bools.clear();
         self.guest_flags.clear();
         self.lazy = None;
+        self.x87_live = false;
+        self.x87_last = None;
         self.stubs.clear();
         self.sides.clear();
         self.exit_stubs.clear();
@@ -304,6 +313,9 @@ impl Codegen {
     }
 
     fn emit(&mut self, me: Value, inst: &Inst) {
+        if inst.op.is_terminator() {
+            self.x87_end();
+        }
         match inst.op {
             Op::Guest | Op::FlagsOf => {}
             Op::Const => self.konst(me),
@@ -361,6 +373,8 @@ impl Codegen {
             Op::GetVec | Op::SetVec | Op::SetVecZero | Op::Vec1 | Op::Vec2 | Op::Vec3 | Op::Fp => {
                 self.vector(me, inst);
             }
+            Op::X87 => self.x87(me, inst),
+            Op::X87Mem => self.x87_mem(inst),
             Op::ExitIf => self.exit_if(inst),
             Op::Goto => self.goto(inst),
             Op::Branch => self.branch(inst),

@@ -92,6 +92,7 @@ impl Codegen {
         for (m, r) in Self::pinned_regs() {
             self.asm.store(Type::I64, m, r);
         }
+        self.x87_leave();
         self.mxcsr(false, layout::MX_GUEST);
         self.mxcsr(true, layout::MX_HOST);
         self.asm.load(Type::I64, Reg(4), state(layout::slot(layout::HOST_SP)));

@@ -27,13 +27,13 @@ pub enum End {
     /// instruction).
     Fault(Exception),
     /// The block holds an operation that is not evaluated (floating point). Nothing has happened.
-    Unsupported(VecOp),
+    Unsupported(Op),
 }
 
 /// Executes `block` on `cpu`.
 pub fn eval(block: &Block, cpu: &mut Cpu) -> End {
-    if let Some(i) = block.insts.iter().find(|i| i.op == Op::Fp) {
-        return End::Unsupported(VecOp::ALL[i.aux as usize % VecOp::ALL.len()]);
+    if let Some(i) = block.insts.iter().find(|i| matches!(i.op, Op::Fp | Op::X87 | Op::X87Mem)) {
+        return End::Unsupported(i.op);
     }
     let mut e = Eval { block, cpu, vals: vec![[0; 4]; block.insts.len()], marker: 0, started: 0 };
     for at in 0..block.insts.len() {
@@ -156,7 +156,7 @@ impl Eval<'_> {
                 0
             }
             AtomicAdd | AtomicAnd | AtomicOr | AtomicXor | AtomicXchg | AtomicCas => self.atomic(&i)?,
-            Fence | Fp => 0,
+            Fence | Fp | X87 | X87Mem => 0,
             RepString => self.rep_string(&i, a, b)?,
             ExitIf => {
                 if a != 0 {

@@ -22,6 +22,7 @@ pub mod passes;
 pub mod print;
 pub mod vecop;
 pub mod verify;
+pub mod x87;
 
 pub use block::{Block, BlockKey, Inst, Value};
 pub use eval::{End, eval};

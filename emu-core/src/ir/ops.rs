@@ -495,6 +495,15 @@ ops! {
     /// raises #XM: blocks whose mode unmasks an exception do not contain it. Not moved across MXCSR accesses.
     Fp = "fp" [Any Any] WriteState;
 
+    /// An x87 instruction between registers: `aux` says which ([`super::x87`]), on the x87's own state, and moves its
+    /// instruction pointer as that instruction does. FCMOVcc happens if Bool a. `ty` is Flags for FCOMI and its kin, I16
+    /// for FNSTSW AX, else Void. Every exception is masked: with FCW otherwise, or before CR0 allows it, the
+    /// interpreter executes the instruction instead.
+    X87 = "x87" [Any] WriteState;
+    /// An x87 instruction with a memory operand at linear address a, whose offset in its segment is b: `aux` as in
+    /// `X87`, `imm` its [`mem_flags`] with segment and size. Changes nothing if the access faults. Void.
+    X87Mem = "x87mem" [I64 I64] FaultingWrite;
+
     /// Leaves the block to RIP `imm` (relative to the key's RIP) if a. The guest instruction that it belongs to has
     /// then completed.
     ExitIf = "exitif" [Bool] SideExit;

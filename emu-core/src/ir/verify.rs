@@ -5,6 +5,7 @@
 use super::block::{Block, Inst, Value};
 use super::ops::{ArgRule, BrKind, Cc, Class, Op, StateField, Type};
 use super::vecop::VecOp;
+use super::x87;
 use crate::state::bits::rflags;
 
 /// What is wrong with a block.
@@ -23,7 +24,7 @@ impl Inst {
         use Op::*;
         match self.op {
             SetReg | SetRegHi | SetFlags | SetState | SetVec | SetVecZero | Store | StoreW | Guest
-            | CheckAlign | Fence | ExitIf | Goto | Branch | GotoReg | Interpret => Type::Void,
+            | X87Mem | CheckAlign | Fence | ExitIf | Goto | Branch | GotoReg | Interpret => Type::Void,
             _ => self.ty,
         }
     }
@@ -192,6 +193,7 @@ impl Verifier<'_> {
         match i.op {
             Lea => true,
             Fp => n == 1,
+            X87 => true,
             Shl | Shr | Sar if n == 2 => {
                 let mask = if i.ty == Type::I64 { 63 } else { 31 };
                 self.block.as_const(i.args[1]).is_some_and(|k| k & mask != 0) || !asked()
@@ -254,6 +256,8 @@ fn types(block: &Block, i: &Inst) -> Result<(), String> {
         Vec1 | Vec2 | Vec3 | Fp => {
             need!(VecOp::from_number(i.aux).is_some(), "no such vector operation");
         }
+        X87 => need!(matches!(i.ty, Type::Void | Type::Flags | Type::I16), "cannot be of type {:?}", i.ty),
+        X87Mem => need!(i.ty == Type::Void && x87::memory(i.aux), "is no x87 operation on memory"),
         GotoReg => need!(i.aux <= BrKind::Ret as u32, "no such kind"),
         Guest | SetFlags | Fence | ExitIf | Goto | Branch | Interpret => {}
     }

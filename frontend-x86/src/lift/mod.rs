@@ -10,6 +10,7 @@ mod sse;
 mod stack;
 mod string;
 mod system;
+mod x87;
 
 use crate::operand::{Cx, Lift};
 use iced_x86::Mnemonic as M;
@@ -79,7 +80,10 @@ pub(crate) fn lift(cx: &mut Cx) -> Lift {
                     _ => mov::cmov(cx),
                 };
             }
-            sse::lift(cx)
+            match x87::opcode(cx) {
+                Some(aux) => x87::lift(cx, aux),
+                None => sse::lift(cx),
+            }
         }
     }
 }

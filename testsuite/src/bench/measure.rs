@@ -1,0 +1,168 @@
+//! Runs workloads in all places by turns.
+//!
+//! Each machine's guest is started once and kept; a run of a workload goes bare, calque, QEMU, bare, calque, QEMU, so that
+//! what else the host is doing falls on all alike. A machine that dies, hangs, or prints something else than the bare
+//! processor is named in the row, and its guest started anew.
+
+use super::place::{Guest, Machine, Place, Timing};
+use super::results::{BARE, CALQUE, Row};
+use super::workloads::Workload;
+use anyhow::Result;
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Longest that a workload may take.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// A machine under a name, with the number of its processors.
+pub type Entrant = (String, Machine, u32);
+
+/// A machine under a name, with its guest while it runs.
+#[derive(Debug)]
+struct Contender {
+    name: String,
+    machine: Machine,
+    cpus: u32,
+    place: Option<Place>,
+    /// It could not be started, and is not tried again.
+    absent: Option<String>,
+}
+
+/// The machines of a run.
+#[derive(Debug)]
+pub struct Field {
+    guest: Guest,
+    contenders: Vec<Contender>,
+    /// Where standard errors of the machines go.
+    logs: PathBuf,
+}
+
+impl Field {
+    /// Machines under their names, none started yet. The first is the one whose output is right.
+    pub fn new(guest: Guest, machines: Vec<Entrant>, logs: PathBuf) -> Self {
+        let contender = |(name, machine, cpus)| Contender { name, machine, cpus, place: None, absent: None };
+        Self { guest, contenders: machines.into_iter().map(contender).collect(), logs }
+    }
+
+    /// Times `workload` `runs` times on every machine.
+    pub fn row(&mut self, workload: &Workload, runs: u32) -> Row {
+        let mut row = Row::new(workload.name, workload.kind);
+        let mut right: Option<String> = None;
+        let mut out: Vec<bool> = vec![false; self.contenders.len()];
+        for run in 0..runs {
+            for (at, contender) in self.contenders.iter_mut().enumerate() {
+                if out[at] {
+                    continue;
+                }
+                let trouble =
+                    match contender.time(workload, &self.guest, &self.logs, run + 1 == runs, &mut row) {
+                        Ok(None) => continue,
+                        Ok(Some(timing)) if timing.status != 0 => {
+                            format!("status {}: {}", timing.status, timing.said)
+                        }
+                        Ok(Some(timing)) => match &right {
+                            Some(right) if *right != timing.sum => {
+                                "printed something else than the others".into()
+                            }
+                            _ => {
+                                right.get_or_insert(timing.sum);
+                                row.seconds.entry(contender.name.clone()).or_default().push(timing.seconds);
+                                continue;
+                            }
+                        },
+                        Err(e) => e.to_string(),
+                    };
+                out[at] = true;
+                row.seconds.remove(&contender.name);
+                row.troubles.push(format!("{}: {trouble}", contender.name));
+            }
+        }
+        row
+    }
+
+    /// Resident memory of the machines that run, in MiB.
+    pub fn resident(&self) -> Vec<(String, f64)> {
+        let of = |c: &Contender| Some((c.name.clone(), c.place.as_ref()?.resident()?));
+        self.contenders.iter().filter(|c| c.machine != Machine::Bare).filter_map(of).collect()
+    }
+
+    /// Ends all guests.
+    pub fn stop(self) {
+        self.contenders.into_iter().filter_map(|c| c.place).for_each(Place::stop);
+    }
+}
+
+impl Contender {
+    /// One run; None if this machine does not take part, which the row says.
+    fn time(
+        &mut self,
+        workload: &Workload,
+        guest: &Guest,
+        logs: &std::path::Path,
+        count: bool,
+        row: &mut Row,
+    ) -> Result<Option<Timing>> {
+        let skip = |row: &mut Row, why: String| {
+            if !row.troubles.contains(&why) {
+                row.troubles.push(why);
+            }
+            Ok(None)
+        };
+        if let Some(why) = &self.absent {
+            return skip(row, format!("{}: not started: {why}", self.name));
+        }
+        let place = match &mut self.place {
+            Some(place) => place,
+            None => match Place::start(
+                &self.machine,
+                guest,
+                self.cpus,
+                &logs.join(format!("{}.err", self.name.replace(' ', "-"))),
+            ) {
+                Ok(place) => self.place.insert(place),
+                Err(e) => {
+                    self.absent = Some(e.to_string());
+                    return Err(e);
+                }
+            },
+        };
+        if let Some(flag) = workload.needs
+            && !place.flags.iter().any(|f| f == flag)
+        {
+            return skip(row, format!("{}: no {flag} there", self.name));
+        }
+        let result = (|| {
+            let before = if count { place.counters()? } else { None };
+            let timing = place.run(workload.command, LIMIT)?;
+            let after = if count { place.counters()? } else { None };
+            if let Some((before, after)) = before.zip(after) {
+                row.counters.get_or_insert(after.since(&before));
+            }
+            Ok(Some(timing))
+        })();
+        if result.is_err() {
+            // It hangs or is gone: the next workload gets a new guest.
+            self.place = None;
+        }
+        result
+    }
+}
+
+/// A line that says how a row went.
+pub fn line(row: &Row) -> String {
+    let mut text = format!("{:16}", row.name);
+    let mut names: Vec<_> = row.seconds.keys().collect();
+    names.sort_by_key(|name| (*name != BARE, *name != CALQUE, *name));
+    for name in names {
+        let Some(seconds) = row.median(name) else { continue };
+        let _ = write!(text, "  {name} {seconds:.3} s");
+        if let Some(ratio) = row.ratio(name, BARE).filter(|_| name != BARE) {
+            let _ = write!(text, " ({ratio:.1}x bare)");
+        }
+    }
+    for trouble in &row.troubles {
+        let _ = write!(text, "\n    {}", trouble.lines().next().unwrap_or_default());
+    }
+    text
+}
