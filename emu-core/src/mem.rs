@@ -164,10 +164,10 @@ impl PhysMem {
     /// Opens or closes the A20 gate and makes every vCPU forget its translations.
     pub fn set_a20(&self, on: bool) {
         let mask = if on { u64::MAX } else { !(1 << 20) };
-        if self.a20.swap(mask, Ordering::SeqCst) != mask {
-            if let Some(crew) = self.crew() {
-                crew.post_all(Mail::FlushAll);
-            }
+        if self.a20.swap(mask, Ordering::SeqCst) != mask
+            && let Some(crew) = self.crew()
+        {
+            crew.post_all(Mail::FlushAll);
         }
     }
 
