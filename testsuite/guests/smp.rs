@@ -129,6 +129,8 @@ fn repeat(a: &mut CodeAssembler, rounds: u32, body: impl FnOnce(&mut CodeAssembl
     let mut again = a.create_label();
     a.mov(ecx, rounds)?;
     a.set_label(&mut again)?;
+    // An instruction has one label, and the body may begin with its own.
+    a.nop()?;
     body(a)?;
     a.dec(ecx)?;
     a.jnz(again)

@@ -16,7 +16,11 @@ fn run(engine: &str, vcpus: u32, guest: Guest, more: &[&str]) -> Output {
     let image = scratch.file("guest.bin", &guest.flat());
     let mut command = calque();
     command.args(["run", "--load-address", guests::ADDRESS_TEXT, "-m", "16", "--engine", engine]);
-    command.args(["-c", &vcpus.to_string(), "--debug-exit", "--time-limit", "100"]).args(more).arg(image);
+    command.args(["-c", &vcpus.to_string(), "--debug-exit"]).args(more);
+    if !more.contains(&"--time-limit") {
+        command.args(["--time-limit", "100"]);
+    }
+    command.arg(image);
     command.stdin(Stdio::null()).output().expect("calque runs")
 }
 
