@@ -143,7 +143,10 @@ impl Cpu {
             return;
         }
         self.sharing.pauses += 1;
-        if self.sharing.pauses.is_multiple_of(PATIENCE) {
+        if self.clock.is_virtual() {
+            // They take turns on this thread: the turn is over.
+            self.signals.raise_quietly(crate::signals::request::TIMER);
+        } else if self.sharing.pauses.is_multiple_of(PATIENCE) {
             std::thread::yield_now();
         } else {
             std::hint::spin_loop();

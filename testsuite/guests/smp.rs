@@ -203,7 +203,7 @@ fn meet(a: &mut CodeAssembler) -> Done {
     await_ebx(a, BARRIER)
 }
 
-const ROUNDS: u32 = 3000;
+const ROUNDS: u32 = 1000;
 
 /// One side of store buffering (SDM vol. 3A, 9.2.3.4) with a fence: EAX is what it read.
 fn store_and_load(a: &mut CodeAssembler, mine: u32, other: u32) -> Done {
