@@ -108,6 +108,8 @@ pub struct Machine {
     pub clock: ClockKind,
     /// First serial port.
     pub serial: Chardev,
+    /// virtio console, `hvc0` to Linux.
+    pub hvc: Option<Chardev>,
     /// Ports 0xe9 and 0x402.
     pub debugcon: Option<Chardev>,
     /// I/O port of `isa-debug-exit`.
@@ -128,6 +130,13 @@ pub struct Machine {
     pub passes_off: Vec<String>,
 }
 
+impl Machine {
+    /// Whether a guest's console is the terminal that calque runs on.
+    pub fn on_terminal(&self) -> bool {
+        self.serial == Chardev::Stdio || self.hvc == Some(Chardev::Stdio)
+    }
+}
+
 impl Default for Machine {
     fn default() -> Self {
         Self {
@@ -138,6 +147,7 @@ impl Default for Machine {
             engine: EngineKind::default(),
             clock: ClockKind::default(),
             serial: Chardev::Stdio,
+            hvc: None,
             debugcon: None,
             debug_exit: None,
             no_reboot: false,

@@ -14,6 +14,7 @@ use crate::vcpu::{self, Stop, Vcpu};
 use anyhow::{Context, Result, anyhow};
 use devices::sink::ByteSink;
 use devices::uart::Uart;
+use devices::virtio::Console;
 use emu_core::clock::{Clock, Timers};
 use emu_core::cpu::{Cpu, Wiring};
 use emu_core::features::Features;
@@ -30,11 +31,46 @@ struct Host {
     control: Arc<Control>,
     stdout: Arc<Threaded>,
     serial: Arc<dyn ByteSink>,
+    hvc: Option<Arc<dyn ByteSink>>,
     debugcon: Option<Arc<dyn ByteSink>>,
-    /// The serial port that keys go to.
-    input: Arc<Mutex<Option<Arc<Uart>>>>,
+    /// What the keys go to.
+    input: Arc<Mutex<Option<Input>>>,
     log: Arc<Log>,
     started: Instant,
+}
+
+/// A device of the guest that takes keys.
+#[derive(Clone, Debug)]
+enum Input {
+    Uart(Arc<Uart>),
+    Console(Arc<Console>),
+}
+
+impl Input {
+    /// Whether there was room for `byte`; if not, waits a moment for some.
+    fn receive(&self, byte: u8) -> bool {
+        let wait = Duration::from_millis(50);
+        let taken = match self {
+            Self::Uart(uart) => uart.receive(&[byte]) != 0,
+            Self::Console(console) => console.push_input(&[byte]) != 0,
+        };
+        match self {
+            _ if taken => {}
+            Self::Uart(uart) => {
+                uart.wait_for_room(wait);
+            }
+            Self::Console(_) => std::thread::sleep(wait),
+        }
+        taken
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Uart(a), Self::Uart(b)) => Arc::ptr_eq(a, b),
+            (Self::Console(a), Self::Console(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
 }
 
 /// Runs the machine to its end. `note` is printed before it starts.
@@ -53,10 +89,13 @@ pub fn run(machine: &Machine, note: &str) -> Result<Ending> {
     let host = Host {
         control: Arc::default(),
         serial: sink::open(&machine.serial, &stdout).map_err(|e| anyhow!(e))?,
-        debugcon: match &machine.debugcon {
-            Some(dev) => Some(sink::open(dev, &stdout).map_err(|e| anyhow!(e))?),
-            None => None,
-        },
+        hvc: machine.hvc.as_ref().map(|dev| sink::open(dev, &stdout)).transpose().map_err(|e| anyhow!(e))?,
+        debugcon: machine
+            .debugcon
+            .as_ref()
+            .map(|dev| sink::open(dev, &stdout))
+            .transpose()
+            .map_err(|e| anyhow!(e))?,
         stdout,
         input: Arc::default(),
         log: Arc::new(log),
@@ -65,8 +104,8 @@ pub fn run(machine: &Machine, note: &str) -> Result<Ending> {
     // The first machine is built before the terminal is touched, so that errors print plainly.
     let mut built = Built::new(&machine, &image, &host)?;
     announce(note, &image);
-    let terminal = (machine.serial == Chardev::Stdio).then(RawTerminal::enter);
-    if machine.serial == Chardev::Stdio {
+    let terminal = machine.on_terminal().then(RawTerminal::enter);
+    if machine.on_terminal() {
         pump_keys(&host);
     }
     if let Some(limit) = machine.time_limit {
@@ -130,6 +169,7 @@ impl Built {
             signals: &signals,
             control: &host.control,
             serial: host.serial.clone(),
+            hvc: host.hvc.clone(),
             debugcon: host.debugcon.clone(),
             wall: wall.as_secs() as i64,
         })?;
@@ -149,6 +189,9 @@ impl Built {
             };
             let mut cpu = Cpu::new(wiring, features, index);
             cpu.boot_wall_ns = wall.as_nanos() as u64;
+            if host.log.listens() {
+                cpu.listener = Some(host.log.clone());
+            }
             // As firmware leaves them: MTRRs on, write-back by default. Without them Linux does without PAT.
             cpu.state.msr.mtrr_def_type = 0x806;
             if index == 0 {
@@ -166,7 +209,11 @@ impl Built {
             let timers = timers.clone();
             Some(std::thread::Builder::new().name("timers".into()).spawn(move || timers.serve())?)
         };
-        *host.input.lock().unwrap_or_else(|e| e.into_inner()) = Some(board.uart.clone());
+        let input = match &board.console {
+            Some(console) if machine.hvc == Some(Chardev::Stdio) => Input::Console(console.clone()),
+            _ => Input::Uart(board.uart.clone()),
+        };
+        *host.input.lock().unwrap_or_else(|e| e.into_inner()) = Some(input);
         host.control.attach(signals);
         Ok(Self { vcpus, timers, board, server })
     }
@@ -214,17 +261,16 @@ fn pump_keys(host: &Host) {
         console::pump_stdin(|key| {
             match key {
                 Key::Byte(b) => {
-                    let Some(uart) = input.lock().unwrap_or_else(|e| e.into_inner()).clone() else {
+                    let Some(target) = input.lock().unwrap_or_else(|e| e.into_inner()).clone() else {
                         return true;
                     };
                     // A guest that does not read holds up the terminal, not calque: try again as room appears.
-                    while uart.receive(&[b]) == 0 {
-                        uart.wait_for_room(Duration::from_millis(50));
+                    while !target.receive(b) {
                         if control.ended() {
                             return false;
                         }
                         let current = input.lock().unwrap_or_else(|e| e.into_inner());
-                        if current.as_ref().is_none_or(|now| !Arc::ptr_eq(now, &uart)) {
+                        if current.as_ref().is_none_or(|now| !now.same(&target)) {
                             break;
                         }
                     }

@@ -5,6 +5,7 @@ use crate::bus::{CpuInterrupts, EmptyBus, NoInterrupts, SystemBus};
 use crate::clock::Clock;
 use crate::crew::Mailbox;
 use crate::entropy::Entropy;
+use crate::events::{Event, Listener};
 use crate::fault::Exception;
 use crate::features::Features;
 use crate::mem::PhysMem;
@@ -60,6 +61,8 @@ pub struct Cpu {
     pub sharing: Sharing,
     /// The exception whose delivery ended in a triple fault, once there has been one: for telling the user.
     pub fatal: Option<Exception>,
+    /// Who is told of exceptions, interrupts and changes of translation.
+    pub listener: Option<Arc<dyn Listener>>,
 }
 
 /// See [`Cpu::sharing`].
@@ -128,6 +131,7 @@ impl Cpu {
             boot_wall_ns: 0,
             sharing: Sharing::default(),
             fatal: None,
+            listener: None,
         });
         cpu.state.signal_word = cpu.signals.word().as_ptr();
         cpu.state.gpr[crate::state::gpr::RDX] = cpu.features.signature().into();
@@ -156,6 +160,14 @@ impl Cpu {
     /// How many vCPUs the machine has.
     pub fn vcpus(&self) -> u32 {
         self.mem.crew().map_or(1, |c| c.members().len() as u32)
+    }
+
+    /// Tells the listener, if there is one.
+    #[inline]
+    pub fn tell(&self, event: Event) {
+        if let Some(listener) = &self.listener {
+            listener.event(self.index, &self.state, &event);
+        }
     }
 
     /// The time-stamp counter, in ticks of [`crate::clock::TSC_HZ`].

@@ -11,6 +11,7 @@ pub mod cpu;
 pub mod crew;
 pub mod engine;
 pub mod entropy;
+pub mod events;
 pub mod fault;
 pub mod features;
 pub mod ir;

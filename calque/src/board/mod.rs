@@ -52,7 +52,7 @@ use devices::pvpanic::PvPanic;
 use devices::rtc::Rtc;
 use devices::sink::ByteSink;
 use devices::uart::Uart;
-use devices::virtio::{Blk, Execution, Rng, VirtioDevice, VirtioPci};
+use devices::virtio::{Blk, Console, ConsoleSink, Execution, Rng, VirtioDevice, VirtioPci};
 use emu_core::bus::{Irq, IrqLine};
 use emu_core::clock::Timers;
 use emu_core::mem::PhysMem;
@@ -83,6 +83,8 @@ pub struct Board {
     pub lapics: Vec<Arc<Lapic>>,
     /// The first serial port.
     pub uart: Arc<Uart>,
+    /// The virtio console, if there is one.
+    pub console: Option<Arc<Console>>,
     /// The counters that the guest can read.
     pub counters: Arc<Counters>,
     /// PCI, for the tables.
@@ -106,6 +108,8 @@ pub struct Parts<'a> {
     pub control: &'a Arc<Control>,
     /// Where the serial port sends.
     pub serial: Arc<dyn ByteSink>,
+    /// Where the virtio console sends.
+    pub hvc: Option<Arc<dyn ByteSink>>,
     /// Where the debug consoles send.
     pub debugcon: Option<Arc<dyn ByteSink>>,
     /// Seconds since 1970 at power-on.
@@ -152,8 +156,13 @@ pub fn build(parts: Parts<'_>) -> Result<Board> {
     let pci = PciBus::new(router.clone(), apics.clone());
     pci.attach(DevFn::new(0, 0), Arc::new(HostBridge::new(Some((ECAM_BASE, 64)))))?;
     pci.attach(DevFn::new(31, 0), Arc::new(LpcBridge::new(router, None)))?;
-    for (i, device) in virtio_devices(machine)?.into_iter().enumerate() {
-        let slot = u8::try_from(i + 1).ok().filter(|s| *s < 31).context("too many disks: at most 29")?;
+    let mut virtio = virtio_devices(machine)?;
+    let console = parts.hvc.map(|sink| Console::new(Arc::new(Hvc(sink)), execution(machine)));
+    if let Some(console) = &console {
+        virtio.push(console.clone());
+    }
+    for (i, device) in virtio.into_iter().enumerate() {
+        let slot = u8::try_from(i + 1).ok().filter(|s| *s < 31).context("too many disks: at most 28")?;
         pci.attach(DevFn::new(slot, 0), VirtioPci::new(device, mem.clone()))?;
     }
     pci.assign_resources(&Windows { io: 0xc000..0xfff0, mem32: MMIO32, mem64: MMIO64 })?;
@@ -206,7 +215,7 @@ pub fn build(parts: Parts<'_>) -> Result<Board> {
     bus.add_mmio(IOAPIC_BASE, 0x1000, ioapic);
     bus.add_mmio(HPET_BASE, 0x400, hpet.clone());
 
-    Ok(Board { bus: Arc::new(bus), lapics, uart, counters, pci, _timed: (pit, rtc, hpet, pm) })
+    Ok(Board { bus: Arc::new(bus), lapics, uart, console, counters, pci, _timed: (pit, rtc, hpet, pm) })
 }
 
 /// ID of the I/O APIC, after those of the processors.
@@ -214,12 +223,28 @@ pub fn ioapic_id(vcpus: usize) -> u8 {
     u8::try_from(vcpus).unwrap_or(0)
 }
 
-fn virtio_devices(machine: &Machine) -> Result<Vec<Arc<dyn VirtioDevice>>> {
-    let mut list: Vec<Arc<dyn VirtioDevice>> = Vec::new();
-    let execution = match machine.clock {
+/// A byte sink as a virtio console's: it takes everything.
+#[derive(Debug)]
+struct Hvc(Arc<dyn ByteSink>);
+
+impl ConsoleSink for Hvc {
+    fn write(&self, bytes: &[u8]) -> usize {
+        self.0.write(bytes);
+        bytes.len()
+    }
+}
+
+/// Where virtio devices work: under a virtual clock in the processor's own thread, so that runs repeat.
+fn execution(machine: &Machine) -> Execution {
+    match machine.clock {
         crate::config::ClockKind::Real => Execution::Thread,
         crate::config::ClockKind::Virtual => Execution::Inline,
-    };
+    }
+}
+
+fn virtio_devices(machine: &Machine) -> Result<Vec<Arc<dyn VirtioDevice>>> {
+    let mut list: Vec<Arc<dyn VirtioDevice>> = Vec::new();
+    let execution = execution(machine);
     let entropy = HostEntropy::open().context("the host's randomness (/dev/urandom)")?;
     list.push(Rng::new(Arc::new(entropy), execution));
     for (i, disk) in machine.disks.iter().enumerate() {

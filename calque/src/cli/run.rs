@@ -38,6 +38,9 @@ pub(super) struct RunArgs {
     /// First serial port: stdio, null or file:PATH
     #[arg(long, value_name = "WHERE", default_value = "stdio")]
     serial: Chardev,
+    /// Add a virtio console (hvc0): stdio (which then gets the keys), null or file:PATH
+    #[arg(long, value_name = "WHERE")]
+    hvc: Option<Chardev>,
     /// Debug ports 0xe9 and 0x402: stdio, null or file:PATH
     #[arg(long, value_name = "WHERE")]
     debugcon: Option<Chardev>,
@@ -113,6 +116,7 @@ impl RunArgs {
             disks: self.disk,
             engine: self.engine,
             serial: self.serial,
+            hvc: self.hvc,
             debugcon: self.debugcon,
             debug_exit: self.debug_exit,
             no_reboot: self.no_reboot,

@@ -20,6 +20,7 @@ pub mod walk;
 
 use crate::addr::{PAGE_MASK, PhysAddr, is_canonical};
 use crate::cpu::Cpu;
+use crate::events::Event;
 use crate::fault::{Exception, Vector};
 use crate::mem::Frame;
 use crate::state::bits::{cr0, cr4, efer, rflags};
@@ -309,6 +310,7 @@ impl Cpu {
 
     /// Forgets every cached translation and shadow table.
     pub fn flush_all(&mut self) {
+        self.tell(Event::Flush);
         self.drop_shadow();
         self.select_space();
     }
@@ -326,6 +328,7 @@ impl Cpu {
     /// INVLPG: forgets the page of `lin` in the current address space. Shadow entries follow the guest's tables by
     /// themselves; this serves guests that rely on it for pages whose tables lie outside RAM.
     pub fn invlpg(&mut self, lin: u64) {
+        self.tell(Event::Invlpg(lin));
         self.mmu.stats.invlpgs += 1;
         self.serialize();
         let space = self.mmu.spaces.current();
@@ -346,6 +349,7 @@ impl Cpu {
 
     /// Loads CR3 (already checked, bit 63 meaning "keep this PCID's translations").
     pub fn load_cr3(&mut self, value: u64) {
+        self.tell(Event::LoadCr3(value));
         self.mmu.stats.cr3_loads += 1;
         self.serialize();
         self.state.cr3 = value & !(1 << 63);
@@ -390,6 +394,7 @@ impl Cpu {
             || (old_cr4 ^ self.state.cr4) & (cr4::SMEP | cr4::SMAP | cr4::PKE) != 0
             || (old_efer ^ self.state.efer) & efer::NXE != 0;
         if rights {
+            self.tell(Event::Flush);
             self.flush_caches();
         }
         self.state.update_mode();

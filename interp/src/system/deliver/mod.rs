@@ -13,6 +13,7 @@ pub use service::{Service, interrupts_enabled, service};
 
 use super::flags;
 use emu_core::cpu::Cpu;
+use emu_core::events::{self, Origin};
 use emu_core::fault::{Exception, Vector};
 use emu_core::state::Activity;
 use emu_core::state::bits::rflags;
@@ -106,6 +107,12 @@ pub fn interrupt(cpu: &mut Cpu, vector: u8, kind: Kind) -> Result<(), Exception>
         Kind::Int1 { next_rip } => (next_rip, false),
         Kind::Software { next_rip } | Kind::Int3 { next_rip } | Kind::Into { next_rip } => (next_rip, true),
     };
+    let origin = match kind {
+        Kind::External => Origin::External,
+        Kind::Nmi => Origin::Nmi,
+        _ => Origin::Software,
+    };
+    cpu.tell(events::Event::Interrupt { vector, origin });
     let event = Event { vector, error: None, soft, rip, flags: cpu.state.rflags };
     dispatch(cpu, &event)
 }
@@ -138,6 +145,7 @@ pub(super) fn event_through_vector_table(cpu: &mut Cpu, vector: u8, rip: u64) ->
 }
 
 fn raise(cpu: &mut Cpu, e: Exception) -> Result<(), Exception> {
+    cpu.tell(events::Event::Exception(e));
     let s = &mut cpu.state;
     let mut is_fault = !matches!(e.vector, Vector::DB | Vector::BP | Vector::OF | Vector::DF | Vector::MC);
     if e.vector == Vector::PF {
