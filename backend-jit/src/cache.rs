@@ -3,12 +3,13 @@
 //! Invariants:
 //! - a linked exit's displacement leads to a live block's entry, and that block lists the exit as incoming; removing
 //!   a block first sends all its incoming exits back to their stubs;
-//! - a jump-cache entry is good while its token is the processor's: tokens are given per mode and fetch generation
-//!   and never used again;
+//! - a link into another page, a link behind a call and a block that reaches into a second page are guarded by the
+//!   number of the fetch translation (`emu_core::mmu::execid`) that they were made for;
 //! - ids of removed blocks are not used again before a flush of the whole cache.
 
 use crate::BlockId;
 use crate::arena::Arena;
+use crate::jumps::Jumps;
 use crate::sidetable::SideTable;
 use emu_core::addr::{PAGE_SIZE, PhysAddr};
 use emu_core::cpu::CodeHit;
@@ -17,27 +18,6 @@ use emu_core::state::Mode;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// Number of jump-cache entries.
-pub const JUMP_SLOTS: usize = 16384;
-
-/// Number of tokens that are remembered, so that an address space which comes back finds its entries.
-const TOKENS: usize = 256;
-
-/// Slot of the jump cache for `rip`.
-pub const fn jump_index(rip: u64) -> usize {
-    (rip ^ rip >> 12) as usize & (JUMP_SLOTS - 1)
-}
-
-/// One entry of the jump cache, as translated code reads it.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C, align(16))]
-pub struct JumpEntry {
-    rip: u64,
-    token: u32,
-    /// Arena offset of the block's entry.
-    code: u32,
-}
-
 /// An exit of a block, as the emitter describes it.
 #[derive(Clone, Copy, Debug)]
 pub struct ExitDesc {
@@ -45,14 +25,31 @@ pub struct ExitDesc {
     pub rip: u64,
     /// Offset in the block of the displacement to patch, if it may be linked.
     pub patch: Option<u32>,
+    /// Offset in the block of the number of the fetch translation that it is guarded by, if it is.
+    pub guard: Option<u32>,
     /// Offset in the block of its stub.
     pub stub: u32,
+    /// What it is.
+    pub role: Role,
+}
+
+/// What an exit is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// A jump.
+    Jump,
+    /// The return thunk of a call, which the ring of returns leads to.
+    Return,
+    /// The check of the block's second page, before anything else of it.
+    Entry,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Exit {
     desc: ExitDesc,
     from: u32,
+    /// The block it is linked to and the fetch translation in its guard.
+    linked: Option<(BlockId, u32)>,
 }
 
 #[derive(Debug)]
@@ -62,9 +59,12 @@ struct BlockInfo {
     len: usize,
     /// (page, 64-byte chunks of it) that the block was made from.
     pages: [(u64, u64); 2],
-    linkable: bool,
+    /// The second page, if it has one.
+    next_page: Option<PhysAddr>,
     live: bool,
     incoming: Vec<u32>,
+    /// Its exits: first and number.
+    exits: (u32, u32),
 }
 
 /// A fast hash for keys that are few words of addresses.
@@ -100,10 +100,8 @@ pub struct Cache {
     blocks: Vec<BlockInfo>,
     exits: Vec<Exit>,
     by_page: Map<u64, Vec<BlockId>>,
-    jumps: Box<[JumpEntry]>,
-    /// (mode, generation, token); token 0 is none.
-    tokens: Box<[(Mode, u64, u32)]>,
-    next_token: u32,
+    /// What computed jumps look up.
+    pub jumps: Jumps,
     /// Bytes of trampolines at the arena's start.
     reserved: usize,
     /// Links made.
@@ -121,6 +119,8 @@ pub struct NewBlock<'a> {
     pub key: BlockKey,
     /// Bytes of guest code.
     pub guest_len: u32,
+    /// Further 64-byte chunks of the key's page.
+    pub chunks: u64,
     /// The second page, if it has one.
     pub next_page: Option<PhysAddr>,
     /// Host code, made for [`Cache::place`].
@@ -133,9 +133,11 @@ pub struct NewBlock<'a> {
 
 impl Cache {
     /// An empty cache whose arena begins with `prologue`.
-    pub fn new(mut arena: Arena, prologue: &[u8]) -> Option<Self> {
+    /// At offset `way_out` of that, code leaves for the RIP in the accumulator.
+    pub fn new(mut arena: Arena, prologue: &[u8], way_out: usize) -> Option<Self> {
         arena.append(prologue)?;
         let reserved = arena.used();
+        let jumps = Jumps::new(arena.base() as u64 + way_out as u64);
         Some(Self {
             arena,
             sites: SideTable::default(),
@@ -143,9 +145,7 @@ impl Cache {
             blocks: Vec::new(),
             exits: Vec::new(),
             by_page: Map::default(),
-            jumps: vec![JumpEntry::default(); JUMP_SLOTS].into_boxed_slice(),
-            tokens: vec![(Mode(0), 0, 0); TOKENS].into_boxed_slice(),
-            next_token: 1,
+            jumps,
             reserved,
             links: 0,
             flushes: 0,
@@ -156,11 +156,6 @@ impl Cache {
     /// Host address of arena offset `at`.
     pub fn address(&self, at: usize) -> *const u8 {
         self.arena.base().wrapping_add(at)
-    }
-
-    /// Host address of the jump cache.
-    pub fn jump_cache(&self) -> *const JumpEntry {
-        self.jumps.as_ptr()
     }
 
     /// (arena offset, number of its first exit) for the next block.
@@ -192,11 +187,12 @@ impl Cache {
             self.remove(old);
             self.table.insert(new.key, id);
         }
-        self.exits.extend(new.exits.iter().map(|&desc| Exit { desc, from: id.0 }));
+        let exits = (self.exits.len() as u32, new.exits.len() as u32);
+        self.exits.extend(new.exits.iter().map(|&desc| Exit { desc, from: id.0, linked: None }));
         self.sites.extend(new.sites);
         let offset = new.key.phys.offset();
         let in_first = u64::from(new.guest_len).min(PAGE_SIZE - offset);
-        let mut pages = [(new.key.phys.page(), chunks(offset, in_first)), (u64::MAX, 0)];
+        let mut pages = [(new.key.phys.page(), chunks(offset, in_first) | new.chunks), (u64::MAX, 0)];
         if let Some(next) = new.next_page {
             pages[1] = (next.page(), chunks(0, u64::from(new.guest_len) - in_first));
         }
@@ -210,9 +206,10 @@ impl Cache {
             base,
             len: new.code.len(),
             pages,
-            linkable: new.next_page.is_none(),
+            next_page: new.next_page,
             live: true,
             incoming: Vec::new(),
+            exits,
         });
         Some(id)
     }
@@ -235,26 +232,61 @@ impl Cache {
         Some((e.desc.rip, e.desc.patch.is_some() && self.blocks[e.from as usize].live))
     }
 
-    /// Links exit `n` to block `id` if that is what it leads to, for ever or until one of them is removed.
-    pub fn link(&mut self, n: u32, id: BlockId) {
-        let Some(&Exit { desc, from }) = self.exits.get(n as usize) else { return };
-        let Some(patch) = desc.patch else { return };
-        let (source, target) = (&self.blocks[from as usize], &self.blocks[id.0 as usize]);
-        let same_page = source.key.phys.page() == target.key.phys.page();
-        let fits = target.key.rip == desc.rip
-            && target.key.mode == source.key.mode
-            && same_page
-            && target.key.phys.offset()
-                == source.key.phys.offset().wrapping_add(desc.rip.wrapping_sub(source.key.rip));
-        if !fits || !source.live || !target.live || !target.linkable {
+    /// Key and second page of a live block.
+    pub fn second_page(&self, id: BlockId) -> Option<PhysAddr> {
+        self.blocks.get(id.0 as usize).filter(|b| b.live)?.next_page
+    }
+
+    /// The second page's fetch translation is `exec` now: the block's own check knows that from here on.
+    pub fn guard_entry(&mut self, id: BlockId, exec: u32) {
+        let (base, (first, count)) = (self.blocks[id.0 as usize].base, self.blocks[id.0 as usize].exits);
+        let exits = &self.exits[first as usize..(first + count) as usize];
+        let guard = exits.iter().find(|e| e.desc.role == Role::Entry).and_then(|e| e.desc.guard);
+        if let Some(at) = guard {
+            self.arena.patch_u32(base + at as usize, exec);
+        }
+    }
+
+    /// Links exit `n` to block `id`, which the current RIP leads to through fetch translation `exec` (0: unknown), if
+    /// that is what it leads to, until one of them is removed.
+    pub fn link(&mut self, n: u32, id: BlockId, exec: u32) {
+        let Some(&Exit { desc, from, linked }) = self.exits.get(n as usize) else { return };
+        if linked == Some((id, exec)) {
+            // Its guard failed only because the page had no translation at the time.
             return;
         }
-        let at = source.base + patch as usize;
-        let to = target.base;
+        let Some(patch) = desc.patch else { return };
+        let (source, target) = (&self.blocks[from as usize], &self.blocks[id.0 as usize]);
+        if target.key.rip != desc.rip || target.key.mode != source.key.mode || !source.live || !target.live {
+            return;
+        }
+        let (at, to) = (source.base + patch as usize, target.base);
+        match desc.guard {
+            Some(_) if exec == 0 => return,
+            Some(guard) => {
+                let guard = source.base + guard as usize;
+                self.arena.patch_u32(guard, exec);
+            }
+            None => {
+                let ahead = desc.rip.wrapping_sub(source.key.rip);
+                let same_page = source.key.phys.page() == target.key.phys.page();
+                let guarded = target.next_page.is_none() || target.key.mode.contains(Mode::FLAT);
+                if !same_page
+                    || !guarded
+                    || target.key.phys.offset() != source.key.phys.offset().wrapping_add(ahead)
+                {
+                    return;
+                }
+            }
+        }
         self.patch(at, to);
-        let incoming = &mut self.blocks[id.0 as usize].incoming;
-        if !incoming.contains(&n) {
-            incoming.push(n);
+        self.exits[n as usize].linked = Some((id, exec));
+        if linked.is_none_or(|(to, _)| to != id) {
+            // An exit that goes to and fro between targets may be listed twice, but not for ever.
+            let incoming = &mut self.blocks[id.0 as usize].incoming;
+            if incoming.len() < 64 || !incoming.contains(&n) {
+                incoming.push(n);
+            }
             self.links += 1;
         }
     }
@@ -269,10 +301,22 @@ impl Cache {
             return;
         }
         b.live = false;
-        let (key, base, pages) = (b.key, b.base, b.pages);
+        let (key, base, pages, (first, count)) = (b.key, b.base, b.pages, b.exits);
         let incoming = std::mem::take(&mut b.incoming);
+        // The ring of returns may still lead here.
+        for n in first..first + count {
+            let desc = self.exits[n as usize].desc;
+            if let (Role::Return, Some(patch)) = (desc.role, desc.patch) {
+                self.exits[n as usize].linked = None;
+                self.patch(base + patch as usize, base + desc.stub as usize);
+            }
+        }
         for n in incoming {
-            let Exit { desc, from } = self.exits[n as usize];
+            let Exit { desc, from, linked } = self.exits[n as usize];
+            if linked.is_none_or(|(to, _)| to != id) {
+                continue;
+            }
+            self.exits[n as usize].linked = None;
             let source = &self.blocks[from as usize];
             if let (Some(patch), true) = (desc.patch, source.live) {
                 let (at, to) = (source.base + patch as usize, source.base + desc.stub as usize);
@@ -289,10 +333,7 @@ impl Cache {
                 list.retain(|&x| x != id);
             }
         }
-        let e = &mut self.jumps[jump_index(key.rip)];
-        if e.code as usize == base {
-            *e = JumpEntry::default();
-        }
+        self.jumps.forget(key.mode, key.rip, base);
     }
 
     /// Drops every block made from bytes that were hit; the number of them.
@@ -337,39 +378,14 @@ impl Cache {
         self.blocks.clear();
         self.exits.clear();
         self.by_page.clear();
-        self.forget_jumps();
+        self.jumps.flush();
     }
 
-    /// Forgets every jump-cache entry.
-    pub fn forget_jumps(&mut self) {
-        self.jumps.fill(JumpEntry::default());
-    }
-
-    /// The token of jump-cache entries made in `mode` while fetch translations have this generation.
-    pub fn token(&mut self, mode: Mode, generation: u64) -> u32 {
-        let hash =
-            generation.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(mode.0).wrapping_mul(0x85eb_ca6b);
-        let slot = (hash >> 20) as usize % TOKENS;
-        let (m, g, t) = self.tokens[slot];
-        if t != 0 && m == mode && g == generation {
-            return t;
-        }
-        if self.next_token == u32::MAX {
-            self.next_token = 1;
-            self.tokens.fill((Mode(0), 0, 0));
-            self.forget_jumps();
-        }
-        let t = self.next_token;
-        self.next_token += 1;
-        self.tokens[slot] = (mode, generation, t);
-        t
-    }
-
-    /// Lets jumps to `id`, which the current RIP leads to, find it under `token`.
-    pub fn remember(&mut self, id: BlockId, token: u32) {
+    /// Lets jumps in the set `jumps` to `id` find it while its fetch translation is `exec`.
+    pub fn remember(&mut self, jumps: usize, id: BlockId, exec: u32) {
         let b = &self.blocks[id.0 as usize];
-        if b.linkable && b.key.mode.contains(Mode::FLAT) {
-            self.jumps[jump_index(b.key.rip)] = JumpEntry { rip: b.key.rip, token, code: b.base as u32 };
+        if b.key.mode.contains(Mode::FLAT) {
+            self.jumps.remember(jumps, b.key.rip, exec, b.base);
         }
     }
 }

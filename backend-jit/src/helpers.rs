@@ -15,7 +15,7 @@ use emu_core::fault::{Exception, Vector};
 use emu_core::ir::{RepKind, mem_flags};
 use emu_core::mem::{Frame, page};
 use emu_core::mmu::{Access, JournalEntry, Priv, tlb};
-use emu_core::state::bits::rflags;
+use emu_core::state::bits::{cr4, rflags};
 use emu_core::state::segment::attr;
 use emu_core::state::{Mode, gpr};
 use std::any::Any;
@@ -47,13 +47,15 @@ pub enum Helper {
     Misaligned,
     /// REP MOVS and REP STOS.
     RepString,
+    /// The time-stamp counter.
+    ReadTsc,
     /// Image of the x87, for the host's to load.
     X87Load,
 }
 
 impl Helper {
     /// All, in order.
-    pub const ALL: [Helper; 11] = [
+    pub const ALL: [Helper; 12] = [
         Helper::Load,
         Helper::LoadW,
         Helper::Store,
@@ -64,6 +66,7 @@ impl Helper {
         Helper::SegAddr,
         Helper::Misaligned,
         Helper::RepString,
+        Helper::ReadTsc,
         Helper::X87Load,
     ];
 }
@@ -98,10 +101,6 @@ fn run(cpu: *mut Cpu, f: impl FnOnce(&mut Cpu) -> Done) -> u64 {
     // not touch until translated code returns.
     let cpu = unsafe { &mut *cpu };
     let done = catch_unwind(AssertUnwindSafe(|| f(cpu)));
-    if cpu.mmu.exec_generation != cpu.state.scratch[layout::GENERATION] {
-        // No jump-cache entry has this token: translated code is left at the next jump to another page.
-        cpu.state.scratch[layout::TOKEN] = 0;
-    }
     match done {
         Ok(Ok(())) => 0,
         Ok(Err(Leave::Interpret)) => Kind::Interpret as u64,
@@ -144,6 +143,7 @@ helper! {
     seg_addr = do_seg_addr;
     misaligned = do_misaligned;
     rep_string = do_rep_string;
+    read_tsc = do_read_tsc;
     x87_load = do_x87_load;
 }
 
@@ -159,6 +159,7 @@ pub fn address(h: Helper) -> usize {
         Helper::SegAddr => seg_addr,
         Helper::Misaligned => misaligned,
         Helper::RepString => rep_string,
+        Helper::ReadTsc => read_tsc,
         Helper::X87Load => x87_load,
     };
     f as usize
@@ -357,8 +358,35 @@ fn do_misaligned(_: &mut Cpu) -> Done {
     Err(Leave::Fault(Exception::gp0()))
 }
 
-/// Elements done before control goes back to translated code, so that signals are seen in time.
-const REP_STEPS: u64 = 4096;
+/// SDM vol. 2B, RDTSC.
+fn do_read_tsc(cpu: &mut Cpu) -> Done {
+    if cpu.state.cpl() != 0 && cpu.state.cr4 & cr4::TSD != 0 {
+        return Err(Leave::Fault(Exception::gp0()));
+    }
+    cpu.state.scratch[layout::RESULT] = cpu.tsc();
+    Ok(())
+}
+
+/// Bytes done before control goes back to translated code, so that signals are seen in time.
+const REP_BYTES: u64 = 256 << 10;
+
+/// As much of a REP MOVS or STOS as can be done in one go, upwards and within one page on either side; 0 bytes where
+/// it has to go element by element.
+fn rep_run(cpu: &mut Cpu, dst: u64, src: Option<u64>, len: usize, size: usize) -> usize {
+    let len = len.min((PAGE_SIZE - (dst & PAGE_MASK)) as usize) / size * size;
+    if len < 2 * size || cpu.mmu.journal.is_some() {
+        return 0;
+    }
+    // SAFETY: `tlb` points at one of this processor's own sets.
+    let hit = unsafe { (*cpu.state.tlb).write[tlb::index(dst)].hit(dst, 1) };
+    if hit.is_none() && check_write(cpu, dst, len, false).is_err() {
+        return 0;
+    }
+    match src {
+        Some(src) => cpu.copy_run(dst, src, len, size),
+        None => cpu.fill_run(dst, cpu.state.gpr[gpr::RAX], len, size),
+    }
+}
 
 fn do_rep_string(cpu: &mut Cpu) -> Done {
     let aux = cpu.state.scratch[layout::ARG + 2] as u32;
@@ -376,12 +404,34 @@ fn do_rep_string(cpu: &mut Cpu) -> Done {
         _ => old & !mask | new & mask,
     };
     let mut begun = false;
-    for _ in 0..REP_STEPS {
+    let mut left = REP_BYTES;
+    while left != 0 {
         let g = cpu.state.gpr;
-        if g[gpr::RCX] & mask == 0 {
+        let count = g[gpr::RCX] & mask;
+        if count == 0 {
             break;
         }
+        left = left.saturating_sub(size as u64);
         let dst = dst_base.wrapping_add(g[gpr::RDI] & mask) & wrap;
+        if step == size as u64 {
+            let src = movs.then(|| src_base.wrapping_add(g[gpr::RSI] & mask) & wrap);
+            // Where an index would wrap in the middle, element by element.
+            let room = |r: usize| mask - (g[r] & mask);
+            let most = count.saturating_mul(step).min(room(gpr::RDI)).min(left);
+            let most = if movs { most.min(room(gpr::RSI)) } else { most };
+            let done = rep_run(cpu, dst, src, most as usize, size) as u64;
+            if done != 0 {
+                begun = true;
+                left -= done;
+                let g = &mut cpu.state.gpr;
+                if movs {
+                    g[gpr::RSI] = merge(g[gpr::RSI], g[gpr::RSI].wrapping_add(done));
+                }
+                g[gpr::RDI] = merge(g[gpr::RDI], g[gpr::RDI].wrapping_add(done));
+                g[gpr::RCX] = merge(g[gpr::RCX], g[gpr::RCX].wrapping_sub(done / step));
+                continue;
+            }
+        }
         let value = if movs {
             let src = src_base.wrapping_add(g[gpr::RSI] & mask) & wrap;
             cpu.load_slow_or_hit(src, size)?

@@ -13,9 +13,9 @@ pub const BIAS: i32 = 128;
 
 /// The guest's status flags in canonical form while translated code runs: see [`crate::exit`].
 pub const FLAGS: usize = 0;
-/// The jump-cache token of the current address space and mode, 32 bits.
-pub const TOKEN: usize = 1;
-/// Host address of the jump cache.
+/// Host address of the newest predicted return of the current mode.
+pub const RETURNS: usize = 1;
+/// Host address of the current mode's jump cache.
 pub const JUMP_CACHE: usize = 2;
 /// Host address of the code arena's executable view.
 pub const CODE_BASE: usize = 3;
@@ -39,15 +39,13 @@ pub const EXC_ADDR: usize = 15;
 /// Saves the accumulator where no other place is free.
 pub const SAVE0: usize = 16;
 /// The site of the last x87 instruction, plus one, in blocks that have ended: see `x64/x87.rs`.
-pub const X87_SITE: usize = 17;
+pub const X87_SITE: usize = 21;
 /// Result or bounce buffer of a slow access: four slots, aligned to 32 bytes.
-pub const RESULT: usize = 18;
+pub const RESULT: usize = 17;
 /// The guest's MXCSR while a helper runs.
 pub const MX_GUEST: usize = 22;
 /// The MXCSR that Rust code runs under.
 pub const MX_HOST: usize = 23;
-/// `exec_generation` for which [`TOKEN`] is valid.
-pub const GENERATION: usize = 24;
 /// Linear address of a read-modify-write that a helper will finish.
 pub const RMW: usize = 25;
 /// The host's stack pointer at entry.
@@ -61,6 +59,8 @@ pub const X87_IMAGE: usize = 64;
 
 /// Byte of [`LIVE`]: the host's x87 is the guest's.
 pub const LIVE_X87: i32 = 0;
+/// Byte of [`LIVE`]: so are the vector registers.
+pub const LIVE_VEC: i32 = 1;
 
 /// Displacement of scratch slot `n` from the state register.
 pub const fn slot(n: usize) -> i32 {
@@ -81,3 +81,6 @@ pub const fn vec(n: usize) -> i32 {
 pub const fn field(offset: usize) -> i32 {
     offset as i32 - BIAS
 }
+
+/// Emitted code reads vectors from the buffer with instructions that demand alignment.
+const _: () = assert!((slot(RESULT) + BIAS) % 32 == 0);

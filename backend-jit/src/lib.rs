@@ -8,6 +8,7 @@ pub mod arena;
 pub mod cache;
 pub mod exit;
 pub mod helpers;
+pub mod jumps;
 pub mod layout;
 pub mod regalloc;
 pub mod sidetable;
@@ -22,10 +23,11 @@ mod host;
 
 use arena::Arena;
 use cache::{Cache, NewBlock};
-use emu_core::addr::PhysAddr;
+use emu_core::addr::{PAGE_MASK, PAGE_SIZE, PhysAddr};
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::ir::{Block, BlockKey};
 use emu_core::state::bits::rflags;
+use emu_core::state::{Mode, Seg};
 use exit::Kind;
 pub use exit::RunExit;
 use std::io::Write;
@@ -67,8 +69,14 @@ pub struct JitConfig {
     pub single_block: bool,
     /// Write `/tmp/perf-PID.map` for `perf`.
     pub perf_map: bool,
+    /// Link blocks across pages, guarded by the fetch translation (otherwise through the jump cache).
+    pub link_pages: bool,
+    /// Predict returns.
+    pub predict_returns: bool,
     /// Use no host instruction beyond the architecture's first version.
     pub baseline: bool,
+    /// Keep guest vector registers in host registers.
+    pub pin_vectors: bool,
 }
 
 impl Default for JitConfig {
@@ -79,7 +87,10 @@ impl Default for JitConfig {
             count_insns: true,
             single_block: false,
             perf_map: false,
+            link_pages: true,
+            predict_returns: true,
             baseline: false,
+            pin_vectors: true,
         }
     }
 }
@@ -139,8 +150,8 @@ impl Jit {
         // Displacements are 32 bits, and so are offsets in the jump cache.
         let arena = Arena::new(cfg.cache_bytes.clamp(1 << 16, 1 << 30))?;
         let entry = codegen.prologue();
-        let cache =
-            Cache::new(arena, codegen.code()).ok_or(JitError::Internal("the trampolines do not fit"))?;
+        let cache = Cache::new(arena, codegen.code(), entry.way_out())
+            .ok_or(JitError::Internal("the trampolines do not fit"))?;
         let perf = if cfg.perf_map {
             Some(std::fs::File::create(format!("/tmp/perf-{}.map", std::process::id()))?)
         } else {
@@ -156,6 +167,20 @@ impl Jit {
         self.cache.lookup(key)
     }
 
+    /// The translated block with `key`, which the processor's RIP leads to, if it is what the bytes there say now: a
+    /// block that reaches into a second page may have been made from another.
+    pub fn find(&self, cpu: &mut Cpu, key: &BlockKey) -> Option<BlockId> {
+        let id = self.cache.lookup(key)?;
+        if let Some(second) = self.cache.second_page(id) {
+            let base = if key.mode.contains(Mode::CODE64) { 0 } else { cpu.state.seg[Seg::CS as usize].base };
+            let next = next_page(base.wrapping_add(key.rip), key.mode);
+            if cpu.fetch_gpa(next).ok()? != second.page_base() {
+                return None;
+            }
+        }
+        Some(id)
+    }
+
     /// Translates a block. A full cache is flushed first, which makes every other id stale.
     ///
     /// # Errors
@@ -168,6 +193,7 @@ impl Jit {
             let new = NewBlock {
                 key: block.key,
                 guest_len: block.guest_len,
+                chunks: block.chunks,
                 next_page: block.next_page,
                 code: self.codegen.code(),
                 exits: &self.codegen.exits,
@@ -203,20 +229,39 @@ impl Jit {
 
     /// Runs the block `id`, which the processor's RIP and mode must lead to, and those that follow.
     pub fn run(&mut self, cpu: &mut Cpu, id: BlockId) -> RunExit {
+        let mut id = id;
+        loop {
+            let exit = self.run_linked(cpu, id);
+            if exit != RunExit::NeedBlock || !self.cfg.chain || self.cfg.single_block {
+                return exit;
+            }
+            match self.known(cpu) {
+                Some(next) => id = next,
+                None => return exit,
+            }
+        }
+    }
+
+    /// The translated block that the processor's RIP leads to, if it is flat code.
+    fn known(&self, cpu: &mut Cpu) -> Option<BlockId> {
+        let (rip, mode) = (cpu.state.rip, cpu.state.mode);
+        if !mode.contains(Mode::FLAT) {
+            return None;
+        }
+        let phys = cpu.fetch_gpa(rip).ok()?;
+        self.find(cpu, &BlockKey { phys, rip, mode })
+    }
+
+    /// Runs the block `id` and those that are linked.
+    fn run_linked(&mut self, cpu: &mut Cpu, id: BlockId) -> RunExit {
         let Some(code) = self.cache.code_offset(id) else { return RunExit::NeedBlock };
-        if let Some(exit) = self.pending.take() {
-            self.cache.link(exit, id);
-        }
-        if !self.cfg.single_block && self.cfg.chain {
-            let token = self.cache.token(cpu.state.mode, cpu.mmu.exec_generation);
-            self.cache.remember(id, token);
-            cpu.state.scratch[layout::TOKEN] = token.into();
-        }
+        let exec = if self.cfg.chain && !self.cfg.single_block { self.entered(cpu, id) } else { 0 };
+        let set = self.cache.jumps.select(cpu.state.mode);
+        self.cache.remember(set, id, exec);
         self.stats.entries += 1;
         let s = &mut cpu.state;
         s.scratch[layout::FLAGS] = exit::to_word(s.rflags);
-        s.scratch[layout::GENERATION] = cpu.mmu.exec_generation;
-        s.scratch[layout::JUMP_CACHE] = self.cache.jump_cache() as u64;
+        (s.scratch[layout::JUMP_CACHE], s.scratch[layout::RETURNS]) = self.cache.jumps.places(set);
         s.scratch[layout::CODE_BASE] = self.cache.address(0) as u64;
         s.scratch[layout::BUDGET] = self.budget;
         s.scratch[layout::MX_GUEST] = u64::from(s.mxcsr | 0x1f80);
@@ -228,9 +273,35 @@ impl Jit {
         helpers::complete_journal(cpu);
         x87::unpack(&mut cpu.state);
         let s = &mut cpu.state;
+        self.cache.jumps.returned(set, s.scratch[layout::RETURNS]);
         s.mxcsr |= s.scratch[layout::MX_GUEST] as u32 & 0x3f;
         s.rflags = s.rflags & !rflags::STATUS | exit::from_word(s.scratch[layout::FLAGS]);
         self.after(cpu, word)
+    }
+
+    /// Brings what depends on fetch translations up to date before block `id` is entered, which the processor's RIP
+    /// leads to: the link that led here, and the block's check of its second page. The number of the translation.
+    fn entered(&mut self, cpu: &mut Cpu, id: BlockId) -> u32 {
+        let pending = self.pending.take();
+        if !cpu.state.mode.contains(Mode::FLAT) {
+            if let Some(exit) = pending {
+                self.cache.link(exit, id, 0);
+            }
+            return 0;
+        }
+        let rip = cpu.state.rip;
+        let mut exec = cpu.exec_id(rip);
+        if exec == 0 && cpu.fetch_gpa(rip).is_ok() {
+            exec = cpu.exec_id(rip);
+        }
+        if self.cache.second_page(id).is_some() {
+            let next = next_page(rip, cpu.state.mode);
+            self.cache.guard_entry(id, cpu.exec_id(next));
+        }
+        if let Some(exit) = pending {
+            self.cache.link(exit, id, exec);
+        }
+        exec
     }
 
     fn after(&mut self, cpu: &mut Cpu, word: u64) -> RunExit {
@@ -306,12 +377,6 @@ impl Jit {
         self.cache.chunks_in_use(addr)
     }
 
-    /// Forgets every jump-cache entry. Changes of fetch translations or mode need no call: entries carry a token.
-    pub fn flush_jump_cache(&mut self) {
-        self.pending = None;
-        self.cache.forget_jumps();
-    }
-
     /// Forgets every block.
     pub fn flush(&mut self) {
         self.pending = None;
@@ -361,4 +426,10 @@ impl Jit {
     pub fn host_address(&self, id: BlockId) -> Option<u64> {
         self.cache.host_code(id).map(|(_, at)| at as u64)
     }
+}
+
+/// First linear address of the page behind that of `lin`.
+pub(crate) fn next_page(lin: u64, mode: Mode) -> u64 {
+    let next = (lin & !PAGE_MASK).wrapping_add(PAGE_SIZE);
+    if mode.contains(Mode::LMA) { next } else { next & 0xffff_ffff }
 }

@@ -30,8 +30,11 @@ pub enum Hint {
 /// Facts about one value.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fact {
-    /// Index of the last instruction that uses it (for a flags value too); 0: never.
+    /// Index of the last instruction that uses it (for a flags value too, and then side exits included that would
+    /// have to make it the guest's); 0: never.
     pub last: u32,
+    /// For a flags value: the last instruction that uses it other than such a side exit.
+    pub read: u32,
     /// Number of uses other than by `FlagsOf`.
     pub uses: u16,
     /// For a flags value: the flags that are read. For an arithmetic op: those that its `FlagsOf` must give.
@@ -40,6 +43,8 @@ pub struct Fact {
     pub flags: u32,
     /// Where the value goes.
     pub hint: Hint,
+    /// The `SetVec` or `SetVecZero` of a vector register into which it may be computed straight, or 0.
+    pub vset: u32,
     /// It must be emitted.
     pub needed: bool,
 }
@@ -79,8 +84,22 @@ impl Analysis {
         self.facts.clear();
         self.facts.resize(insts.len(), Fact::default());
         let mut bound = [(u32::MAX, false); 16];
+        let mut vectors = [(u32::MAX, 0); 32];
+        // The last side exit before the next write of flags.
+        let mut exit = 0;
         for i in (0..insts.len()).rev() {
             let inst = &insts[i];
+            match inst.op {
+                Op::ExitIf if exit == 0 => exit = i as u32,
+                Op::SetFlags => {
+                    if inst.aux & 2 != 0 {
+                        let f = &mut self.facts[inst.args[0].index()];
+                        f.last = f.last.max(exit);
+                    }
+                    exit = 0;
+                }
+                _ => {}
+            }
             let me = self.facts[i];
             let class = inst.op.class();
             let root = !matches!(class, Class::Pure | Class::ReadState);
@@ -90,12 +109,14 @@ impl Analysis {
                 self.demand(insts, i);
             }
             self.bind(insts, i, needed, &mut bound);
+            self.bind_vector(insts, i, needed, &mut vectors);
         }
     }
 
     fn touch(&mut self, v: Value, at: usize) -> &mut Fact {
         let f = &mut self.facts[v.index()];
         f.last = f.last.max(at as u32);
+        f.read = f.read.max(at as u32);
         f
     }
 
@@ -131,6 +152,34 @@ impl Analysis {
                     }
                 }
             }
+        }
+    }
+
+    /// As `bind`, for vector registers.
+    fn bind_vector(&mut self, insts: &[Inst], i: usize, needed: bool, bound: &mut [(u32, u32); 32]) {
+        let inst = &insts[i];
+        if needed && matches!(inst.ty, Type::V128 | Type::V256) {
+            for b in bound.iter_mut().filter(|b| b.0 == i as u32) {
+                self.facts[i].vset = b.1;
+                b.0 = u32::MAX;
+            }
+        }
+        match inst.op {
+            Op::SetVec | Op::SetVecZero => bound[inst.imm as usize & 31] = (inst.args[0].0, i as u32),
+            Op::GetVec if needed => bound[inst.imm as usize & 31].0 = u32::MAX,
+            Op::Guest | Op::ZeroUpper => bound.fill((u32::MAX, 0)),
+            op if matches!(
+                op.class(),
+                Class::Faulting
+                    | Class::FaultingWrite
+                    | Class::MemWrite
+                    | Class::SideExit
+                    | Class::Terminator
+            ) =>
+            {
+                bound.fill((u32::MAX, 0));
+            }
+            _ => {}
         }
     }
 

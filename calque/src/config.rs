@@ -1,5 +1,6 @@
 //! What a machine is made of: the one description that the command lines build and the board reads.
 
+use emu_core::features::Features;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -98,6 +99,8 @@ pub struct Machine {
     pub boot: Boot,
     /// RAM in bytes.
     pub memory: u64,
+    /// The processor.
+    pub cpu: Features,
     /// Number of virtual processors.
     pub cpus: u32,
     /// virtio disks, in order.
@@ -118,6 +121,12 @@ pub struct Machine {
     pub no_reboot: bool,
     /// Print counters at the end.
     pub stats: bool,
+    /// Sample where the guest spends its time, and print that with the counters.
+    pub profile: bool,
+    /// Files that name guest addresses in the profile.
+    pub symbols: Vec<PathBuf>,
+    /// Write `/tmp/perf-PID.map`, by which `perf` names translated blocks.
+    pub perf_map: bool,
     /// What to log: see [`crate::log`].
     pub log: Vec<crate::log::Topic>,
     /// Where the log goes instead of standard error.
@@ -142,6 +151,7 @@ impl Default for Machine {
         Self {
             boot: Boot::default(),
             memory: 1 << 30,
+            cpu: Features::DEFAULT,
             cpus: 1,
             disks: Vec::new(),
             engine: EngineKind::default(),
@@ -152,6 +162,9 @@ impl Default for Machine {
             debug_exit: None,
             no_reboot: false,
             stats: false,
+            profile: false,
+            symbols: Vec::new(),
+            perf_map: false,
             log: Vec::new(),
             log_file: None,
             time_limit: None,

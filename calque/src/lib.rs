@@ -15,4 +15,5 @@ pub mod log;
 pub mod machine;
 pub mod progress;
 pub mod stats;
+pub mod symbols;
 pub mod vcpu;

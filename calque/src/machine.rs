@@ -17,7 +17,6 @@ use devices::uart::Uart;
 use devices::virtio::Console;
 use emu_core::clock::{Clock, Timers};
 use emu_core::cpu::{Cpu, Wiring};
-use emu_core::features::Features;
 use emu_core::mem::PhysMem;
 use emu_core::signals::{Signals, request};
 use emu_core::state::Activity;
@@ -173,7 +172,7 @@ impl Built {
             debugcon: host.debugcon.clone(),
             wall: wall.as_secs() as i64,
         })?;
-        let features = Features::max();
+        let features = machine.cpu;
         tables::install(&mem, &board.pci, &features, machine.cpus)?;
         let mut vcpus = Vec::new();
         for (index, ((signals, mailbox), irq)) in

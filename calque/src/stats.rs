@@ -51,5 +51,8 @@ pub fn report(vcpus: &[Vcpu], elapsed: Duration) -> String {
     for (name, value) in all {
         line(&name, value);
     }
+    for profile in vcpus.iter().filter_map(|v| v.engine.profile()) {
+        text += &profile;
+    }
     text
 }

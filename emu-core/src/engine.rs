@@ -45,6 +45,11 @@ pub trait Engine: Send {
         None
     }
 
+    /// Where the guest spent its time, if the engine was told to find out.
+    fn profile(&self) -> Option<String> {
+        None
+    }
+
     /// Counters by name, for `--stats`, in the order to print.
     fn stats(&self) -> Vec<(String, u64)>;
 }

@@ -26,6 +26,8 @@ pub mod request {
     pub const STOP: u32 = 1 << 6;
     /// A timer of the virtual clock is due.
     pub const TIMER: u32 = 1 << 7;
+    /// The engine is to note where the guest is, for a profile; engines without one never get it.
+    pub const SAMPLE: u32 = 1 << 8;
 }
 
 /// The requests to one vCPU. Shared by reference count; translated code polls [`Signals::word`].

@@ -1,11 +1,13 @@
 //! Block forming: decodes instructions one after the other until something ends the block.
 //!
-//! A block ends at control flow, before an instruction that is not lifted, at the end of the page and at a bound on
+//! A block ends at control flow (unless `trace` has it go on), before an instruction that is not lifted, at the end of the page and at a bound on
 //! the number of instructions. Only a block of a single instruction may reach into a second page.
 
 use crate::lift;
 use crate::operand::{Cx, Flow, NotLifted};
 use crate::support::Support;
+use crate::trace::{Guide, Trace};
+use emu_core::addr::PAGE_SIZE;
 use emu_core::features::leaf7_ebx;
 use emu_core::ir::{Block, BlockKey, Op, Type};
 use emu_core::state::Mode;
@@ -30,13 +32,42 @@ pub(crate) struct Former<'a> {
     pub cs_limit: u32,
     /// Leave PAUSE to the interpreter, which offers the host processor to other vCPUs.
     pub several: bool,
+    /// Relative RIP of the next instruction.
+    pub pos: i64,
+    /// Place of the block's first byte among those given to [`Former::run`]: in its page, but for tests.
+    pub base: usize,
+    trace: Trace<'a>,
     /// The instruction that ended the block because it is not lifted.
     pub refused: Option<Mnemonic>,
+    /// Where STI begins, if it is the last instruction so far: IR, position, length and chunks before it.
+    shadow: Option<(usize, i64, u32, u64)>,
 }
 
 impl<'a> Former<'a> {
-    pub fn new(key: BlockKey, limit: u32, support: &'a mut Support, cs_limit: u32) -> Self {
-        Self { block: Block::new(key), limit, support, cs_limit, several: false, refused: None }
+    pub fn new(
+        key: BlockKey,
+        limit: u32,
+        support: &'a mut Support,
+        cs_limit: u32,
+        guide: Option<Guide<'a>>,
+    ) -> Self {
+        Self {
+            block: Block::new(key),
+            limit,
+            support,
+            cs_limit,
+            several: false,
+            pos: 0,
+            base: key.phys.offset() as usize,
+            trace: Trace::new(key, limit, guide),
+            refused: None,
+            shadow: None,
+        }
+    }
+
+    /// Place of the next instruction among the bytes given to [`Former::run`].
+    pub fn offset(&self) -> usize {
+        (self.base as i64 + self.pos) as usize
     }
 
     fn options(&self) -> u32 {
@@ -52,12 +83,12 @@ impl<'a> Former<'a> {
         o
     }
 
-    /// Continues with the code in `bytes`, which begin at the block's first byte.
+    /// Continues with the code in `bytes`, of which those from [`Former::offset`] on are good.
     pub fn run(&mut self, bytes: &[u8]) -> Step {
         let key = self.block.key;
-        let at = self.block.guest_len as usize;
-        let ip = key.rip.wrapping_add(at as u64);
-        let mut decoder = Decoder::with_ip(key.mode.code_bits(), &bytes[at..], ip, self.options());
+        let ip = key.rip.wrapping_add(self.pos as u64);
+        let code = &bytes[self.offset()..];
+        let mut decoder = Decoder::with_ip(key.mode.code_bits(), code, ip, self.options());
         let mut insn = Instruction::default();
         loop {
             if self.block.guest_insns == self.limit {
@@ -71,9 +102,23 @@ impl<'a> Former<'a> {
             if insn.is_invalid() && decoder.last_error() == DecoderError::NoMoreBytes {
                 return Step::NeedBytes;
             }
-            let end = at + decoder.position();
-            match self.one(&insn, &bytes[end - insn.len()..end]) {
+            let repeated = insn.has_rep_prefix() || insn.has_repne_prefix();
+            // A trace does not fall into its own course, and a repeated string instruction, which may be left
+            // unfinished, begins a block.
+            let ends = repeated && insn.is_string_instruction();
+            if self.trace.visit(self.pos) || self.trace.joined() && ends {
+                self.finish();
+                return Step::Done;
+            }
+            let end = decoder.position();
+            match self.one(&insn, &code[end - insn.len()..end]) {
                 Ok(Flow::Next) => {}
+                Ok(Flow::At(rel)) if rel == self.pos => {}
+                Ok(Flow::At(rel)) => {
+                    // The bytes there are perhaps not read yet.
+                    self.pos = rel;
+                    return Step::NeedBytes;
+                }
                 Ok(Flow::End) => return Step::Done,
                 Err(NotLifted) => {
                     self.refuse(insn.mnemonic());
@@ -102,15 +147,24 @@ impl<'a> Former<'a> {
             return Err(NotLifted);
         }
         let before = self.block.insts.len();
-        let rel = i64::from(self.block.guest_len);
+        let rel = self.pos;
         self.block.op_imm(Op::Guest, Type::Void, &[], rel, insn.len() as u32);
         let features = *self.support.features();
-        let cs_limit = self.cs_limit;
-        let mut cx = Cx { b: &mut self.block, i: insn, bytes, mode, features: &features, cs_limit };
+        let mut cx = Cx {
+            b: &mut self.block,
+            i: insn,
+            bytes,
+            mode,
+            features: &features,
+            cs_limit: self.cs_limit,
+            trace: &mut self.trace,
+        };
         match lift::lift(&mut cx) {
             Ok(flow) => {
-                self.block.guest_len += insn.len() as u32;
+                let place = (before, self.pos, self.block.guest_len, self.block.chunks);
+                self.covers(insn.len());
                 self.block.guest_insns += 1;
+                self.shadow = (insn.mnemonic() == Mnemonic::Sti).then_some(place);
                 Ok(flow)
             }
             Err(e) => {
@@ -120,15 +174,47 @@ impl<'a> Former<'a> {
         }
     }
 
+    /// No interrupt comes between STI and the instruction behind it, so they have to be in one block: an STI that would
+    /// be the last is the interpreter's. True if that has ended the block.
+    fn take_back_sti(&mut self) -> bool {
+        let Some((insts, pos, len, chunks)) = self.shadow.take() else { return false };
+        self.block.insts.truncate(insts);
+        self.pos = pos;
+        self.block.guest_len = len;
+        self.block.chunks = chunks;
+        self.block.guest_insns -= 1;
+        self.refuse(Mnemonic::Sti);
+        true
+    }
+
+    /// Notes the bytes of the next instruction, and goes on behind it.
+    fn covers(&mut self, len: usize) {
+        if self.pos == i64::from(self.block.guest_len) {
+            self.block.guest_len += len as u32;
+        } else {
+            let first = self.offset();
+            for byte in [first, first + len - 1] {
+                self.block.chunks |= 1 << (byte.min(PAGE_SIZE as usize - 1) / crate::CHUNK);
+            }
+        }
+        self.pos += len as i64;
+    }
+
     /// Ends the block by going on at the next instruction.
     pub fn finish(&mut self) {
-        let rel = i64::from(self.block.guest_len);
+        if self.take_back_sti() {
+            return;
+        }
+        let rel = self.pos;
         self.block.op_imm(Op::Goto, Type::Void, &[], rel, 0);
     }
 
     /// Ends the block before an instruction that the interpreter has to execute.
     pub fn refuse(&mut self, m: Mnemonic) {
-        let rel = i64::from(self.block.guest_len);
+        if self.take_back_sti() {
+            return;
+        }
+        let rel = self.pos;
         self.block.op_imm(Op::Interpret, Type::Void, &[], rel, m as u32);
         self.refused = Some(m);
     }

@@ -13,6 +13,7 @@ mod former;
 mod lift;
 mod operand;
 mod support;
+mod trace;
 
 use emu_core::addr::{PAGE_SIZE, PhysAddr};
 use emu_core::cpu::Cpu;
@@ -24,6 +25,7 @@ use emu_core::state::{Mode, Seg};
 use former::{Former, Step};
 pub use iced_x86::Mnemonic;
 use support::Support;
+pub use trace::{Guide, TRANSLATED};
 
 /// What became of the code at an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +69,14 @@ impl Lifter {
     /// # Errors
     /// The fault of fetching the first instruction.
     pub fn lift(&mut self, cpu: &mut Cpu) -> Result<Lifted, Exception> {
+        self.lift_along(cpu, None)
+    }
+
+    /// Like [`Lifter::lift`], but lets the block go on past branches as far as `guide` finds it worth while.
+    ///
+    /// # Errors
+    /// The fault of fetching the first instruction.
+    pub fn lift_along(&mut self, cpu: &mut Cpu, guide: Option<Guide>) -> Result<Lifted, Exception> {
         let mode = cpu.state.mode;
         if mode.0 & (Mode::STEP | Mode::ALIGN) != 0 {
             return Ok(Lifted::Interpret { mnemonic: Mnemonic::INVALID });
@@ -86,34 +96,48 @@ impl Lifter {
             return Ok(Lifted::Interpret { mnemonic: Mnemonic::INVALID });
         };
         let key = BlockKey { phys, rip, mode };
-        let mut former = Former::new(key, self.max_insns, &mut self.support, cs.limit);
+        let mut former = Former::new(key, self.max_insns, &mut self.support, cs.limit, guide);
         former.several = !cpu.mem.single();
         let start = phys.offset() as usize;
-        let room = PAGE_SIZE as usize - start;
-        let mut filled = 0;
+        let page = PhysAddr(phys.0 - start as u64);
+        // Chunks that have been read.
+        let mut have = 0u64;
         loop {
-            // To the end of the chunk.
-            let end = (CHUNK - (start + filled) % CHUNK + filled).min(room);
-            if let Some(index) = ram {
-                cpu.mark_code(index, 1 << ((start + filled) / CHUNK));
-            }
-            if !cpu.mem.read(phys.wrapping_add(filled as u64), &mut self.buf[filled..end]) {
-                return Ok(Lifted::Interpret { mnemonic: Mnemonic::INVALID });
-            }
-            filled = end;
-            if former.run(&self.buf[..filled]) == Step::Done {
+            let at = former.offset();
+            if have_from(have, at) > 0 && former.run(&self.buf[..at + have_from(have, at)]) == Step::Done {
                 return Ok(outcome(former));
             }
-            if filled == room {
+            // It may have jumped meanwhile.
+            let at = former.offset();
+            let next = (at + have_from(have, at)) / CHUNK;
+            if next >= PAGE_SIZE as usize / CHUNK {
                 break;
             }
+            if let Some(index) = ram {
+                cpu.mark_code(index, 1 << next);
+            }
+            let chunk = next * CHUNK..(next + 1) * CHUNK;
+            if !cpu.mem.read(page.wrapping_add(chunk.start as u64), &mut self.buf[chunk]) {
+                return Ok(Lifted::Interpret { mnemonic: Mnemonic::INVALID });
+            }
+            have |= 1 << next;
         }
         if former.block.guest_insns != 0 {
             former.finish();
             return Ok(outcome(former));
         }
+        self.buf.copy_within(start..PAGE_SIZE as usize, 0);
+        let room = PAGE_SIZE as usize - start;
         straddle(cpu, former, &mut self.buf, room, lin)
     }
+}
+
+/// Bytes of a page that are there from place `at` on, `have` being the chunks of it that are.
+fn have_from(have: u64, at: usize) -> usize {
+    if at >= PAGE_SIZE as usize {
+        return 0;
+    }
+    ((have >> (at / CHUNK)).trailing_ones() as usize * CHUNK).saturating_sub(at % CHUNK)
 }
 
 /// The RAM page to mark for code at `phys`: None inside for ROM, None outside for MMIO.
@@ -147,6 +171,7 @@ fn straddle(
         return Ok(Lifted::Interpret { mnemonic: Mnemonic::INVALID });
     }
     former.limit = 1;
+    former.base = 0;
     former.block.next_page = Some(phys);
     if former.run(&buf[..end]) == Step::NeedBytes {
         // Fifteen bytes always decide, if only that there is no such instruction.
@@ -172,7 +197,8 @@ fn outcome(former: Former) -> Lifted {
 /// 4 GiB.
 pub fn lift_bytes(key: BlockKey, bytes: &[u8], features: Features, max_insns: u32) -> Lifted {
     let mut support = Support::new(features);
-    let mut former = Former::new(key, max_insns.max(1), &mut support, u32::MAX);
+    let mut former = Former::new(key, max_insns.max(1), &mut support, u32::MAX, None);
+    former.base = 0;
     if former.run(bytes) == Step::NeedBytes {
         if former.block.guest_insns == 0 {
             former.refuse(Mnemonic::INVALID);

@@ -3,6 +3,7 @@
 //! Invariant kept here and by the callers: all ops of an instruction that may fault come before the first that
 //! writes guest state. Read-modify-write operands load with [`Op::LoadW`], so their write-back cannot fault.
 
+use crate::trace::Trace;
 use emu_core::features::Features;
 use emu_core::ir::{Block, Cc, Inst, Op, StateField, Type, Value, VecOp, mem_flags};
 use emu_core::state::bits::rflags;
@@ -14,6 +15,8 @@ use iced_x86::{Instruction, OpKind, Register};
 pub(crate) enum Flow {
     /// The next instruction.
     Next,
+    /// The instruction at this relative RIP: a trace goes on there.
+    At(i64),
     /// Nothing: the terminator has been written.
     End,
 }
@@ -79,7 +82,7 @@ pub(crate) enum Place {
 }
 
 /// One instruction being lifted, and the block it goes to.
-pub(crate) struct Cx<'a> {
+pub(crate) struct Cx<'a, 't> {
     pub b: &'a mut Block,
     pub i: &'a Instruction,
     /// Its bytes, prefixes included.
@@ -88,6 +91,7 @@ pub(crate) struct Cx<'a> {
     pub features: &'a Features,
     /// Limit of CS, for branches outside flat code.
     pub cs_limit: u32,
+    pub trace: &'a mut Trace<'t>,
 }
 
 /// The low bits of `v` that a value of type `ty` has.
@@ -98,7 +102,7 @@ pub(crate) fn mask(ty: Type, v: u64) -> u64 {
     }
 }
 
-impl Cx<'_> {
+impl Cx<'_, '_> {
     /// Appends an op with at most three arguments.
     pub fn op(&mut self, op: Op, ty: Type, args: &[Value]) -> Value {
         self.b.op(op, ty, args)

@@ -7,9 +7,11 @@ use iced_x86::{Code, CpuidFeature as F, Instruction};
 fn has(have: &Features, f: F) -> bool {
     let (c, d, b) = (have.leaf1_ecx, have.leaf1_edx, have.leaf7_ebx);
     match f {
-        F::INTEL8086 | F::INTEL186 | F::INTEL286 | F::INTEL386 | F::INTEL486 | F::X64 => true,
-        // Hints and encodings that do nothing on processors that do not know them.
-        F::MULTIBYTENOP | F::PAUSE | F::CET_IBT | F::CET_SS | F::PREFETCHW | F::PREFETCHWT1 => true,
+        F::INTEL8086 | F::INTEL186 | F::INTEL286 | F::INTEL386 | F::INTEL486 | F::PAUSE => true,
+        F::X64 => have.long_mode(),
+        // Opcodes that do nothing, since the P6 and in long mode.
+        F::MULTIBYTENOP | F::CET_IBT | F::CET_SS => d & 1 << 15 != 0,
+        F::PREFETCHW | F::PREFETCHWT1 => have.long_mode() || have.ext1_ecx & 1 << 8 != 0,
         F::FPU | F::FPU287 | F::FPU387 => d & 1 != 0,
         F::CMOV => d & 1 << 15 != 0,
         F::SSE => d & 1 << 25 != 0,
@@ -20,7 +22,20 @@ fn has(have: &Features, f: F) -> bool {
         F::SSE4_2 => c & leaf1_ecx::SSE4_2 != 0,
         F::POPCNT => c & leaf1_ecx::POPCNT != 0,
         F::MOVBE => c & leaf1_ecx::MOVBE != 0,
+        F::TSC => d & 1 << 4 != 0,
+        F::SMAP => b & 1 << 20 != 0,
+        F::RDTSCP => have.ext1_edx & 1 << 27 != 0,
+        F::AES => c & 1 << 25 != 0,
+        F::PCLMULQDQ => c & 1 << 1 != 0,
+        F::AVX => c & 1 << 28 != 0,
+        F::F16C => c & 1 << 29 != 0,
+        F::FMA => c & 1 << 12 != 0,
         F::BMI1 => b & leaf7_ebx::BMI1 != 0,
+        F::AVX2 => b & 1 << 5 != 0,
+        F::BMI2 => b & 1 << 8 != 0,
+        F::ADX => b & 1 << 19 != 0,
+        F::VAES => have.leaf7_ecx & 1 << 9 != 0,
+        F::VPCLMULQDQ => have.leaf7_ecx & 1 << 10 != 0,
         F::LZCNT => have.ext1_ecx & 1 << 5 != 0,
         _ => false,
     }

@@ -4,11 +4,11 @@ use emu_core::addr::PhysAddr;
 use emu_core::cpu::{Cpu, Wiring};
 use emu_core::fault::{Exception, Vector};
 use emu_core::features::Features;
-use emu_core::ir::{End, Optimizer, PassSet, eval};
+use emu_core::ir::{BlockKey, End, Op, Optimizer, PassSet, eval};
 use emu_core::mem::{PhysMem, page};
 use emu_core::state::bits::{cr0, cr4, efer};
 use emu_core::state::{Mode, SegReg, gpr};
-use frontend_x86::{Lifted, Lifter, Mnemonic};
+use frontend_x86::{Guide, Lifted, Lifter, Mnemonic};
 use iced_x86::code_asm::*;
 use std::sync::atomic::Ordering;
 
@@ -61,12 +61,17 @@ fn real(code: &[u8]) -> Box<Cpu> {
 
 /// Runs until HLT or a fault.
 fn run(cpu: &mut Cpu) -> Result<(), Exception> {
-    let mut lifter = Lifter::new(8);
+    run_along(cpu, 8, None).map(|_| ())
+}
+
+/// Like `run`, in blocks of at most `most` instructions led by `guide`; the number of blocks that ran.
+fn run_along(cpu: &mut Cpu, most: u32, guide: Option<Guide>) -> Result<u32, Exception> {
+    let mut lifter = Lifter::new(most);
     let mut optimizer = Optimizer::new(PassSet::ALL);
-    for _ in 0..100_000 {
-        let mut block = match lifter.lift(cpu)? {
+    for n in 0..100_000 {
+        let mut block = match lifter.lift_along(cpu, guide)? {
             Lifted::Block(b) => b,
-            Lifted::Interpret { mnemonic: Mnemonic::Hlt } => return Ok(()),
+            Lifted::Interpret { mnemonic: Mnemonic::Hlt } => return Ok(n),
             Lifted::Interpret { mnemonic } => panic!("{mnemonic:?} at {:x}", cpu.state.rip),
         };
         optimizer.run(&mut block);
@@ -311,4 +316,90 @@ fn code_is_marked_and_may_straddle_a_page() {
     cpu.state.rflags |= 1 << 8;
     cpu.mode_changed();
     assert_eq!(lifter.lift(&mut cpu), Ok(Lifted::Interpret { mnemonic: Mnemonic::INVALID }));
+}
+
+/// Two nested loops with a branch inside and a jump backwards, plus a way out that is rarely taken.
+fn loops() -> Vec<u8> {
+    asm(64, |a| {
+        let (mut outer, mut inner, mut odd, mut on, mut rare, mut back) = (
+            a.create_label(),
+            a.create_label(),
+            a.create_label(),
+            a.create_label(),
+            a.create_label(),
+            a.create_label(),
+        );
+        a.mov(esi, 37)?;
+        a.xor(eax, eax)?;
+        a.set_label(&mut outer)?;
+        a.mov(ecx, 11)?;
+        a.set_label(&mut inner)?;
+        a.test(ecx, 1)?;
+        a.jne(odd)?;
+        a.add(eax, ecx)?;
+        a.jmp(on)?;
+        a.set_label(&mut odd)?;
+        a.adc(eax, 5)?;
+        a.set_label(&mut on)?;
+        a.cmp(eax, 1000)?;
+        a.ja(rare)?;
+        a.set_label(&mut back)?;
+        a.mov(dword_ptr(0x4000), eax)?;
+        a.dec(ecx)?;
+        a.jne(inner)?;
+        a.rcl(edx, 1)?;
+        a.sub(esi, 1)?;
+        a.jns(outer)?;
+        a.hlt()?;
+        a.set_label(&mut rare)?;
+        a.sbb(eax, 999)?;
+        a.jmp(back)
+    })
+}
+
+#[test]
+fn traces_do_what_blocks_do() {
+    let code = loops();
+    let mut plain = long(&code);
+    let blocks = run_along(&mut plain, 64, None).unwrap();
+    // By the layout of the code, along taken branches, and along a heat that differs from place to place.
+    let cold = |_: &BlockKey| 0;
+    let mixed = |k: &BlockKey| (k.rip as u32).wrapping_mul(0x9e37_79b9) >> 28;
+    let guides: [Guide; 2] = [&cold, &mixed];
+    for guide in guides {
+        for most in [2, 7, 24, 64] {
+            let mut cpu = long(&code);
+            let traces = run_along(&mut cpu, most, Some(guide)).unwrap();
+            assert_eq!(cpu.state.gpr, plain.state.gpr);
+            assert_eq!(cpu.state.rflags, plain.state.rflags);
+            assert_eq!(cpu.state.icount, plain.state.icount);
+            assert_eq!(peek(&cpu, 0x4000), peek(&plain, 0x4000));
+            assert!(most < 64 || traces < blocks, "{traces} traces for {blocks} blocks");
+        }
+    }
+}
+
+#[test]
+fn traces_stay_in_their_page_and_name_their_bytes() {
+    // A jump forward over two chunks, and one out of the page.
+    let code = asm(64, |a| {
+        let mut far = a.create_label();
+        a.jmp(far)?;
+        for _ in 0..150 {
+            a.nop()?;
+        }
+        a.set_label(&mut far)?;
+        a.mov(eax, 1)?;
+        a.jmp(0x3000)
+    });
+    let mut cpu = long(&code);
+    let Ok(Lifted::Block(b)) = Lifter::new(64).lift_along(&mut cpu, Some(&|_| 1)) else { panic!() };
+    assert_eq!(b.guest_insns, 3);
+    let at = b.insts.iter().rev().find(|i| i.op == Op::Guest).unwrap();
+    let chunk = (CODE as i64 + at.imm) as u64 % 4096 / 64;
+    assert_eq!(b.chunks, 1 << chunk);
+    assert_eq!(b.insts.last().unwrap().imm, 0x3000 - CODE as i64);
+    assert_eq!(b.to_string().parse::<emu_core::ir::Block>().unwrap(), b);
+    let marked = cpu.mem.code_chunks(2).load(Ordering::Relaxed);
+    assert_eq!(marked & b.chunks, b.chunks);
 }

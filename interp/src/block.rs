@@ -60,14 +60,15 @@ pub struct Block {
 #[derive(Clone, Copy, Debug)]
 struct Fast {
     rip: u64,
-    generation: u64,
+    /// The fetch translation it was found through (`emu_core::mmu::execid`).
+    exec: u32,
     epoch: u32,
     mode: u32,
     block: u32,
 }
 
 impl Fast {
-    const EMPTY: Self = Self { rip: 0, generation: 0, epoch: 0, mode: 0, block: NONE };
+    const EMPTY: Self = Self { rip: 0, exec: u32::MAX, epoch: 0, mode: 0, block: NONE };
 }
 
 /// All decoded blocks.
@@ -127,11 +128,7 @@ impl Cache {
         let rip = cpu.state.rip;
         let mode = cpu.state.mode.0 | if single { SINGLE } else { 0 };
         let fast = &self.fast[fast_index(rip)];
-        if fast.rip == rip
-            && fast.mode == mode
-            && fast.epoch == self.epoch
-            && fast.generation == cpu.mmu.exec_generation
-        {
+        if fast.rip == rip && fast.mode == mode && fast.epoch == self.epoch && fast.exec == cpu.exec_id(rip) {
             return Ok(BlockId(fast.block));
         }
         self.find_slow(cpu, mode)
@@ -186,8 +183,10 @@ impl Cache {
     }
 
     fn remember(&mut self, cpu: &Cpu, rip: u64, mode: u32, block: u32) {
-        let (generation, epoch) = (cpu.mmu.exec_generation, self.epoch);
-        self.fast[fast_index(rip)] = Fast { rip, generation, epoch, mode, block };
+        let (exec, epoch) = (cpu.exec_id(rip), self.epoch);
+        if exec != 0 {
+            self.fast[fast_index(rip)] = Fast { rip, exec, epoch, mode, block };
+        }
     }
 
     fn insert(&mut self, mut block: Block) -> u32 {

@@ -7,8 +7,12 @@ use crate::exec;
 use crate::features;
 use emu_core::cpu::Cpu;
 use emu_core::fault::{Exception, Vector};
+use emu_core::features::Features;
 use emu_core::state::{Mode, Seg};
-use iced_x86::{Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{
+    Code, Decoder, DecoderError, DecoderOptions, EncodingKind, FlowControl, Instruction, Mnemonic, OpKind,
+    Register,
+};
 
 /// Executes one operation. While it runs, `rip` is the next instruction's address.
 pub type Handler = fn(&mut Cpu, &Op) -> Result<(), Exception>;
@@ -92,6 +96,33 @@ pub enum Kind {
     Other,
 }
 
+/// The encoding of a vector instruction, as far as it decides what happens to registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Encoding {
+    /// Without VEX: SSE, MMX and everything else.
+    Legacy,
+    /// VEX; no operand is longer than 128 bits.
+    Vex128,
+    /// VEX with 256-bit operands.
+    Vex256,
+}
+
+impl Encoding {
+    fn of(ins: &Instruction) -> Self {
+        let wide = |i| match ins.op_kind(i) {
+            OpKind::Register => ins.op_register(i).is_ymm(),
+            _ => false,
+        };
+        match ins.encoding() {
+            EncodingKind::VEX if (0..ins.op_count()).any(wide) || ins.memory_size().size() == 32 => {
+                Self::Vex256
+            }
+            EncodingKind::VEX => Self::Vex128,
+            _ => Self::Legacy,
+        }
+    }
+}
+
 /// What the instruction groups choose a handler by.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape<'a> {
@@ -105,6 +136,8 @@ pub struct Shape<'a> {
     pub kinds: [Kind; 3],
     /// Size of operand 0 in bytes (0 if it has none).
     pub bytes: usize,
+    /// How it is encoded.
+    pub encoding: Encoding,
 }
 
 impl Shape<'_> {
@@ -119,6 +152,11 @@ impl Shape<'_> {
             OpKind::Register => self.ins.op_register(i).size(),
             _ => self.ins.memory_size().size(),
         }
+    }
+
+    /// Whether the last of its operands but immediates is memory: operand 1, or with VEX operand 2.
+    pub fn from_memory(&self) -> bool {
+        self.kinds[1] == Kind::Mem || self.kinds[2] == Kind::Mem
     }
 
     /// Whether operand 0 is memory under LOCK.
@@ -156,16 +194,40 @@ pub struct Decoded {
     pub owns_rip: bool,
 }
 
-/// Decodes the instruction at the start of `bytes`. None: it goes on beyond them.
-pub fn decode(bytes: &[u8], rip: u64, mode: Mode, cpu: &Cpu) -> Option<Decoded> {
+/// How the decoder has to see things.
+fn options(f: &Features) -> u32 {
     let mut options = DecoderOptions::NONE;
-    if !features::bmi1(&cpu.features) {
+    if !features::bmi1(f) {
         options |= DecoderOptions::NO_MPFX_0FBC;
     }
-    if !features::lzcnt(&cpu.features) {
+    if !features::lzcnt(f) {
         options |= DecoderOptions::NO_MPFX_0FBD;
     }
-    let mut decoder = Decoder::with_ip(mode.code_bits(), bytes, rip, options);
+    options
+}
+
+/// The form of the instruction at the start of `bytes` if it is offered and there is a handler for it; None where it
+/// is #UD. For those who ask what the interpreter can do.
+pub fn executed(bytes: &[u8], mode: Mode, cpu: &Cpu) -> Option<Code> {
+    let ins = Decoder::with_ip(mode.code_bits(), bytes, 0, options(&cpu.features)).decode();
+    if ins.is_invalid() || !features::offered(&cpu.features, &ins) {
+        return None;
+    }
+    let (mut op, kinds) = lower(&ins, mode);
+    choose(&ins, &bytes[..ins.len()], mode, kinds, &mut op).map(|_| ins.code())
+}
+
+fn choose(ins: &Instruction, code: &[u8], mode: Mode, kinds: [Kind; 3], op: &mut Op) -> Option<Chosen> {
+    let bytes = match kinds[0] {
+        Kind::Reg => ins.op0_register().size(),
+        _ => ins.memory_size().size(),
+    };
+    exec::choose(&Shape { ins, code, mode, kinds, bytes, encoding: Encoding::of(ins) }, op)
+}
+
+/// Decodes the instruction at the start of `bytes`. None: it goes on beyond them.
+pub fn decode(bytes: &[u8], rip: u64, mode: Mode, cpu: &Cpu) -> Option<Decoded> {
+    let mut decoder = Decoder::with_ip(mode.code_bits(), bytes, rip, options(&cpu.features));
     let ins = decoder.decode();
     let len = decoder.position().max(1) as u8;
     if ins.is_invalid() {
@@ -179,12 +241,7 @@ pub fn decode(bytes: &[u8], rip: u64, mode: Mode, cpu: &Cpu) -> Option<Decoded> 
         return Some(raiser(Vector::UD, len));
     }
     let (mut op, kinds) = lower(&ins, mode);
-    let code = &bytes[..ins.len()];
-    let bytes = match kinds[0] {
-        Kind::Reg => ins.op0_register().size(),
-        _ => ins.memory_size().size(),
-    };
-    let Some(chosen) = exec::choose(&Shape { ins: &ins, code, mode, kinds, bytes }, &mut op) else {
+    let Some(chosen) = choose(&ins, &bytes[..ins.len()], mode, kinds, &mut op) else {
         tracing::debug!(instruction = ?ins.code(), rip, "not implemented");
         return Some(raiser(Vector::UD, len));
     };

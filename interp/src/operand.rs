@@ -284,6 +284,9 @@ pub fn task_switched(s: &CpuState) -> Result<(), Exception> {
 
 /// An operand that can be read.
 pub trait Src: 'static {
+    /// It is the memory operand.
+    const MEMORY: bool = false;
+
     /// Its value, zero-extended.
     ///
     /// # Errors
@@ -357,6 +360,8 @@ macro_rules! memory {
         #[derive(Debug)]
         pub struct $name;
         impl Src for $name {
+            const MEMORY: bool = true;
+
             #[inline(always)]
             fn get<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<u64, Exception> {
                 let lin = linear(cpu, op, W::BYTES as u64, false)?;

@@ -1,15 +1,19 @@
 //! Debug facilities of one instruction: TF, RF, and the breakpoints of DR0-DR3 (SDM vol. 3B, chapter 17).
 //!
 //! Used only while [`Mode::STEP`] is set or RF is pending, so it may take its time: data breakpoints are found by asking the
-//! decoder which memory the instruction uses. Not modelled: I/O breakpoints (CR4.DE), branch stepping (DEBUGCTL.BTF).
+//! decoder which memory and which port the instruction uses. Not modelled: data breakpoints on the lanes of gathers and
+//! of masked moves.
 
 use crate::system::deliver;
 use crate::system::seg;
 use emu_core::cpu::Cpu;
 use emu_core::fault::Exception;
-use emu_core::state::bits::{rflags, shadow};
+use emu_core::state::bits::{cr4, debugctl, rflags, shadow};
+use emu_core::state::gpr::{RCX, RDX};
 use emu_core::state::{Mode, Seg};
-use iced_x86::{Decoder, DecoderOptions, InstructionInfoFactory, Mnemonic, OpAccess, Register};
+use iced_x86::{
+    Decoder, DecoderOptions, FlowControl, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
+};
 
 /// DR6.BS: the trap is a single step.
 const BS: u32 = 1 << 14;
@@ -18,7 +22,10 @@ const BS: u32 = 1 << 14;
 #[derive(Debug)]
 pub struct Before {
     trap: bool,
-    /// DR6 bits of the data breakpoints that the instruction will hit.
+    /// Under DEBUGCTL.BTF the trap comes after branches alone: None for other instructions, else where RIP is if a
+    /// conditional branch is not taken.
+    branch: Option<Option<u64>>,
+    /// DR6 bits of the data and I/O breakpoints that the instruction will hit.
     data: u32,
     /// The instruction loads RF itself (IRET, and task switches, which keep it).
     pub loads_rf: bool,
@@ -59,7 +66,7 @@ impl Before {
         let s = &cpu.state;
         // A load of SS holds back the single-step trap of the next instruction too.
         let trap = s.rflags & rflags::TF != 0 && s.shadow & shadow::MOV_SS == 0;
-        let mut before = Self { trap, data: 0, loads_rf: false };
+        let mut before = Self { trap, branch: None, data: 0, loads_rf: false };
         let data = (0..4).any(|n| matches!(breakpoint(cpu, n), Some((_, kind, _)) if kind & 1 != 0));
         let Some(lin) = code_address(cpu) else { return before };
         let Ok(f) = cpu.fetch(lin) else { return before };
@@ -73,8 +80,16 @@ impl Before {
             ins.mnemonic(),
             Mnemonic::Int | Mnemonic::Int1 | Mnemonic::Int3 | Mnemonic::Syscall | Mnemonic::Sysenter
         );
+        before.branch = match ins.flow_control() {
+            FlowControl::Next | FlowControl::Exception => None,
+            FlowControl::ConditionalBranch | FlowControl::XbeginXabortXend => Some(Some(ins.next_ip())),
+            _ => Some(None),
+        };
         if data {
             before.data = data_hits(cpu, &ins);
+        }
+        if cpu.state.cr4 & cr4::DE != 0 {
+            before.data |= port_hits(cpu, &ins);
         }
         before
     }
@@ -84,9 +99,43 @@ impl Before {
         if cpu.state.shadow & shadow::MOV_SS != 0 {
             return None;
         }
-        let bits = self.data | if self.trap { BS } else { 0 };
+        let s = &cpu.state;
+        let stepped = s.msr.debugctl & debugctl::BTF == 0
+            || self.branch.is_some_and(|not_taken| not_taken != Some(s.rip));
+        let bits = self.data | if self.trap && stepped { BS } else { 0 };
         (bits != 0).then(|| deliver::debug(bits, false))
     }
+}
+
+/// The I/O breakpoints (R/W field 2 under CR4.DE) that the instruction hits.
+fn port_hits(cpu: &Cpu, ins: &iced_x86::Instruction) -> u32 {
+    let size = match ins.mnemonic() {
+        Mnemonic::In => ins.op0_register().size(),
+        Mnemonic::Out => ins.op1_register().size(),
+        Mnemonic::Insb | Mnemonic::Outsb => 1,
+        Mnemonic::Insw | Mnemonic::Outsw => 2,
+        Mnemonic::Insd | Mnemonic::Outsd => 4,
+        _ => return 0,
+    } as u64;
+    let immediate = (0..ins.op_count()).find(|&i| ins.op_kind(i) == OpKind::Immediate8);
+    let port = match immediate {
+        Some(i) => ins.immediate(i),
+        None => cpu.state.gpr[RDX] & 0xffff,
+    };
+    // A repeated instruction that has nothing left to do touches no port.
+    let mask = match cpu.state.mode.code_bits() {
+        64 => u64::MAX,
+        32 => 0xffff_ffff,
+        _ => 0xffff,
+    };
+    if ins.has_rep_prefix() && cpu.state.gpr[RCX] & mask == 0 {
+        return 0;
+    }
+    let hit = |n: &u32| {
+        let at = breakpoint(cpu, *n);
+        matches!(at, Some((address, 2, len)) if address < port + size && port < address.wrapping_add(len))
+    };
+    (0..4).filter(hit).fold(0, |bits, n| bits | 1 << n)
 }
 
 fn data_hits(cpu: &Cpu, ins: &iced_x86::Instruction) -> u32 {

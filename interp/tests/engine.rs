@@ -3,8 +3,9 @@
 mod machine;
 
 use emu_core::engine::{Engine, Exit};
+use emu_core::features::Features;
 use emu_core::signals::request;
-use emu_core::state::bits::rflags;
+use emu_core::state::bits::{cr4, debugctl, rflags};
 use emu_core::state::gpr::{RAX, RBX, RCX, RDI, RDX, RSI, RSP};
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
@@ -249,7 +250,7 @@ fn limits_of_encodings() {
     // LOCK with a register destination, and with an instruction that does not allow it.
     assert_eq!(Machine::long(&[0xf0, 0x01, 0xc0]).fault(), 6);
     assert_eq!(Machine::long(&[0xf0, 0x90]).fault(), 6);
-    // AVX is not offered.
+    // AVX without CR4.OSXSAVE.
     assert_eq!(Machine::long(&[0xc5, 0xf8, 0x77]).fault(), 6);
 }
 
@@ -313,4 +314,82 @@ fn sixteen_and_thirty_two_bit_code() {
     assert_eq!(m.fault(), 13);
     assert_eq!((m.reg(RCX), m.reg(RBX), m.reg(RDX)), (0x1234, 0xdead_beef, 0x12));
     assert_eq!(m.peek(0xffff, 1), 0x34);
+}
+
+/// Breakpoints on ports need CR4.DE, trap after the instruction, and cover as many ports as they are long.
+#[test]
+fn port_breakpoints() {
+    let code = asm(64, |a| {
+        a.nop()?;
+        a.out(0x42u32, al)?;
+        a.hlt()
+    });
+    for (de, at, trapped) in
+        [(true, 0x42, true), (true, 0x40, true), (true, 0x44, false), (false, 0x42, false)]
+    {
+        let mut m = Machine::long(&code);
+        if de {
+            m.cpu.state.cr4 |= cr4::DE;
+        }
+        m.cpu.state.dr[2] = at;
+        // Four ports, R/W field 2.
+        m.cpu.state.dr[7] |= 1 << 4 | 0b1110 << 24;
+        m.cpu.mode_changed();
+        if trapped {
+            assert_eq!(m.fault(), 1);
+            assert_eq!((m.peek(m.reg(RSP), 8), m.cpu.state.dr[6] & 15), (CODE + 3, 4));
+        } else {
+            m.run();
+            assert_eq!(m.cpu.state.rip, CODE + 4, "{at:#x}");
+        }
+    }
+}
+
+/// Under DEBUGCTL.BTF single steps are taken branches, and the #DB clears it.
+#[test]
+fn branch_steps() {
+    let code = asm(64, |a| {
+        let mut there = a.create_label();
+        a.nop()?;
+        a.test(rax, rax)?;
+        a.jne(there)?;
+        a.jmp(there)?;
+        a.nop()?;
+        a.set_label(&mut there)?;
+        a.nop()?;
+        a.hlt()
+    });
+    for value in [0, 1] {
+        let mut m = Machine::long(&code);
+        m.set(RAX, value);
+        m.cpu.state.rflags |= rflags::TF;
+        m.cpu.state.msr.debugctl = debugctl::BTF;
+        m.cpu.mode_changed();
+        assert_eq!(m.fault(), 1);
+        // Taken or not, the first JNE falls through to a JMP to the same place.
+        let there = CODE + code.len() as u64 - 2;
+        assert_eq!((m.peek(m.reg(RSP), 8), m.cpu.state.dr[6] >> 14 & 1), (there, 1));
+        assert_eq!(m.cpu.state.msr.debugctl, 0);
+    }
+}
+
+/// CLZERO clears the line that rAX points into; on a page that cannot be written it clears nothing.
+#[test]
+fn clzero() {
+    let code = [0x0f, 0x01, 0xfc, 0xf4];
+    let mut m = Machine::long(&code);
+    for i in 0..24 {
+        m.poke(DATA + 8 * i, 8, u64::MAX);
+    }
+    m.set(RAX, DATA + 100).run();
+    let left: Vec<_> = (0..24).map(|i| m.peek(DATA + 8 * i, 8) != 0).collect();
+    let expected: Vec<_> = (0..24).map(|i| !(8..16).contains(&i)).collect();
+    assert_eq!(left, expected);
+    let mut m = Machine::long(&code);
+    m.set(RAX, READ_ONLY);
+    assert_eq!(m.fault(), 14);
+    let mut m = Machine::long(&code);
+    m.cpu.features = Features::parse("max,-clzero").expect("a model");
+    m.set(RAX, DATA);
+    assert_eq!(m.fault(), 6);
 }

@@ -3,6 +3,7 @@
 
 mod machine;
 
+use emu_core::features::Features;
 use emu_core::state::bits::rflags::{AC, CF, OF, ZF};
 use emu_core::state::bits::{cr0, cr4};
 use emu_core::state::gpr::{RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP};
@@ -168,11 +169,18 @@ fn movbe_crc_random_and_features() {
     m.poke(DATA, 4, 0x1122_3344).set(RDI, DATA).set(RCX, 1).run();
     assert_eq!((m.reg(RAX), m.peek(DATA + 8, 8)), (0x4433_2211, 1 << 56));
     assert!(m.cpu.state.rflags & CF != 0 && m.reg(RDX) != 0);
-    // BMI1 and LZCNT are not offered, so F3 is ignored; ADX is not either.
-    let mut m = Machine::long(&[0xf3, 0x0f, 0xbc, 0xc1, 0xf3, 0x0f, 0xbd, 0xd1, 0xf4]);
+    // Where BMI1 and LZCNT are not offered, F3 is ignored; where they are, zero has 32 zeros.
+    let code = [0xf3, 0x0f, 0xbc, 0xc1, 0xf3, 0x0f, 0xbd, 0xd1, 0xf4];
+    let mut m = Machine::long(&code);
+    m.set(RCX, 0).run();
+    assert_eq!((m.reg(RAX), m.reg(RDX)), (32, 32));
+    let mut m = Machine::long(&code);
+    m.cpu.features = Features::DEFAULT;
     m.set(RAX, 5).set(RDX, 6).set(RCX, 0).run();
     assert_eq!((m.reg(RAX), m.reg(RDX)), (5, 6));
-    assert_eq!(Machine::long(&[0x66, 0x0f, 0x38, 0xf6, 0xc1]).fault(), 6);
+    let mut adcx = Machine::long(&[0x66, 0x0f, 0x38, 0xf6, 0xc1]);
+    adcx.cpu.features = Features::DEFAULT;
+    assert_eq!(adcx.fault(), 6);
     // RDSSPQ without shadow stacks is a NOP.
     let mut m = Machine::long(&[0xf3, 0x48, 0x0f, 0x1e, 0xc8, 0xf4]);
     m.set(RAX, 9).run();

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The first program of the benchmark's guest, and, under chroot, its twin on the bare processor. It takes one line at a
 # time and answers with marker lines that begin with @@: see testsuite/src/bench/place.rs.
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin:/bench/bin LC_ALL=C TZ=UTC HOME=/tmp PYTHONHASHSEED=0 PERL_HASH_SEED=0 PYTHONDONTWRITEBYTECODE=1
+export PATH=/bench/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C TZ=UTC HOME=/tmp PYTHONHASHSEED=0 PERL_HASH_SEED=0 PYTHONDONTWRITEBYTECODE=1
 if [ "$1" != bare ]; then
     exec </dev/ttyS0 >/dev/ttyS0 2>&1
     stty -echo -onlcr

@@ -8,6 +8,7 @@ pub mod bench;
 pub mod debian;
 pub mod engine;
 pub mod files;
+pub mod instructions;
 pub mod oracle;
 pub mod program;
 pub mod session;

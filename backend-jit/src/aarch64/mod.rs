@@ -14,6 +14,13 @@ pub struct Entry {
     pub enter: usize,
 }
 
+impl Entry {
+    /// Offset of the way out for computed jumps.
+    pub fn way_out(&self) -> usize {
+        0
+    }
+}
+
 /// Where a block's code and facts will lie.
 #[derive(Clone, Copy, Debug)]
 #[expect(dead_code, reason = "read once there is an emitter")]

@@ -486,6 +486,19 @@ impl Asm {
         self.buf.len() - 4
     }
 
+    /// Pads so that what follows `ahead` bytes from here is aligned to 4 bytes.
+    pub fn align_for(&mut self, ahead: usize) {
+        let pad = (4 - (self.buf.len() + ahead) % 4) % 4;
+        self.nop(pad);
+    }
+
+    /// `lea d, [label]`.
+    pub fn lea_label(&mut self, d: Reg, l: DynamicLabel) {
+        debug_assert!(d.0 < 8);
+        self.buf.extend_from_slice(&[0x48, 0x8d, 0x05 | d.0 << 3, 0, 0, 0, 0]);
+        self.dynamic_reloc(l, 0, 4, 0, (4,));
+    }
+
     /// `n` (0 to 3) bytes that do nothing.
     fn nop(&mut self, n: usize) {
         const NOPS: [&[u8]; 4] = [&[], &[0x90], &[0x66, 0x90], &[0x0f, 0x1f, 0x00]];

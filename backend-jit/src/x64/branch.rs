@@ -1,17 +1,20 @@
 //! Leaving a block: direct links, the inline jump-cache lookup, side exits, and the tests for signals and budget.
 //!
-//! Invariant: a direct link is made only to a target in the same page, because a page is entered only through a
-//! current fetch translation; everything else passes the jump cache, whose entries carry the token of the address
-//! space and mode they are good for.
+//! Invariant: a page is entered only through a current fetch translation. A link within the page needs no more than
+//! that; a link into another page, the return thunk of a call and a block that reaches into a second page first compare
+//! the number of the translation in force (`emu_core::mmu::execid`) with the one they were linked under, and so does
+//! every lookup in the jump cache.
 
 use super::asm::{Alu, Mem, RAX, RCX, RDX, Rm, state};
-use super::{Codegen, Loc};
-use crate::cache::{ExitDesc, JUMP_SLOTS, jump_index};
+use super::{Codegen, Loc, NO_SLOT};
+use crate::cache::{ExitDesc, Role};
+use crate::jumps::{JUMP_SLOTS, jump_index};
 use crate::layout;
-use crate::sidetable::Last;
+use crate::sidetable::{Last, Place, Recipe};
 use dynasmrt::DynamicLabel;
 use emu_core::addr::PAGE_SIZE;
-use emu_core::ir::{Inst, Type};
+use emu_core::ir::{BrKind, Inst, Op, Type};
+use emu_core::mmu::tlb::{self, ExecEntry, TLB_ENTRIES, TlbSet};
 use emu_core::state::{CpuState, Mode};
 use std::mem::offset_of;
 
@@ -24,6 +27,21 @@ pub struct Side {
     pub back: bool,
     /// The x87 instruction before it.
     pub x87: Option<Last>,
+    /// Where the guest's flags are.
+    pub flags: ExitFlags,
+}
+
+/// Where a side exit finds the guest's flags.
+#[derive(Clone, Copy, Debug)]
+pub enum ExitFlags {
+    /// In their word.
+    Word,
+    /// In the host's flags.
+    Native,
+    /// In this scratch slot.
+    Slot(u8),
+    /// Nowhere: they are made again.
+    Recipe(Recipe),
 }
 
 /// An exit stub still to be written.
@@ -33,6 +51,21 @@ pub struct ExitStub {
     /// Index among the block's exits.
     pub exit: usize,
 }
+
+/// The thunk to which a predicted return comes, still to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Return {
+    pub label: DynamicLabel,
+    pub rip: u64,
+}
+
+/// Displacement of the number in fetch entry `index` of a set.
+const fn exec_id(index: usize) -> i32 {
+    (offset_of!(TlbSet, exec) + index * size_of::<ExecEntry>() + offset_of!(ExecEntry, id)) as i32
+}
+
+/// The number before an exit is linked: no translation has it.
+const NOT_LINKED: i32 = -1;
 
 const ICOUNT: i32 = offset_of!(CpuState, icount) as i32;
 const NE: u8 = super::flags::NE;
@@ -55,13 +88,13 @@ impl Codegen {
     }
 
     fn back(&self, rel: i64) -> bool {
-        rel <= self.insn_rel
+        rel <= self.insn_rel || self.looped
     }
 
-    fn new_exit(&mut self, rip: u64) -> (usize, DynamicLabel) {
+    fn new_exit(&mut self, rip: u64, role: Role) -> (usize, DynamicLabel) {
         let label = self.asm.label();
         let exit = self.exits.len();
-        self.exits.push(ExitDesc { rip, patch: None, stub: 0 });
+        self.exits.push(ExitDesc { rip, patch: None, guard: None, stub: 0, role });
         self.exit_stubs.push(ExitStub { label, exit });
         (exit, label)
     }
@@ -82,7 +115,7 @@ impl Codegen {
     /// Goes on at a known place.
     fn direct(&mut self, rel: i64, back: bool) {
         let rip = self.rip(rel);
-        let (exit, stub) = self.new_exit(rip);
+        let (exit, stub) = self.new_exit(rip, Role::Jump);
         if !self.chain {
             self.asm.jmp(stub);
             return;
@@ -93,6 +126,11 @@ impl Codegen {
             }
             let at = self.asm.patchable(None, stub);
             self.exits[exit].patch = Some(at as u32);
+        } else if self.flat() && self.link_pages {
+            if back {
+                self.poll(stub);
+            }
+            self.guarded(exit, rip, stub);
         } else if self.flat() {
             if back {
                 self.poll(stub);
@@ -106,20 +144,93 @@ impl Codegen {
         }
     }
 
-    /// Compares the jump-cache entry at `disp` from RCX with RAX and the token; jumps to its code or to `miss`.
+    /// Goes on behind this if the fetch translation of `rip` is the one that exit `exit` was linked under.
+    fn guard(&mut self, exit: usize, rip: u64, stub: DynamicLabel) {
+        self.asm.load(Type::I64, RCX, state(layout::field(offset_of!(CpuState, tlb))));
+        // cmp dword [rcx + disp32], imm32 with an aligned immediate: it is patched.
+        self.asm.align_for(6);
+        self.asm.buf.extend_from_slice(&[0x81, 0xb9]);
+        self.asm.buf.extend_from_slice(&exec_id(tlb::index(rip)).to_le_bytes());
+        self.exits[exit].guard = Some(self.asm.buf.len() as u32);
+        self.asm.buf.extend_from_slice(&NOT_LINKED.to_le_bytes());
+        self.asm.jcc(NE, stub);
+    }
+
+    /// A link to a block that may lie in another page.
+    fn guarded(&mut self, exit: usize, rip: u64, stub: DynamicLabel) {
+        self.guard(exit, rip, stub);
+        let at = self.asm.patchable(None, stub);
+        self.exits[exit].patch = Some(at as u32);
+    }
+
+    /// At the start of a block that reaches into a second page: leaves unless that is still the page it was made from.
+    pub fn guard_entry(&mut self, two_pages: bool) {
+        if two_pages && self.chain && self.flat() {
+            let rip = self.key.rip;
+            let (exit, stub) = self.new_exit(rip, Role::Entry);
+            self.guard(exit, crate::next_page(rip, self.key.mode), stub);
+        }
+    }
+
+    /// Compares the jump-cache entry at `disp` from RCX with RAX and the number of its fetch translation; jumps to its
+    /// code or to `miss`.
     fn lookup(&mut self, base: super::asm::Reg, disp: i32, miss: DynamicLabel) {
         let at = |d: i32| Mem { base, index: None, scale: 0, disp: disp + d };
         self.asm.alu(Type::I64, Alu::Cmp, RAX, Rm::M(at(0)));
         self.asm.jcc(NE, miss);
-        self.asm.load(Type::I32, RDX, at(8));
-        self.asm.alu(Type::I32, Alu::Cmp, RDX, Rm::M(state(layout::slot(layout::TOKEN))));
+        self.asm.mov(Type::I64, RDX, RAX);
+        self.asm.shift_imm(Type::I64, super::asm::Shift::Shr, Rm::R(RDX), 12);
+        self.asm.alu_imm(Type::I32, Alu::And, Rm::R(RDX), TLB_ENTRIES as i32 - 1);
+        const { assert!(size_of::<ExecEntry>() == 32) };
+        self.asm.shift_imm(Type::I32, super::asm::Shift::Shl, Rm::R(RDX), 5);
+        self.asm.alu(Type::I64, Alu::Add, RDX, Rm::M(state(layout::field(offset_of!(CpuState, tlb)))));
+        let id = Mem { base: RDX, index: None, scale: 0, disp: exec_id(0) };
+        self.asm.load(Type::I32, RDX, id);
+        self.asm.alu(Type::I32, Alu::Cmp, RDX, Rm::M(at(8)));
         self.asm.jcc(NE, miss);
         self.asm.load(Type::I32, RCX, at(12));
         self.asm.alu(Type::I64, Alu::Add, RCX, Rm::M(state(layout::slot(layout::CODE_BASE))));
         self.asm.buf.extend_from_slice(&[0xff, 0xe1]); // jmp rcx
     }
 
+    /// Behind a call: predicts the return to relative RIP `rel`. Keeps RAX.
+    fn push_return(&mut self, rel: i64) {
+        if !self.chain || !self.flat() || !self.predict_returns {
+            return;
+        }
+        let (rip, label) = (self.rip(rel), self.asm.label());
+        self.returns.push(Return { label, rip });
+        let top = |disp: i32| Mem { base: RCX, index: None, scale: 0, disp };
+        self.asm.load(Type::I64, RCX, state(layout::slot(layout::RETURNS)));
+        self.asm.buf.extend_from_slice(&[0x66, 0x83, 0xc1, 16]); // add cx,16
+        self.asm.store(Type::I64, state(layout::slot(layout::RETURNS)), RCX);
+        self.asm.mov_imm(RDX, rip);
+        self.asm.store(Type::I64, top(0), RDX);
+        self.asm.lea_label(RDX, label);
+        self.asm.store(Type::I64, top(8), RDX);
+    }
+
+    /// A return to RAX: goes where the newest call predicts if that is right.
+    fn pop_return(&mut self) {
+        if !self.predict_returns {
+            return;
+        }
+        let miss = self.asm.label();
+        let top = |disp: i32| Mem { base: RCX, index: None, scale: 0, disp };
+        self.asm.load(Type::I64, RCX, state(layout::slot(layout::RETURNS)));
+        self.asm.alu(Type::I64, Alu::Cmp, RAX, Rm::M(top(0)));
+        self.asm.jcc(NE, miss);
+        self.asm.load(Type::I64, RDX, top(8));
+        self.asm.buf.extend_from_slice(&[0x66, 0x83, 0xc1, 0xf0]); // add cx,-16
+        self.asm.store(Type::I64, state(layout::slot(layout::RETURNS)), RCX);
+        self.asm.buf.extend_from_slice(&[0xff, 0xe2]); // jmp rdx
+        self.asm.bind(miss);
+    }
+
     pub fn goto(&mut self, inst: &Inst) {
+        if inst.aux == BrKind::Call as u32 {
+            self.push_return(self.insn_rel + i64::from(self.insn_len));
+        }
         self.direct(inst.imm, self.back(inst.imm));
     }
 
@@ -132,7 +243,7 @@ impl Codegen {
         let cc = self.condition(inst.args[0]);
         let rip = self.rip(taken);
         if self.chain && !self.back(taken) && self.same_page(rip) {
-            let (exit, stub) = self.new_exit(rip);
+            let (exit, stub) = self.new_exit(rip, Role::Jump);
             let at = self.asm.patchable(Some(cc), stub);
             self.exits[exit].patch = Some(at as u32);
             return self.direct(other, self.back(other));
@@ -156,9 +267,67 @@ impl Codegen {
             let cc = self.condition(inst.args[0]);
             self.asm.jcc(cc, label);
         }
-        let back = self.back(rel);
-        let x87 = self.x87_last;
-        self.sides.push(Side { label, rel, undo, back, x87 });
+        let (back, flags, x87) = (self.back(rel), self.exit_flags(), self.x87_last);
+        self.sides.push(Side { label, rel, undo, back, x87, flags });
+    }
+
+    /// Where the guest's flags are now.
+    fn exit_flags(&mut self) -> ExitFlags {
+        let Some(f) = self.deferred else { return ExitFlags::Word };
+        let slot = self.val[f.index()].slot;
+        match self.lazy {
+            _ if self.native == Some(f) => ExitFlags::Native,
+            _ if slot != NO_SLOT => ExitFlags::Slot(slot),
+            Some(recipe) => ExitFlags::Recipe(recipe),
+            None => {
+                self.fail("the flags of a side exit are lost");
+                ExitFlags::Word
+            }
+        }
+    }
+
+    /// Puts the guest's flags into their word. No value is alive.
+    fn settle_flags(&mut self, flags: ExitFlags) {
+        match flags {
+            ExitFlags::Word => return,
+            ExitFlags::Native => self.flags_to_ax(),
+            ExitFlags::Slot(s) => self.asm.load(Type::I16, RAX, state(layout::slot(s.into()))),
+            ExitFlags::Recipe(r) => {
+                self.make_flags(r);
+                self.flags_to_ax();
+            }
+        }
+        self.asm.store(Type::I16, super::flags::guest_word(), RAX);
+    }
+
+    /// Brings about in the host's flags what `r` describes.
+    fn make_flags(&mut self, r: Recipe) {
+        self.place_to(RAX, r.x);
+        if r.op == Op::And {
+            return self.asm.test(r.ty, Rm::R(RAX), RAX);
+        }
+        self.place_to(RCX, r.y);
+        match (r.op, r.by_result) {
+            (Op::Add, _) => {
+                self.asm.alu(r.ty, Alu::Sub, RAX, Rm::R(RCX));
+                self.asm.alu(r.ty, Alu::Add, RAX, Rm::R(RCX));
+            }
+            (_, true) => {
+                self.asm.alu(r.ty, Alu::Add, RAX, Rm::R(RCX));
+                self.asm.alu(r.ty, Alu::Cmp, RAX, Rm::R(RCX));
+            }
+            (_, false) => self.asm.alu(r.ty, Alu::Cmp, RAX, Rm::R(RCX)),
+        }
+    }
+
+    fn place_to(&mut self, d: super::asm::Reg, p: Place) {
+        match p {
+            Place::Const(c) => self.asm.mov_imm(d, c),
+            Place::Gpr(g) => match Self::pinned(g) {
+                Some(h) => self.asm.mov(Type::I64, d, h),
+                None => self.asm.load(Type::I64, d, state(layout::gpr(g.into()))),
+            },
+        }
     }
 
     pub fn goto_reg(&mut self, inst: &Inst) {
@@ -172,6 +341,11 @@ impl Codegen {
         if !self.chain || !self.flat() {
             self.asm.jmp(miss);
             return;
+        }
+        if inst.aux == BrKind::Call as u32 {
+            self.push_return(inst.imm);
+        } else if inst.aux == BrKind::Ret as u32 {
+            self.pop_return();
         }
         self.poll(miss);
         // index = (rip ^ rip >> 12) mod slots; entries of 16 bytes.
@@ -195,9 +369,11 @@ impl Codegen {
 
     /// Side exits and exit stubs, after the body.
     pub fn emit_exits(&mut self) {
+        self.emit_withheld();
         let sides = std::mem::take(&mut self.sides);
         for s in &sides {
             self.asm.bind(s.label);
+            self.settle_flags(s.flags);
             if self.count && s.undo != 0 {
                 let m = state(layout::field(ICOUNT as usize));
                 self.asm.alu_imm(Type::I64, Alu::Sub, Rm::M(m), s.undo as i32);
@@ -213,6 +389,13 @@ impl Codegen {
             let at = self.entry.indirect;
             self.asm.jmp_abs(at);
         }
+        let returns = std::mem::take(&mut self.returns);
+        for r in &returns {
+            self.asm.bind(r.label);
+            let (exit, stub) = self.new_exit(r.rip, Role::Return);
+            self.guarded(exit, r.rip, stub);
+        }
+        self.returns = returns;
         let stubs = std::mem::take(&mut self.exit_stubs);
         for s in &stubs {
             self.asm.bind(s.label);

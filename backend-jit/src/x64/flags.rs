@@ -34,7 +34,10 @@ impl Codegen {
             }
         }
         if let Some(f) = self.native.take()
-            && self.an.facts[f.index()].last as usize >= from
+            && (self.an.facts[f.index()].read as usize >= from
+                || self.deferred == Some(f)
+                    && self.lazy.is_none()
+                    && self.an.facts[f.index()].last as usize >= self.at)
         {
             self.save_native(f);
         }
@@ -133,7 +136,12 @@ impl Codegen {
     pub fn set_flags(&mut self, inst: &Inst) {
         let f = inst.args[0];
         self.lazy = None;
-        if self.val[f.index()].in_guest || inst.aux == 1 && self.try_lazy(f) {
+        self.deferred = None;
+        if self.val[f.index()].in_guest {
+            return;
+        }
+        if inst.aux != 0 && (self.try_lazy(f) || inst.aux == 2) {
+            self.deferred = Some(f);
             return;
         }
         self.save_guest_word(f);

@@ -1,4 +1,5 @@
-//! Flags that only a fault can see: not stored, but described in the side table by what they are made of.
+//! Flags that only a fault or a side exit can see: not stored, but described by what they are made of, in the side
+//! table for faults; exits make them.
 //!
 //! Invariant: while `lazy` is set, the guest registers that it names hold what it says at every site, because
 //! `try_lazy` has looked ahead to the next `SetFlags`.
@@ -30,7 +31,7 @@ impl Codegen {
                 Op::RepString if [gpr::RCX, gpr::RSI, gpr::RDI].into_iter().any(|g| named(g as i64)) => {
                     return false;
                 }
-                op if op.can_fault() => last_fault = j,
+                op if op.can_fault() || op == Op::ExitIf => last_fault = j,
                 _ => {}
             }
         }

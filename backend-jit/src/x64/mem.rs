@@ -8,7 +8,7 @@
 //! Stores are looked at before they are done: one that would hit decoded code leaves for the interpreter with the
 //! instruction not begun, so a block never runs on after it has modified itself.
 
-use super::asm::{Alu, Mem, RAX, RDX, Reg, Rm, Shift, state};
+use super::asm::{Alu, Mem, Opc, RAX, RDX, Reg, Rm, Shift, state};
 use super::vals::Src;
 use super::{Codegen, Loc, Owner};
 use crate::helpers::Helper;
@@ -26,6 +26,8 @@ pub enum Stored {
     Reg(Reg),
     State(i32),
     Xmm(u8),
+    /// The high quadword.
+    XmmHigh(u8),
 }
 
 /// What a stub does.
@@ -37,6 +39,8 @@ pub enum StubKind {
     Div { signed: bool, ty: Type, by: Reg },
     /// Loads the guest's x87 into the host's.
     X87,
+    /// Loads the guest's vector registers.
+    Vec,
     /// Leaves for the interpreter.
     Leave,
 }
@@ -48,8 +52,8 @@ pub struct Stub {
     pub resume: DynamicLabel,
     pub site: u32,
     pub kind: StubKind,
-    /// Host vector registers that hold values.
-    pub live_xmm: u16,
+    /// Vector temporaries that hold values: see [`Codegen::live_xmm`].
+    pub live_xmm: u32,
 }
 
 const READ: i32 = offset_of!(TlbSet, read) as i32;
@@ -65,13 +69,29 @@ impl Codegen {
         helper: Helper,
         value: Option<Value>,
     ) -> Mem {
+        self.probe_for(inst, addr, bytes, helper, |c| value.map(|v| c.stored(v)))
+    }
+
+    /// A probe for a store of what is in a vector register.
+    pub fn probe_stored(&mut self, inst: &Inst, value: Stored) -> Mem {
+        self.probe_for(inst, inst.args[0], inst.ty.bytes(), Helper::Store, |_| Some(value))
+    }
+
+    fn probe_for(
+        &mut self,
+        inst: &Inst,
+        addr: Value,
+        bytes: u32,
+        helper: Helper,
+        value: impl FnOnce(&mut Self) -> Option<Stored>,
+    ) -> Mem {
         let write = helper != Helper::Load;
         let a = self.reg(addr);
         let t = self.grab();
         let u = self.grab();
         self.save_flags(false);
         // Where the value is now: a temporary that was taken for the probe has been spilled by `grab`.
-        let value = value.map(|v| self.stored(v));
+        let value = value(self);
         let slow = self.asm.label();
         let resume = self.asm.label();
         let table = if write { WRITE } else { READ };
@@ -107,7 +127,7 @@ impl Codegen {
                 None => Stored::State(layout::gpr(g as usize)),
             },
             Loc::Slot => Stored::State(layout::slot(self.val[v.index()].slot as usize)),
-            Loc::Xmm(x) => Stored::Xmm(x),
+            Loc::Xmm(x) | Loc::GuestV(x) => Stored::Xmm(x),
             other => {
                 debug_assert!(false, "stored value at {other:?}");
                 self.fail("stored value has no place");
@@ -119,6 +139,9 @@ impl Codegen {
     pub fn load(&mut self, me: Value, inst: &Inst) {
         if inst.ty.bits() > 64 {
             return self.load_vec(me, inst);
+        }
+        if self.fold_load(me, inst) {
+            return;
         }
         let m = self.probe(inst, inst.args[0], inst.ty.bytes(), Helper::Load, None);
         let d = self.dest_for_load(me, m);
@@ -236,9 +259,10 @@ impl Codegen {
     }
 
     /// Ops that only say where a value is.
-    fn passive(&mut self, me: Value, inst: &Inst) {
+    pub fn passive(&mut self, me: Value, inst: &Inst) {
         match inst.op {
             Op::GetReg => self.get_reg(me, inst),
+            Op::GetVec => self.get_vec(me, inst),
             Op::GetFlags => self.get_flags(me),
             Op::Const => self.konst(me),
             _ => {}
@@ -268,6 +292,9 @@ impl Codegen {
         let v = inst.args[1];
         if inst.ty.bits() > 64 {
             return self.store_vec(inst);
+        }
+        if let Loc::LaneOf(vector, lane) = self.val[v.index()].loc {
+            return self.store_lane(inst, vector, lane);
         }
         if self.imm32(v, inst.ty).is_none() && self.constant(v).is_some() {
             // A wide constant: in a temporary of its own before the probe.
@@ -464,6 +491,10 @@ impl Codegen {
                 }
                 StubKind::Div { signed, ty, by } => self.div_stub(s, signed, ty, by),
                 StubKind::X87 => self.x87_stub(s),
+                StubKind::Vec => {
+                    let at = self.entry.vec_load;
+                    self.asm.call_abs(at);
+                }
                 StubKind::Leave => {
                     self.asm.mov_imm(RAX, u64::from(s.site));
                     let at = self.entry.interpret;
@@ -500,7 +531,12 @@ impl Codegen {
                 self.asm.load(Type::I64, addend, state(disp));
                 self.asm.store(Type::I64, arg(1), addend);
             }
-            Some(Stored::Xmm(x)) => self.vec_to_state(bytes, layout::slot(layout::RESULT), x),
+            Some(Stored::Xmm(x)) if bytes > 8 => {
+                self.vec_mem(bytes == 32, true, x, state(layout::slot(layout::RESULT)));
+            }
+            // MOVLPS and MOVHPS.
+            Some(Stored::Xmm(x)) => self.vec_one(false, Opc(0, 1, 0x13), x, Rm::M(arg(1))),
+            Some(Stored::XmmHigh(x)) => self.vec_one(false, Opc(0, 1, 0x17), x, Rm::M(arg(1))),
         }
         self.save_live_xmm(s.live_xmm, true);
         self.asm.store_imm(Type::I32, state(layout::slot(layout::SITE)), s.site as i32);

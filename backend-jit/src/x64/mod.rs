@@ -19,6 +19,7 @@ pub mod system;
 pub mod trampoline;
 pub mod vals;
 pub mod vecenc;
+pub mod vecregs;
 pub mod x87;
 
 use crate::cache::ExitDesc;
@@ -28,7 +29,7 @@ use crate::sidetable::{Last, Recipe, Site};
 use crate::{JitConfig, JitError};
 use asm::{Alu, Asm, Reg};
 use emu_core::addr::PhysAddr;
-use emu_core::ir::{Block, BlockKey, Inst, Op, Type, Value};
+use emu_core::ir::{Block, BlockKey, Inst, Op, Value};
 use emu_core::state::Mode;
 pub use trampoline::enter;
 
@@ -49,8 +50,12 @@ pub enum Loc {
     Slot,
     /// A truth value: this condition of the host's flags.
     Cc(u8),
-    /// In a host vector register.
+    /// In a vector temporary.
     Xmm(u8),
+    /// It is what this guest vector register holds, as much as its type is wide.
+    GuestV(u8),
+    /// Lane 0 or 1 of this vector, to be stored from there.
+    LaneOf(Value, u8),
 }
 
 /// What is known of a value while its block is emitted.
@@ -67,10 +72,19 @@ pub struct Val {
     merged: bool,
     /// Emitted with an earlier op.
     done: bool,
+    /// A vector that was computed straight into the guest register it is bound for.
+    made: bool,
 }
 
-const NEW_VAL: Val =
-    Val { loc: Loc::None, slot: NO_SLOT, clean: false, in_guest: false, merged: false, done: false };
+const NEW_VAL: Val = Val {
+    loc: Loc::None,
+    slot: NO_SLOT,
+    clean: false,
+    in_guest: false,
+    merged: false,
+    done: false,
+    made: false,
+};
 
 /// Who has a temporary.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,6 +104,16 @@ pub struct Entry {
     indirect: usize,
     interpret: usize,
     fail: usize,
+    way_out: usize,
+    vec_load: usize,
+    vec_save: usize,
+}
+
+impl Entry {
+    /// Offset of the code that leaves for the RIP in RAX.
+    pub fn way_out(&self) -> usize {
+        self.way_out
+    }
 }
 
 /// What the host's processor offers beyond x86-64-v1.
@@ -100,19 +124,35 @@ pub struct Host {
     pub popcnt: bool,
     pub sse41: bool,
     pub avx: bool,
+    pub avx2: bool,
+    pub fma: bool,
+    pub f16c: bool,
+    pub aes: bool,
+    pub pclmul: bool,
+    pub vaes: bool,
+    pub vpclmul: bool,
 }
 
 impl Host {
     fn detect(baseline: bool) -> Self {
-        if baseline {
-            return Self { lzcnt: false, bmi1: false, popcnt: false, sse41: false, avx: false };
+        macro_rules! has {
+            ($name:tt) => {
+                !baseline && std::is_x86_feature_detected!($name)
+            };
         }
         Self {
-            lzcnt: std::is_x86_feature_detected!("lzcnt"),
-            bmi1: std::is_x86_feature_detected!("bmi1"),
-            popcnt: std::is_x86_feature_detected!("popcnt"),
-            sse41: std::is_x86_feature_detected!("sse4.1"),
-            avx: std::is_x86_feature_detected!("avx"),
+            lzcnt: has!("lzcnt"),
+            bmi1: has!("bmi1"),
+            popcnt: has!("popcnt"),
+            sse41: has!("sse4.1"),
+            avx: has!("avx"),
+            avx2: has!("avx2"),
+            fma: has!("fma"),
+            f16c: has!("f16c"),
+            aes: has!("aes"),
+            pclmul: has!("pclmulqdq"),
+            vaes: has!("vaes"),
+            vpclmul: has!("vpclmulqdq"),
         }
     }
 }
@@ -130,18 +170,30 @@ pub struct Codegen {
     slots: u64,
     xmm: [Option<Value>; 16],
     xmm_locked: u16,
+    /// Values that guest vector registers hold: see `vecregs`.
+    held: [Vec<Value>; 16],
+    /// How many guest vector registers are in host registers.
+    pins: u8,
+    /// They are from here on.
+    vec_live: bool,
+    /// A value that is an operand in memory.
+    folded: Option<(Value, asm::Mem)>,
     native: Option<Value>,
     bools: Vec<Value>,
     guest_flags: Vec<Value>,
     /// The guest's flags are not in their word but made by this.
     lazy: Option<Recipe>,
+    /// The guest's flags are not in their word but this value: side exits put them there.
+    deferred: Option<Value>,
     /// The host's x87 is the guest's from here on.
     x87_live: bool,
     /// The last x87 instruction so far that moved the pointers.
     x87_last: Option<Last>,
     stubs: Vec<mem::Stub>,
     sides: Vec<branch::Side>,
+    withheld: Vec<system::Withheld>,
     exit_stubs: Vec<branch::ExitStub>,
+    returns: Vec<branch::Return>,
     indirect_miss: Option<dynasmrt::DynamicLabel>,
     /// Exits of the block.
     pub exits: Vec<ExitDesc>,
@@ -155,9 +207,14 @@ pub struct Codegen {
     key: BlockKey,
     at: usize,
     insn_rel: i64,
+    /// The trace has gone backwards: whatever leaves it may close a loop.
+    looped: bool,
     done_insns: u32,
     total_insns: u32,
+    insn_len: u32,
     chain: bool,
+    link_pages: bool,
+    predict_returns: bool,
     count: bool,
     error: Option<JitError>,
 }
@@ -190,15 +247,23 @@ impl Codegen {
             slots: 0,
             xmm: [None; 16],
             xmm_locked: 0,
+            held: Default::default(),
+            pins: if cfg.pin_vectors { vecregs::PINNED } else { 0 },
+            vec_live: false,
+            folded: None,
             native: None,
             bools: Vec::new(),
             guest_flags: Vec::new(),
             lazy: None,
+            deferred: None,
+            looped: false,
             x87_live: false,
             x87_last: None,
             stubs: Vec::new(),
             sides: Vec::new(),
+            withheld: Vec::new(),
             exit_stubs: Vec::new(),
+            returns: Vec::new(),
             indirect_miss: None,
             exits: Vec::new(),
             sites: Vec::new(),
@@ -212,7 +277,10 @@ impl Codegen {
             insn_rel: 0,
             done_insns: 0,
             total_insns: 0,
+            insn_len: 0,
             chain: cfg.chain && !cfg.single_block,
+            link_pages: cfg.link_pages,
+            predict_returns: cfg.predict_returns,
             count: cfg.count_insns,
             error: None,
         })
@@ -235,15 +303,22 @@ impl Codegen {
         self.slots = 0;
         self.xmm = [None; 16];
         self.xmm_locked = 0;
+        self.held.iter_mut().for_each(Vec::clear);
+        self.vec_live = false;
+        self.folded = None;
         self.native = None;
         self.bools.clear();
         self.guest_flags.clear();
         self.lazy = None;
+        self.deferred = None;
+        self.looped = false;
         self.x87_live = false;
         self.x87_last = None;
         self.stubs.clear();
         self.sides.clear();
+        self.withheld.clear();
         self.exit_stubs.clear();
+        self.returns.clear();
         self.indirect_miss = None;
         self.exits.clear();
         self.sites.clear();
@@ -265,6 +340,7 @@ impl Codegen {
         let insts = std::mem::take(&mut self.insts);
         self.an.run(&insts);
         self.insts = insts;
+        self.guard_entry(block.next_page.is_some());
         self.count_block();
         let mut begun = false;
         for i in 0..self.insts.len() {
@@ -272,8 +348,10 @@ impl Codegen {
             self.at = i;
             if inst.op == Op::Guest {
                 self.done_insns += u32::from(begun);
+                self.looped |= begun && inst.imm <= self.insn_rel;
                 begun = true;
                 self.insn_rel = inst.imm;
+                self.insn_len = inst.aux;
                 continue;
             }
             if !self.an.facts[i].needed || self.val[i].done {
@@ -350,7 +428,7 @@ impl Codegen {
             Op::CmpEq | Op::CmpNe | Op::CmpUlt | Op::CmpUle | Op::CmpSlt | Op::CmpSle => {
                 self.compare_bool(me, inst);
             }
-            Op::Select if inst.ty == Type::V128 => self.select_vec(me, inst),
+            Op::Select if inst.ty.bits() > 64 => self.select_vec(me, inst),
             Op::Select => self.select(me, inst),
             Op::NotBool => self.not_bool(me, inst),
             Op::Lea => self.lea(me, inst),
@@ -370,9 +448,12 @@ impl Codegen {
             }
             Op::Fence => self.fence(inst),
             Op::RepString => self.rep_string(me, inst),
-            Op::GetVec | Op::SetVec | Op::SetVecZero | Op::Vec1 | Op::Vec2 | Op::Vec3 | Op::Fp => {
-                self.vector(me, inst);
-            }
+            Op::System => self.system(inst),
+            Op::ReadTsc => self.read_tsc(me, inst),
+            Op::GetVec => self.get_vec(me, inst),
+            Op::SetVec | Op::SetVecZero => self.set_vec(inst),
+            Op::ZeroUpper => self.zero_upper(inst),
+            Op::Vec1 | Op::Vec2 | Op::Vec3 | Op::Fp => self.vector(me, inst),
             Op::X87 => self.x87(me, inst),
             Op::X87Mem => self.x87_mem(inst),
             Op::ExitIf => self.exit_if(inst),

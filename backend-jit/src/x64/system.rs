@@ -1,10 +1,23 @@
-//! Segment and alignment checks.
+//! Segment and alignment checks, and changes of system state.
 
-use super::asm::{Rm, state};
+use super::asm::{Alu, Mem, RCX, Rm, state};
+use super::flags::NE;
 use super::{Codegen, Owner};
 use crate::helpers::Helper;
 use crate::layout;
-use emu_core::ir::{Inst, Type, Value};
+use dynasmrt::DynamicLabel;
+use emu_core::ir::{Inst, SystemKind, Type, Value};
+use emu_core::signals::request;
+use emu_core::state::bits::rflags;
+use emu_core::state::{CpuState, Msrs, Seg, SegReg};
+use std::mem::offset_of;
+
+/// The cold half of STI, still to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Withheld {
+    cold: DynamicLabel,
+    back: DynamicLabel,
+}
 
 impl Codegen {
     /// Calls a helper in line: argument 0 is `a`, argument 2 the auxiliary.
@@ -31,6 +44,87 @@ impl Codegen {
         self.call(Helper::SegAddr, inst.args[0], inst.aux);
         let d = self.grab();
         self.asm.load(Type::I64, d, state(layout::slot(layout::RESULT)));
+        self.set_temp(me, d, true);
+    }
+
+    /// See [`SystemKind`].
+    pub fn system(&mut self, inst: &Inst) {
+        let Some(kind) = SystemKind::from_number(inst.imm) else {
+            return self.fail("no such change of state");
+        };
+        self.save_flags(false);
+        let flags = Rm::M(state(layout::field(offset_of!(CpuState, rflags))));
+        let set = |n: usize| state(layout::field(offset_of!(CpuState, tlb_super) + 8 * n));
+        let tlb = state(layout::field(offset_of!(CpuState, tlb)));
+        match kind {
+            SystemKind::EnableInterrupts => {
+                self.asm.alu_imm(Type::I32, Alu::Or, flags, rflags::IF as i32);
+                let withheld = Rm::M(state(layout::field(offset_of!(CpuState, intr_withheld))));
+                self.asm.alu_imm(Type::I8, Alu::Cmp, withheld, 0);
+                let (cold, back) = (self.asm.label(), self.asm.label());
+                self.asm.jcc(NE, cold);
+                self.asm.bind(back);
+                self.withheld.push(Withheld { cold, back });
+            }
+            SystemKind::DisableInterrupts => {
+                self.asm.alu_imm(Type::I32, Alu::And, flags, !(rflags::IF as i32));
+            }
+            SystemKind::AllowUser | SystemKind::ForbidUser => {
+                let allow = kind == SystemKind::AllowUser;
+                let r = self.grab();
+                self.asm.load(Type::I64, r, set(usize::from(allow)));
+                self.asm.store(Type::I64, tlb, r);
+                self.drop_temp(r);
+                let ac = rflags::AC as i32;
+                let (op, bits) = if allow { (Alu::Or, ac) } else { (Alu::And, !ac) };
+                self.asm.alu_imm(Type::I32, op, flags, bits);
+            }
+            SystemKind::SwapGs => {
+                let gs = offset_of!(CpuState, seg) + Seg::GS as usize * size_of::<SegReg>();
+                let base = state(layout::field(gs + offset_of!(SegReg, base)));
+                let other = offset_of!(CpuState, msr) + offset_of!(Msrs, kernel_gs_base);
+                let other = state(layout::field(other));
+                let a = self.grab();
+                self.lock(a);
+                let b = self.grab();
+                self.asm.load(Type::I64, a, base);
+                self.asm.load(Type::I64, b, other);
+                self.asm.store(Type::I64, other, a);
+                self.asm.store(Type::I64, base, b);
+                self.unlock(a);
+                self.drop_temp(a);
+                self.drop_temp(b);
+            }
+        }
+    }
+
+    /// Signals withheld interrupts anew, out of line.
+    pub fn emit_withheld(&mut self) {
+        for Withheld { cold, back } in std::mem::take(&mut self.withheld) {
+            self.asm.bind(cold);
+            self.asm.store(Type::I64, state(layout::slot(layout::SAVE0)), RCX);
+            self.asm.load(Type::I64, RCX, state(layout::field(offset_of!(CpuState, signal_word))));
+            self.asm.buf.push(0xf0); // lock
+            let word = Mem { base: RCX, index: None, scale: 0, disp: 0 };
+            self.asm.alu_imm(Type::I32, Alu::Or, Rm::M(word), request::INTR as i32);
+            let withheld = state(layout::field(offset_of!(CpuState, intr_withheld)));
+            self.asm.store_imm(Type::I8, withheld, 0);
+            self.asm.load(Type::I64, RCX, state(layout::slot(layout::SAVE0)));
+            self.asm.jmp(back);
+        }
+    }
+
+    /// The time-stamp counter, by a helper, or IA32_TSC_AUX.
+    pub fn read_tsc(&mut self, me: Value, inst: &Inst) {
+        let from = if inst.imm == 1 {
+            state(layout::field(offset_of!(CpuState, msr) + offset_of!(Msrs, tsc_aux)))
+        } else {
+            self.save_flags(false);
+            self.call_thunk(Helper::ReadTsc);
+            state(layout::slot(layout::RESULT))
+        };
+        let d = self.grab();
+        self.asm.load(Type::I64, d, from);
         self.set_temp(me, d, true);
     }
 

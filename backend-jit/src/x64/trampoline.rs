@@ -14,6 +14,8 @@ use crate::layout;
 use dynasmrt::{DynasmApi, dynasm};
 use emu_core::cpu::Cpu;
 use emu_core::ir::Type;
+use emu_core::state::CpuState;
+use std::mem::offset_of;
 
 /// Pinned host registers that a Rust function may change: RSI, RDI, R8-R11.
 const VOLATILE: [u8; 6] = [6, 7, 8, 9, 10, 11];
@@ -33,7 +35,13 @@ impl Codegen {
     /// Writes the trampolines and thunks into the buffer, which will lie at the arena's start.
     pub fn prologue(&mut self) -> Entry {
         self.asm.reset(0);
-        let mut e = Entry { enter: self.here(), ..Entry::default() };
+        let (vec_load, vec_save) = (self.here(), 0);
+        self.vec_routine(false);
+        let mut e = Entry { vec_load, vec_save, ..Entry::default() };
+        e.vec_save = self.here();
+        self.vec_routine(true);
+        self.entry = e;
+        e.enter = self.here();
         self.enter_code();
         e.leave = self.here();
         self.leave_code();
@@ -46,6 +54,9 @@ impl Codegen {
             dynasm!(self.asm; .arch x64; shl rax, 32; or rax, BYTE kind as i8);
             self.asm.jmp_abs(e.leave);
         }
+        e.way_out = self.here();
+        self.asm.store(Type::I64, state(layout::field(offset_of!(CpuState, rip))), RAX);
+        self.asm.jmp_abs(e.indirect);
         e.fail = self.here();
         // Status in STATUS: a kind; the site is in SITE. What is still on the stack goes with it.
         self.asm.load(Type::I32, RAX, state(layout::slot(layout::SITE)));
@@ -89,6 +100,8 @@ impl Codegen {
     }
 
     fn leave_code(&mut self) {
+        let save = self.entry.vec_save;
+        self.vec_if_live(save);
         for (m, r) in Self::pinned_regs() {
             self.asm.store(Type::I64, m, r);
         }
@@ -108,6 +121,8 @@ impl Codegen {
         for (i, t) in TEMPS.into_iter().enumerate() {
             self.asm.store(Type::I64, state(layout::slot(layout::SAVE + i)), t);
         }
+        let (load, save) = (self.entry.vec_load, self.entry.vec_save);
+        self.vec_if_live(save);
         self.mxcsr(false, layout::MX_GUEST);
         self.mxcsr(true, layout::MX_HOST);
         dynasm!(self.asm; .arch x64; lea rdi, [rbp - layout::BIAS]);
@@ -115,6 +130,7 @@ impl Codegen {
         dynasm!(self.asm; .arch x64; call rax);
         self.mxcsr(true, layout::MX_GUEST);
         self.asm.store(Type::I64, state(layout::slot(layout::STATUS)), RAX);
+        self.vec_if_live(load);
         dynasm!(self.asm; .arch x64; test eax, eax);
         for (m, r) in Self::pinned_regs().filter(|(_, r)| saved(*r)) {
             self.asm.load(Type::I64, r, m);

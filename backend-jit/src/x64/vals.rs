@@ -330,12 +330,12 @@ impl Codegen {
     /// Gives up every place of `v`.
     pub fn release(&mut self, v: Value) {
         let val = self.val[v.index()];
+        self.forget_vec(v);
         match val.loc {
             Loc::Temp(r) if self.owner[r.0 as usize] == Owner::Val(v) => {
                 self.owner[r.0 as usize] = Owner::Free;
             }
             Loc::Guest(_) => self.unalias(v),
-            Loc::Xmm(x) => self.xmm[x as usize] = None,
             Loc::Cc(_) => self.bools.retain(|&b| b != v),
             _ => {}
         }
@@ -362,6 +362,14 @@ impl Codegen {
             if !self.lives(v) && self.an.facts[v.index()].last as usize == self.at {
                 self.release(v);
             }
+        }
+        if inst.op == Op::ExitIf
+            && let Some(f) = self.deferred
+            && self.an.facts[f.index()].last as usize == self.at
+        {
+            // No other exit before the next write of flags.
+            self.deferred = None;
+            self.release(f);
         }
         let me = Value(self.at as u32);
         if self.an.facts[self.at].last == 0 && self.val[self.at].loc != Loc::None {

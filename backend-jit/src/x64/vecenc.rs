@@ -1,27 +1,130 @@
 //! How each vector operation is encoded: opcode tables, and VEX or legacy forms by what the host has.
 
 use super::Codegen;
-use super::asm::{Opc, Reg, Rm};
-use emu_core::ir::VecOp;
+use super::asm::{Mem, Opc, Reg, Rm};
+use emu_core::ir::encoded::{Encoded, Needs, Shape};
+use emu_core::ir::{Inst, Op, Value, VecOp};
 
 /// The shape of an operation's operands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Form {
     /// d = a op b.
     Two,
-    /// d = a op b with an immediate byte.
-    TwoImm,
-    /// d = op a (or op b, where the manual's destination is not read).
+    /// d = op a.
     One,
-    /// The same with an immediate byte.
-    OneImm,
-    /// d = a shifted by an immediate: the opcode's extension.
-    ShiftImm(u8),
+    /// d = the d that a is, op b and c.
+    Fused,
+    /// d = a, b and a mask c in the immediate.
+    Blend,
+    /// d = a op immediate, with the opcode's extension.
+    Group(u8),
+    /// d, in r/m, = op a.
+    Store,
     /// An integer register = op a.
     ToInt,
     /// Flags of comparing a with b.
     Compare,
     /// d = a with its low lane converted from integer b.
+    FromInt,
+}
+
+/// How one operation is encoded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Coding {
+    /// Opcode with prefix and map.
+    pub opc: Opc,
+    /// REX.W or VEX.W.
+    pub w: bool,
+    /// VEX.L.
+    pub l: bool,
+    /// Has an immediate byte.
+    pub imm: bool,
+    /// The form with memory means something else.
+    pub reg_only: bool,
+    /// Operands.
+    pub form: Form,
+    /// What the host must have; None for those that need SSE2, or SSE4.1 beyond the first opcode map.
+    pub needs: Option<Needs>,
+    /// The operand of `One` and `ToInt` is the second argument.
+    pub second: bool,
+}
+
+impl Coding {
+    /// The plain case.
+    pub const fn of(opc: Opc, form: Form) -> Self {
+        Self { opc, w: false, l: false, imm: false, reg_only: false, form, needs: None, second: false }
+    }
+
+    /// The operands in the order of [`Form`].
+    pub fn args(&self, inst: &Inst) -> [Value; 3] {
+        let [a, b, c] = inst.args;
+        if self.second && b.is_some() && matches!(self.form, Form::One | Form::ToInt) {
+            [b, Value::NONE, Value::NONE]
+        } else {
+            [a, b, c]
+        }
+    }
+}
+
+/// The encoding of a vector operation, with 256-bit operands if `wide`; None for those that `sse` writes out.
+pub fn coding(inst: &Inst, wide: bool) -> Option<Coding> {
+    if let Some(e) = Encoded::from_aux(inst.aux) {
+        let form = match e.shape {
+            Shape::Rm => Form::One,
+            Shape::VRm => Form::Two,
+            Shape::DVRm => Form::Fused,
+            Shape::VRmI => Form::Blend,
+            Shape::Group => Form::Group(e.digit),
+            Shape::Store => Form::Store,
+            Shape::ToInt => Form::ToInt,
+            Shape::Flags => Form::Compare,
+        };
+        let base = Coding::of(Opc(e.prefix, e.map, e.opcode), form);
+        let reg_only = match (e.map, e.opcode) {
+            // MOVHLPS, MOVLHPS.
+            (1, 0x12 | 0x16) => e.prefix == 0,
+            // MOVMSKPx, PMOVMSKB; INSERTPS.
+            (1, 0x50 | 0xd7) | (3, 0x21) => true,
+            _ => false,
+        };
+        return Some(Coding { w: e.w, l: e.l, imm: e.imm, reg_only, needs: Some(e.needs), ..base });
+    }
+    let op = VecOp::from_number(inst.aux)?;
+    if op == VecOp::Pblendvb {
+        return Some(Coding { l: wide, ..Coding::of(Opc(0x66, 3, 0x4c), Form::Blend) });
+    }
+    if inst.op == Op::Vec1
+        && let Some((opc, digit)) = shift_imm(op)
+    {
+        return Some(Coding { l: wide, ..Coding::of(opc, Form::Group(digit)) });
+    }
+    let fp = inst.op == Op::Fp;
+    let (opc, shape) = if fp { float(op) } else { integer(op) }?;
+    let (form, imm) = match shape {
+        Table::Two => (Form::Two, false),
+        Table::TwoImm => (Form::Two, true),
+        Table::One => (Form::One, false),
+        Table::OneImm => (Form::One, true),
+        Table::ShiftImm(digit) => (Form::Group(digit), false),
+        Table::ToInt => (Form::ToInt, false),
+        Table::Compare => (Form::Compare, false),
+        Table::FromInt => (Form::FromInt, false),
+    };
+    let reg_only = matches!(op, VecOp::Movsd | VecOp::Movss)
+        || matches!(op, VecOp::Pmovmskb | VecOp::Movmskps | VecOp::Movmskpd);
+    Some(Coding { l: wide, imm, reg_only, second: fp, ..Coding::of(opc, form) })
+}
+
+/// The shape as the tables give it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Table {
+    Two,
+    TwoImm,
+    One,
+    OneImm,
+    ShiftImm(u8),
+    ToInt,
+    Compare,
     FromInt,
 }
 
@@ -34,8 +137,8 @@ const fn p38(op: u8) -> Opc {
 }
 
 /// Encoding of an integer or shuffle operation; None for those that `sse` writes out.
-pub fn integer(op: VecOp) -> Option<(Opc, Form)> {
-    use Form::*;
+fn integer(op: VecOp) -> Option<(Opc, Table)> {
+    use Table::*;
     use VecOp::*;
     let e = match op {
         Pand => (p66(0xdb), Two),
@@ -156,7 +259,7 @@ pub fn integer(op: VecOp) -> Option<(Opc, Form)> {
 }
 
 /// The shift of `op` by an immediate.
-pub fn shift_imm(op: VecOp) -> Option<(Opc, u8)> {
+fn shift_imm(op: VecOp) -> Option<(Opc, u8)> {
     use VecOp::*;
     Some(match op {
         Psllw => (p66(0x71), 6),
@@ -172,8 +275,8 @@ pub fn shift_imm(op: VecOp) -> Option<(Opc, u8)> {
 }
 
 /// Encoding of a floating-point operation.
-pub fn float(op: VecOp) -> Option<(Opc, Form)> {
-    use Form::*;
+fn float(op: VecOp) -> Option<(Opc, Table)> {
+    use Table::*;
     use VecOp::*;
     const fn ss(op: u8) -> Opc {
         Opc(0xf3, 1, op)
@@ -231,8 +334,8 @@ pub fn float(op: VecOp) -> Option<(Opc, Form)> {
         Cvttps2dq => (ss(0x5b), One),
         Cvtpd2dq => (sd(0xe6), One),
         Cvttpd2dq => (p66(0xe6), One),
-        Cvtsi2ss => (ss(0x2a), Form::FromInt),
-        Cvtsi2sd => (sd(0x2a), Form::FromInt),
+        Cvtsi2ss => (ss(0x2a), Table::FromInt),
+        Cvtsi2sd => (sd(0x2a), Table::FromInt),
         Cvtss2si => (ss(0x2d), ToInt),
         Cvtsd2si => (sd(0x2d), ToInt),
         Cvttss2si => (ss(0x2c), ToInt),
@@ -241,11 +344,9 @@ pub fn float(op: VecOp) -> Option<(Opc, Form)> {
     })
 }
 
-/// The vector register that legacy forms use to get out of a conflict; no value lives in it.
-pub const SCRATCH: u8 = 15;
-
 impl Codegen {
-    fn vex(&mut self, wide: bool, opc: Opc, reg: u8, other: u8, rm: Rm) {
+    /// A VEX form: `reg` and `other` are the fields of these names.
+    pub fn vex(&mut self, w: bool, l: bool, opc: Opc, reg: u8, other: u8, rm: Rm) {
         let pp = match opc.0 {
             0x66 => 1,
             0xf3 => 2,
@@ -256,63 +357,48 @@ impl Codegen {
             Rm::R(r) => (r.0 >> 3, 0),
             Rm::M(m) => (m.base.0 >> 3, m.index.map_or(0, |i| i.0 >> 3)),
         };
-        let tail = (!other & 15) << 3 | pp;
+        let tail = (!other & 15) << 3 | u8::from(l) << 2 | pp;
         let r = (reg >> 3 ^ 1) << 7;
-        if opc.1 == 1 && !wide && b == 0 && x == 0 {
+        if opc.1 == 1 && !w && b == 0 && x == 0 {
             self.asm.buf.extend_from_slice(&[0xc5, r | tail]);
         } else {
             let second = r | (x ^ 1) << 6 | (b ^ 1) << 5 | opc.1;
-            self.asm.buf.extend_from_slice(&[0xc4, second, u8::from(wide) << 7 | tail]);
+            self.asm.buf.extend_from_slice(&[0xc4, second, u8::from(w) << 7 | tail]);
         }
         self.asm.buf.push(opc.2);
         self.asm.modrm(reg, rm);
     }
 
-    /// `d = op rm`, one source.
+    /// `d = op rm`, one source, in whichever form; clears the upper half of a vector `d` where the host has AVX.
     pub fn vec_one(&mut self, wide: bool, opc: Opc, d: u8, rm: Rm) {
         if self.host.avx {
-            self.vex(wide, opc, d, 0, rm);
+            self.vex(wide, false, opc, d, 0, rm);
         } else {
             self.asm.op(wide, opc, d, rm, 0);
         }
     }
 
-    /// `d = a op rm`.
-    pub fn vec_two(&mut self, wide: bool, opc: Opc, d: u8, a: u8, rm: Rm) {
-        if self.host.avx {
-            return self.vex(wide, opc, d, a, rm);
-        }
-        let rm = match rm {
-            Rm::R(r) if r.0 == d && d != a && !matches!(opc.2, 0x2a | 0x22 | 0xc4 | 0x20) => {
-                self.vec_move(SCRATCH, d);
-                Rm::R(Reg(SCRATCH))
-            }
-            rm => rm,
-        };
-        self.vec_move(d, a);
-        self.asm.op(wide, opc, d, rm, 0);
-    }
-
-    /// `d = a` shifted by an immediate.
-    pub fn vec_shift(&mut self, opc: Opc, ext: u8, d: u8, a: u8, imm: u8) {
-        if self.host.avx {
-            self.vex(false, opc, ext, d, Rm::R(Reg(a)));
-        } else {
-            self.vec_move(d, a);
-            self.asm.op(false, opc, ext, Rm::R(Reg(d)), 0);
-        }
-        self.asm.buf.push(imm);
-    }
-
     /// Copies a vector register.
-    pub fn vec_move(&mut self, d: u8, s: u8) {
-        if d != s {
-            self.vec_one(false, Opc(0, 1, 0x28), d, Rm::R(Reg(s)));
+    pub fn vec_copy(&mut self, wide: bool, d: u8, s: u8) {
+        if self.host.avx {
+            self.vex(false, wide, Opc(0, 1, 0x28), d, 0, Rm::R(Reg(s)));
+        } else {
+            self.legacy_copy(d, s);
         }
     }
 
-    /// Loads or stores 16 bytes.
-    pub fn vec_mem(&mut self, store: bool, x: u8, m: super::asm::Mem) {
-        self.vec_one(false, Opc(0, 1, if store { 0x11 } else { 0x10 }), x, Rm::M(m));
+    /// Copies the low half and keeps the upper.
+    pub fn legacy_copy(&mut self, d: u8, s: u8) {
+        self.asm.op(false, Opc(0, 1, 0x28), d, Rm::R(Reg(s)), 0);
+    }
+
+    /// Loads or stores 16 or 32 bytes.
+    pub fn vec_mem(&mut self, wide: bool, store: bool, x: u8, m: Mem) {
+        let opc = Opc(0, 1, if store { 0x11 } else { 0x10 });
+        if self.host.avx {
+            self.vex(false, wide, opc, x, 0, Rm::M(m));
+        } else {
+            self.asm.op(false, opc, x, Rm::M(m), 0);
+        }
     }
 }

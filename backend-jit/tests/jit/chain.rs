@@ -5,7 +5,7 @@ use backend_jit::{Jit, JitConfig, RunExit};
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::fault::{Exception, Vector};
-use emu_core::ir::{Block, BlockKey, Cc, Op, Type};
+use emu_core::ir::{Block, BlockKey, BrKind, Cc, Op, Type};
 use emu_core::signals::request;
 use emu_core::state::bits::rflags;
 use emu_core::state::gpr::{RAX, RCX, RDX};
@@ -154,12 +154,63 @@ fn indirect_jumps_find_each_other() {
     assert_eq!(g.cpu.state.rip, 0x3800);
     assert_eq!(g.cpu.state.icount, 1999);
     assert!(g.needed < 6, "entered {} times", g.needed);
-    // A change of translations makes every entry stale.
-    let before = g.needed;
+    // Without fetch translations every entry waits until its page has one again; then it is as good as before.
+    let before = g.jit.counters().entries;
     g.cpu.flush_all();
     g.cpu.state.gpr[RDX] = 1000;
     assert_eq!(g.run(0x2000), RunExit::NeedBlock);
-    assert_eq!(g.needed - before, 2);
+    assert_eq!(g.jit.counters().entries - before, 2);
+}
+
+/// A loop over three pages, RDX rounds: 0x2000 calls 0x3000, which returns to 0x2004, which goes on at 0x4000 and back.
+fn call_loop(g: &mut Guest) {
+    g.add(0x2000, 1, |b| {
+        b.op_imm(Op::Goto, Type::Void, &[], 0x1000, BrKind::Call as u32);
+    });
+    g.add(0x3000, 1, |b| {
+        let back = b.iconst(Type::I64, 0x2004);
+        b.op_imm(Op::GotoReg, Type::Void, &[back], 0, BrKind::Ret as u32);
+    });
+    g.add(0x2004, 1, |b| {
+        b.op_imm(Op::Goto, Type::Void, &[], 0x4000 - 0x2004, 0);
+    });
+    g.add(0x4000, 1, |b| {
+        let d = b.get_reg(Type::I64, RDX);
+        let one = b.iconst(Type::I64, 1);
+        let n = b.op(Op::Sub, Type::I64, &[d, one]);
+        let f = b.flags_of(n);
+        b.set_reg(Type::I64, RDX, n);
+        b.set_flags(f);
+        let t = b.test_cc(Cc::NE, f);
+        b.op_imm(Op::Branch, Type::Void, &[t], -0x2000, 0x1000);
+    });
+}
+
+#[test]
+fn calls_and_links_cross_pages() {
+    for (link_pages, predict_returns) in [(true, true), (true, false), (false, true), (false, false)] {
+        let mut g = Guest::new(JitConfig { link_pages, predict_returns, ..JitConfig::default() });
+        call_loop(&mut g);
+        for _ in 0..2 {
+            g.cpu.state.gpr[RDX] = 1000;
+            g.cpu.state.icount = 0;
+            assert_eq!(g.run(0x2000), RunExit::NeedBlock);
+            assert_eq!((g.cpu.state.rip, g.cpu.state.icount), (0x5000, 4000));
+            let entries = g.jit.counters().entries;
+            assert!(entries < 24, "{entries} entries with {link_pages}, {predict_returns}");
+            // Every guard fails until its page has a translation again, and is right then as it stands.
+            g.cpu.flush_all();
+        }
+        // What the ring of returns and the links lead to has gone.
+        g.jit.invalidate(&[CodeHit { page: PhysAddr(0x2000), index: 2, chunks: 1 }]);
+        g.add(0x2004, 1, |b| {
+            b.op_imm(Op::Goto, Type::Void, &[], 0x5100 - 0x2004, 0);
+        });
+        assert_eq!(g.run(0x3000), RunExit::NeedBlock);
+        assert_eq!(g.cpu.state.rip, 0x5100);
+        assert_eq!(g.run(0x2000), RunExit::NeedBlock);
+        assert_eq!(g.cpu.state.rip, 0x5100);
+    }
 }
 
 #[test]

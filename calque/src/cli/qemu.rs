@@ -6,6 +6,7 @@ use super::run::{Common, checked};
 use super::{Request, Usage};
 use crate::config::{Chardev, Disk, EngineKind, Machine, parse_memory};
 use clap::Parser;
+use emu_core::features::Features;
 
 /// calque's own long options, parsed by clap from what QEMU's spelling leaves.
 #[derive(Debug, Parser)]
@@ -19,7 +20,7 @@ struct Own {
 
 const HELP: &str = "\
 calque qemu: QEMU's options that calque understands
-  -m SIZE  -smp N  -cpu max  -M|-machine pc|q35|microvm
+  -m SIZE  -smp N  -cpu MODEL[,+FEATURE][,-FEATURE]  -M|-machine pc|q35|microvm
   -kernel FILE  -initrd FILE  -append TEXT
   -drive file=FILE[,format=raw][,if=virtio][,readonly=on]  -hda FILE  -hdb FILE
   -serial stdio|null|file:PATH  -nographic  -display none  -nodefaults  -vga none
@@ -27,7 +28,7 @@ calque qemu: QEMU's options that calque understands
   -device virtio-rng-pci  -rtc base=utc  -net none  -nic none
   -no-reboot  -no-shutdown is refused  -accel tcg  -name TEXT  -D FILE
 calque's own: --engine interp|jit|lockstep  --stats  --log TOPICS  --log-file FILE  --time-limit SECONDS
-              --clock real|virtual  --hot N  --passes-off PASSES
+              --clock real|virtual  --hot N  --passes-off PASSES  --profile  --symbols FILE  --perf-map
 ";
 
 /// Options of QEMU that calque refuses, with what to do instead.
@@ -68,7 +69,7 @@ pub(super) fn parse(args: &[String]) -> Result<Request, Usage> {
         let option = match arg.strip_prefix("--") {
             Some(long) if is_own(long) => {
                 own.push(arg.clone());
-                if !long.contains('=') && long != "stats" {
+                if !long.contains('=') && !["stats", "profile", "perf-map"].contains(&long) {
                     own.push(it.value(arg)?.to_owned());
                 }
                 continue;
@@ -84,7 +85,7 @@ pub(super) fn parse(args: &[String]) -> Result<Request, Usage> {
             }
             "-m" => m.memory = memory(it.value(o)?)?,
             "-smp" => m.cpus = smp(it.value(o)?)?,
-            "-cpu" => cpu(it.value(o)?)?,
+            "-cpu" => m.cpu = cpu(it.value(o)?)?,
             "-M" | "-machine" => machine(it.value(o)?)?,
             "-accel" => accel(it.value(o)?)?,
             "-kernel" => m.boot.kernel = it.value(o)?.into(),
@@ -125,7 +126,20 @@ pub(super) fn parse(args: &[String]) -> Result<Request, Usage> {
 
 fn is_own(long: &str) -> bool {
     let name = long.split('=').next().unwrap_or(long);
-    ["engine", "stats", "log", "log-file", "time-limit", "clock", "hot", "passes-off"].contains(&name)
+    [
+        "engine",
+        "stats",
+        "log",
+        "log-file",
+        "time-limit",
+        "clock",
+        "hot",
+        "passes-off",
+        "profile",
+        "symbols",
+        "perf-map",
+    ]
+    .contains(&name)
 }
 
 fn unknown(arg: &str) -> Usage {
@@ -173,11 +187,17 @@ fn smp(text: &str) -> Result<u32, Usage> {
     Ok(cpus.unwrap_or(product))
 }
 
-fn cpu(text: &str) -> Result<(), Usage> {
-    match text {
-        "max" | "qemu64" | "x86-64-v2" => Ok(()),
-        _ => Err(Usage(format!("-cpu {text} is not offered yet: use -cpu max"))),
-    }
+/// What `-cpu max` is in QEMU's spelling: what the translator does in full, as long as AVX is interpreted, because
+/// scripts say it to be fast. To follow `Features::DEFAULT`.
+const MAX: &str = "default";
+
+fn cpu(text: &str) -> Result<Features, Usage> {
+    let rest = text.strip_prefix("max").filter(|rest| rest.is_empty() || rest.starts_with(','));
+    let parsed = match rest {
+        Some(rest) => Features::parse(&format!("{MAX}{rest}")),
+        None => Features::parse(text),
+    };
+    parsed.map_err(|e| Usage(format!("-cpu {text}: {e}")))
 }
 
 fn machine(text: &str) -> Result<(), Usage> {
@@ -284,11 +304,20 @@ mod tests {
     }
 
     #[test]
+    fn models_in_qemu_spelling() {
+        assert_eq!(machine_of("-kernel K -cpu max").cpu, Features::DEFAULT);
+        assert_eq!(machine_of("-kernel K -cpu 486").cpu, Features::parse("486").unwrap());
+        let f = machine_of("-kernel K -cpu x86-64-v2,+avx2,aes=on,-sse4_2").cpu;
+        assert_eq!(f, Features::parse("x86-64-v2,+avx2,+aes,-sse4.2").unwrap());
+    }
+
+    #[test]
     fn nothing_is_dropped_in_silence() {
         for bad in [
             "-bios x -kernel K",
             "-frobnicate",
             "-kernel K -cpu 8086",
+            "-kernel K -cpu max,+avx512f",
             "-m 0 -kernel K",
             "disk.img",
             "-kernel",

@@ -2,9 +2,11 @@
 
 use super::{Request, Usage};
 use crate::config::{Boot, Chardev, ClockKind, Disk, EngineKind, Machine, host_memory, parse_memory};
+use crate::engines::LINKS;
 use crate::guests;
 use crate::log::Topic;
 use emu_core::crew::MAX_VCPUS;
+use emu_core::features::Features;
 use emu_core::ir::passes::PassSet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,6 +28,9 @@ pub(super) struct RunArgs {
     /// Memory: MiB, or with K, M, G
     #[arg(short, long, value_name = "SIZE", default_value = "1G", value_parser = parse_memory)]
     memory: u64,
+    /// Processor: 486, pentium, pentium3, x86-64-v1, -v2, -v3, max or default, then ',+feature' and ',-feature'
+    #[arg(long, value_name = "MODEL", default_value = "default", value_parser = Features::parse, hide_default_value = true)]
+    cpu: Features,
     /// Virtual processors
     #[arg(short = 'c', long, value_name = "N", default_value_t = 1)]
     cpus: u32,
@@ -63,6 +68,15 @@ pub(super) struct Common {
     /// Print counters at the end
     #[arg(long)]
     pub stats: bool,
+    /// Print the counters, and where the guest spent its time
+    #[arg(long)]
+    pub profile: bool,
+    /// Names for guest addresses in the profile: System.map, /proc/kallsyms or an ELF file (may be repeated)
+    #[arg(long, value_name = "FILE", requires = "profile")]
+    pub symbols: Vec<PathBuf>,
+    /// Write /tmp/perf-PID.map, by which perf names translated blocks
+    #[arg(long)]
+    pub perf_map: bool,
     /// Log topics, separated by commas
     #[arg(long, value_enum, value_delimiter = ',', value_name = "TOPICS")]
     pub log: Vec<Topic>,
@@ -78,14 +92,17 @@ pub(super) struct Common {
     /// Times a block is interpreted before it is translated
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub hot: u32,
-    /// Switch IR passes off, separated by commas
+    /// Switch IR passes off, or links across pages (links), or predicted returns (returns), separated by commas
     #[arg(long, value_name = "PASSES", value_delimiter = ',')]
     pub passes_off: Vec<String>,
 }
 
 impl Common {
     pub(super) fn apply(self, m: &mut Machine) {
-        m.stats = self.stats;
+        m.stats = self.stats || self.profile;
+        m.profile = self.profile;
+        m.symbols = self.symbols;
+        m.perf_map = self.perf_map;
         m.log = self.log;
         m.log_file = self.log_file;
         m.time_limit = self.time_limit.map(Duration::from_secs);
@@ -112,6 +129,7 @@ impl RunArgs {
     pub(super) fn into_request(self) -> Result<Request, Usage> {
         let mut m = Machine {
             memory: self.memory,
+            cpu: self.cpu,
             cpus: self.cpus,
             disks: self.disk,
             engine: self.engine,
@@ -199,8 +217,8 @@ pub(super) fn checked(m: Machine) -> Result<Machine, Usage> {
         )));
     }
     for pass in &m.passes_off {
-        if PassSet::named(pass).is_none() {
-            let all: Vec<_> = PassSet::NAMES.iter().map(|(name, _)| *name).collect();
+        if PassSet::named(pass).is_none() && !LINKS.contains(&pass.as_str()) {
+            let all: Vec<_> = PassSet::NAMES.iter().map(|(name, _)| *name).chain(LINKS).collect();
             return Err(Usage(format!("there is no pass '{pass}': the passes are {}", all.join(", "))));
         }
     }

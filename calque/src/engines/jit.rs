@@ -2,6 +2,7 @@
 //! translated.
 
 use super::forget_code;
+use super::profile::Profile;
 use super::translator::{Translated, Translator};
 use backend_jit::RunExit;
 use emu_core::cpu::{CodeHit, Cpu};
@@ -13,6 +14,8 @@ use interp::system::deliver::{self, Service};
 
 /// Slots of the table that counts how often cold blocks ran.
 const HEAT_SLOTS: usize = 1 << 15;
+/// Slots of the table that counts changes of code by page.
+const CHANGE_SLOTS: usize = 1 << 12;
 /// A block that has proved not to be translatable.
 const NEVER: u32 = u32::MAX;
 
@@ -22,6 +25,21 @@ struct Heat {
     rip: u64,
     mode: Mode,
     runs: u32,
+    /// The page's count in [`JitEngine::changes`] when it was made.
+    change: u32,
+}
+
+impl Heat {
+    /// Whether it is of the block with `key`.
+    fn is(&self, key: &BlockKey) -> bool {
+        self.phys == key.phys.0 && self.rip == key.rip && self.mode == key.mode
+    }
+}
+
+/// Where the heat of `key` is.
+fn slot_of(key: &BlockKey) -> usize {
+    let hash = (key.phys.0 ^ u64::from(key.mode.0) << 7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (hash >> 49) as usize % HEAT_SLOTS
 }
 
 /// Counters of the engine.
@@ -42,31 +60,38 @@ pub struct JitEngine {
     interp: Interp,
     translator: Translator,
     heat: Box<[Heat]>,
+    /// How often stores have hit code, by page: what was counted for other bytes counts no more, and code that keeps
+    /// changing stays with the interpreter.
+    changes: Box<[u32]>,
     hot: u32,
     count_fallbacks: bool,
     counters: Counters,
+    /// Samples of where the guest is, under `--profile`.
+    pub profile: Option<Profile>,
 }
 
 impl JitEngine {
     /// An engine that translates a block when it has been interpreted `hot` times. `count_fallbacks` keeps the
     /// list of interpreted instructions for `--stats`, at some cost.
     pub fn new(translator: Translator, hot: u32, count_fallbacks: bool) -> Self {
-        let none = Heat { phys: u64::MAX, rip: 0, mode: Mode::default(), runs: 0 };
+        let none = Heat { phys: u64::MAX, rip: 0, mode: Mode::default(), runs: 0, change: 0 };
         Self {
             interp: Interp::new(),
             translator,
             heat: vec![none; HEAT_SLOTS].into(),
+            changes: vec![0; CHANGE_SLOTS].into(),
             hot,
             count_fallbacks,
             counters: Counters::default(),
+            profile: None,
         }
     }
 
     fn heat(&mut self, key: &BlockKey) -> &mut Heat {
-        let hash = (key.phys.0 ^ u64::from(key.mode.0) << 7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let slot = &mut self.heat[(hash >> 49) as usize % HEAT_SLOTS];
-        if slot.phys != key.phys.0 || slot.rip != key.rip || slot.mode != key.mode {
-            *slot = Heat { phys: key.phys.0, rip: key.rip, mode: key.mode, runs: 0 };
+        let change = self.changes[key.phys.page() as usize % CHANGE_SLOTS];
+        let slot = &mut self.heat[slot_of(key)];
+        if !slot.is(key) || slot.change != change {
+            *slot = Heat { phys: key.phys.0, rip: key.rip, mode: key.mode, runs: 0, change };
         }
         slot
     }
@@ -90,7 +115,7 @@ impl JitEngine {
             // The interpreter meets the same fault and delivers it.
             return super::left(self.interp.step(cpu));
         };
-        let id = match self.translator.jit.lookup(&key) {
+        let id = match self.translator.jit.find(cpu, &key) {
             Some(id) => id,
             None => {
                 let hot = self.hot;
@@ -103,7 +128,12 @@ impl JitEngine {
                     self.counters.cold_blocks += 1;
                     return super::left(self.interp.run_block(cpu));
                 }
-                match self.translator.translate(cpu) {
+                let heat = &self.heat;
+                let runs = |key: &BlockKey| {
+                    let h = &heat[slot_of(key)];
+                    if h.is(key) && h.runs != NEVER { h.runs } else { 0 }
+                };
+                match self.translator.translate(cpu, &runs) {
                     Ok(Translated::Block(id)) => id,
                     Ok(Translated::Interpret) => {
                         self.heat(&key).runs = NEVER;
@@ -114,7 +144,11 @@ impl JitEngine {
             }
         };
         self.counters.entries += 1;
-        match self.translator.jit.run(cpu, id) {
+        let exit = self.translator.jit.run(cpu, id);
+        if let Some(profile) = &mut self.profile {
+            profile.exit(cpu.state.rip, &exit);
+        }
+        match exit {
             RunExit::NeedBlock => self.counters.need_block += 1,
             RunExit::Interpret => return self.interpret_one(cpu),
             RunExit::Fault(e) => {
@@ -143,6 +177,10 @@ impl Engine for JitEngine {
         let end = cpu.state.icount.saturating_add(budget);
         self.translator.jit.set_budget(cpu, budget);
         loop {
+            if let Some(profile) = &mut self.profile {
+                let jit = &self.translator.jit;
+                profile.turn(cpu, |cpu| Some(jit.host_code(jit.lookup(&Translator::key(cpu).ok()?)?).len()));
+            }
             if cpu.signals.peek() != 0 || cpu.state.activity != Activity::Active {
                 match deliver::service(cpu) {
                     Service::Exit(_) => return Exit::Signal,
@@ -166,16 +204,18 @@ impl Engine for JitEngine {
         self.interp.invalidate(hits);
         self.translator.invalidate(hits);
         for hit in hits {
-            // Bytes that could not be translated may be other ones now.
-            for heat in self.heat.iter_mut().filter(|h| h.runs == NEVER && h.phys >> 12 == hit.page.page()) {
-                heat.runs = 0;
-            }
+            let change = &mut self.changes[hit.page.page() as usize % CHANGE_SLOTS];
+            *change = change.wrapping_add(1);
         }
     }
 
     fn gauges(&self) -> Gauges {
         let (c, blocks) = (&self.counters, self.translator.jit.counters().blocks);
         Gauges { blocks, code_hits: c.code_hits, interpreted: c.interpret }
+    }
+
+    fn profile(&self) -> Option<String> {
+        self.profile.as_ref().map(Profile::report)
     }
 
     fn stats(&self) -> Vec<(String, u64)> {

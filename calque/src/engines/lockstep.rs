@@ -78,9 +78,9 @@ impl Lockstep {
             return left(self.interp.step(cpu));
         }
         let Ok(key) = Translator::key(cpu) else { return left(self.interp.step(cpu)) };
-        let id = match self.translator.jit.lookup(&key) {
+        let id = match self.translator.jit.find(cpu, &key) {
             Some(id) => id,
-            None => match self.translator.translate(cpu) {
+            None => match self.translator.translate(cpu, &|_| 1) {
                 Ok(Translated::Block(id)) => id,
                 Ok(Translated::Interpret) | Err(_) => return left(self.interp.step(cpu)),
             },
@@ -231,7 +231,7 @@ impl Lockstep {
         if let Some(id) = self.translator.jit.lookup(&key) {
             return Some((key, id));
         }
-        match self.translator.translate(cpu) {
+        match self.translator.translate(cpu, &|_| 1) {
             Ok(Translated::Block(id)) => Some((key, id)),
             _ => None,
         }

@@ -2,11 +2,13 @@
 
 pub mod jit;
 pub mod lockstep;
+pub mod profile;
 mod replay;
 pub mod translator;
 
 use crate::config::{EngineKind, Machine};
 use crate::log::Log;
+use crate::symbols::Symbols;
 use anyhow::{Context, Result};
 use backend_jit::JitConfig;
 use emu_core::cpu::{CodeHit, Cpu};
@@ -14,8 +16,12 @@ use emu_core::engine::Engine;
 use emu_core::ir::passes::PassSet;
 use jit::JitEngine;
 use lockstep::Lockstep;
+use profile::Profile;
 use std::sync::Arc;
 use translator::Translator;
+
+/// What of the linking of blocks can be switched off: links across pages, predicted returns.
+pub const LINKS: [&str; 2] = ["links", "returns"];
 
 /// After the blocks under `hits` have been dropped from every cache: the bytes are data again, and once no decoded
 /// byte is left in a page, stores to it need not pass the slow path.
@@ -45,18 +51,35 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
         return Ok(Box::new(interp::Interp::new()));
     }
     let mut passes = PassSet::ALL;
-    for name in &machine.passes_off {
+    let on = |name: &str| !machine.passes_off.iter().any(|off| off == name);
+    let [links, returns] = LINKS;
+    for name in machine.passes_off.iter().filter(|name| !LINKS.contains(&name.as_str())) {
         passes = passes.without(PassSet::named(name).with_context(|| format!("there is no pass '{name}'"))?);
     }
     let lockstep = machine.engine == EngineKind::Lockstep;
     let default = JitConfig::default();
-    // The processors share the room for code.
-    let cache_bytes = (default.cache_bytes / machine.cpus as usize).max(32 << 20);
-    let config = JitConfig { single_block: lockstep, chain: !lockstep, cache_bytes, ..default };
+    let config = JitConfig {
+        // The processors share the room for code.
+        cache_bytes: (default.cache_bytes / machine.cpus as usize).max(32 << 20),
+        single_block: lockstep,
+        chain: !lockstep,
+        link_pages: on(links),
+        predict_returns: on(returns),
+        perf_map: machine.perf_map,
+        ..default
+    };
     let translator = Translator::new(config, passes, log.clone(), lockstep)
         .context("--engine jit is not possible on this host; use --engine interp")?;
     Ok(match lockstep {
         true => Box::new(Lockstep::new(translator)),
-        false => Box::new(JitEngine::new(translator, machine.hot, machine.stats)),
+        false => {
+            let mut engine = JitEngine::new(translator, machine.hot, machine.stats);
+            if machine.profile {
+                let mut symbols = Symbols::default();
+                machine.symbols.iter().try_for_each(|path| symbols.load(path))?;
+                engine.profile = Some(Profile::new(symbols.into()));
+            }
+            Box::new(engine)
+        }
     })
 }

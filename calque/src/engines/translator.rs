@@ -6,7 +6,7 @@ use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::fault::Exception;
 use emu_core::ir::passes::{Optimizer, PassSet};
 use emu_core::ir::{Block, BlockKey, Op};
-use frontend_x86::{Lifted, Lifter};
+use frontend_x86::{Guide, Lifted, Lifter, TRANSLATED};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -30,6 +30,7 @@ pub struct Translator {
     /// The code cache.
     pub jit: Jit,
     optimizer: Optimizer,
+    traces: bool,
     log: Arc<Log>,
     /// Keep each block's IR, to show it in a report.
     keep_ir: bool,
@@ -53,6 +54,7 @@ impl Translator {
             lifter: Lifter::new(BLOCK_INSNS),
             jit: Jit::new(config)?,
             optimizer: Optimizer::new(passes),
+            traces: passes.contains(PassSet::TRACE),
             log,
             keep_ir,
             ir: HashMap::new(),
@@ -74,12 +76,20 @@ impl Translator {
         Ok(BlockKey { phys: cpu.fetch_gpa(lin)?, rip, mode })
     }
 
-    /// Translates the block at the processor's instruction pointer and installs it.
+    /// Translates the block at the processor's instruction pointer and installs it. `heat` says how often the block
+    /// with a key has run, which leads traces.
     ///
     /// # Errors
     /// The fault of fetching the first instruction.
-    pub fn translate(&mut self, cpu: &mut Cpu) -> Result<Translated, Exception> {
-        let mut block = match self.lifter.lift(cpu)? {
+    pub fn translate(
+        &mut self,
+        cpu: &mut Cpu,
+        heat: &dyn Fn(&BlockKey) -> u32,
+    ) -> Result<Translated, Exception> {
+        let jit = &self.jit;
+        let guide = |key: &BlockKey| if jit.lookup(key).is_some() { TRANSLATED } else { heat(key) };
+        let guide: Option<Guide> = self.traces.then_some(&guide);
+        let mut block = match self.lifter.lift_along(cpu, guide)? {
             Lifted::Block(block) => block,
             Lifted::Interpret { mnemonic } => {
                 self.at.insert(cpu.state.rip, mnemonic as u32);
@@ -166,9 +176,12 @@ impl Translator {
             block.key.phys, block.key.rip, block.key.mode.0, block.guest_insns, block.guest_len
         );
         if self.log.wants(Topic::Guest) {
-            let mut code = vec![0; block.guest_len as usize];
-            if cpu.mem.read(block.key.phys, &mut code) {
-                text += &frontend_x86::disassemble(&code, block.key.rip, block.key.mode.code_bits());
+            for i in block.insts.iter().filter(|i| i.op == Op::Guest) {
+                let mut code = vec![0; i.aux as usize];
+                if cpu.mem.read(block.key.phys.wrapping_add(i.imm as u64), &mut code) {
+                    let rip = block.key.rip.wrapping_add(i.imm as u64);
+                    text += &frontend_x86::disassemble(&code, rip, block.key.mode.code_bits());
+                }
             }
         }
         if let Some(before) = before {

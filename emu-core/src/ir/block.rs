@@ -61,15 +61,17 @@ pub struct BlockKey {
     pub mode: Mode,
 }
 
-/// A guest basic block as IR.
+/// A guest basic block, or a trace along several, as IR.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Block {
     /// What it translates.
     pub key: BlockKey,
     /// The instructions; the last is the terminator.
     pub insts: Vec<Inst>,
-    /// Bytes of guest code it was made from, from the key's address on.
+    /// Bytes of guest code it was made from, from the key's address on without a gap.
     pub guest_len: u32,
+    /// 64-byte chunks of the key's page that it was made from besides, by bit: where a trace went on after a jump.
+    pub chunks: u64,
     /// Number of guest instructions that complete when the terminator is reached. With an [`Op::Interpret`]
     /// terminator the interpreted one is not counted.
     pub guest_insns: u32,
@@ -81,7 +83,7 @@ pub struct Block {
 impl Block {
     /// An empty block.
     pub fn new(key: BlockKey) -> Self {
-        Self { key, insts: Vec::with_capacity(64), guest_len: 0, guest_insns: 0, next_page: None }
+        Self { key, insts: Vec::with_capacity(64), guest_len: 0, chunks: 0, guest_insns: 0, next_page: None }
     }
 
     /// The instruction that defines `v`.

@@ -2,18 +2,20 @@
 //! held against, and what says whether lifting or emitting is wrong.
 
 use super::block::{Block, Inst, Value};
+use super::encoded::ENCODED;
 use super::eval_int::{self, Ints};
 use super::eval_vec;
-use super::ops::{Cc, Op, RepKind, StateField, Type, mem_flags};
+use super::ops::{Cc, Op, RepKind, StateField, SystemKind, Type, mem_flags};
 use super::vecop::VecOp;
 use crate::addr::{PAGE_MASK, PAGE_SIZE};
 use crate::cpu::Cpu;
 use crate::fault::{Exception, Vector};
 use crate::mem::Frame;
 use crate::mmu::{Access, Priv};
-use crate::state::bits::rflags;
+use crate::signals::request;
+use crate::state::bits::{cr4, rflags};
 use crate::state::segment::attr;
-use crate::state::{Mode, gpr};
+use crate::state::{Mode, Seg, gpr};
 use std::sync::atomic::Ordering;
 
 /// How a block ended. The processor's RIP names where to go on, and its instruction count is up to date.
@@ -32,7 +34,7 @@ pub enum End {
 
 /// Executes `block` on `cpu`.
 pub fn eval(block: &Block, cpu: &mut Cpu) -> End {
-    if let Some(i) = block.insts.iter().find(|i| matches!(i.op, Op::Fp | Op::X87 | Op::X87Mem)) {
+    if let Some(i) = block.insts.iter().find(|i| unknown(i)) {
         return End::Unsupported(i.op);
     }
     let mut e = Eval { block, cpu, vals: vec![[0; 4]; block.insts.len()], marker: 0, started: 0 };
@@ -53,6 +55,15 @@ pub fn eval(block: &Block, cpu: &mut Cpu) -> End {
         }
     }
     unreachable!("the verifier demands a terminator")
+}
+
+/// Whether the evaluator does not know an op.
+fn unknown(i: &Inst) -> bool {
+    match i.op {
+        Op::Fp | Op::X87 | Op::X87Mem => true,
+        Op::Vec1 | Op::Vec2 | Op::Vec3 => i.aux & ENCODED != 0,
+        _ => false,
+    }
 }
 
 /// Why a guest instruction does not complete.
@@ -157,6 +168,15 @@ impl Eval<'_> {
             }
             AtomicAdd | AtomicAnd | AtomicOr | AtomicXor | AtomicXchg | AtomicCas => self.atomic(&i)?,
             Fence | Fp | X87 | X87Mem => 0,
+            System => {
+                self.system(&i);
+                0
+            }
+            ReadTsc => self.read_tsc(i.imm)?,
+            ZeroUpper => {
+                self.cpu.state.vec[..i.imm as usize].iter_mut().for_each(|v| v.0[2..].fill(0));
+                0
+            }
             RepString => self.rep_string(&i, a, b)?,
             ExitIf => {
                 if a != 0 {
@@ -325,6 +345,42 @@ impl Eval<'_> {
             }
         }
         a
+    }
+
+    fn system(&mut self, i: &Inst) {
+        let cpu = &mut *self.cpu;
+        match SystemKind::from_number(i.imm).expect("the verifier demands a kind") {
+            SystemKind::EnableInterrupts => {
+                cpu.state.rflags |= rflags::IF;
+                if std::mem::take(&mut cpu.state.intr_withheld) {
+                    cpu.signals.raise(request::INTR);
+                }
+            }
+            SystemKind::DisableInterrupts => cpu.state.rflags &= !rflags::IF,
+            SystemKind::AllowUser => {
+                cpu.state.rflags |= rflags::AC;
+                cpu.select_tlb();
+            }
+            SystemKind::ForbidUser => {
+                cpu.state.rflags &= !rflags::AC;
+                cpu.select_tlb();
+            }
+            SystemKind::SwapGs => {
+                let s = &mut cpu.state;
+                std::mem::swap(&mut s.seg[Seg::GS as usize].base, &mut s.msr.kernel_gs_base);
+            }
+        }
+    }
+
+    fn read_tsc(&mut self, what: i64) -> Result<u64, Stop> {
+        if what == 1 {
+            return Ok(self.cpu.state.msr.tsc_aux);
+        }
+        let s = &self.cpu.state;
+        if s.cpl() != 0 && s.cr4 & cr4::TSD != 0 {
+            return Err(Exception::gp0().into());
+        }
+        Ok(self.cpu.tsc())
     }
 
     fn field(&mut self, f: StateField, set: Option<u64>) -> u64 {

@@ -13,6 +13,7 @@
 //!   every fault is restartable. A write that must come earlier is a bug of the lifter.
 
 pub mod block;
+pub mod encoded;
 pub mod eval;
 mod eval_int;
 mod eval_vec;
@@ -26,7 +27,7 @@ pub mod x87;
 
 pub use block::{Block, BlockKey, Inst, Value};
 pub use eval::{End, eval};
-pub use ops::{ArgRule, BrKind, Cc, Class, Op, RepKind, StateField, Type, mem_flags};
+pub use ops::{ArgRule, BrKind, Cc, Class, Op, RepKind, StateField, SystemKind, Type, mem_flags};
 pub use parse::ParseError;
 pub use passes::{Optimizer, PassSet};
 pub use vecop::VecOp;

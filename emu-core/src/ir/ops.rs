@@ -244,6 +244,35 @@ pub enum RepKind {
     Stos,
 }
 
+/// What an [`Op::System`] does (`imm`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[repr(u8)]
+pub enum SystemKind {
+    /// Sets RFLAGS.IF; an interrupt that waited for it is signalled anew.
+    EnableInterrupts,
+    /// Clears RFLAGS.IF.
+    DisableInterrupts,
+    /// Sets RFLAGS.AC of supervisor code: its accesses to user pages are allowed under SMAP.
+    AllowUser,
+    /// Clears RFLAGS.AC of supervisor code.
+    ForbidUser,
+    /// Exchanges the base of GS with IA32_KERNEL_GS_BASE.
+    SwapGs,
+}
+
+impl SystemKind {
+    /// All, in order.
+    pub const ALL: [Self; 5] = {
+        use SystemKind::*;
+        [EnableInterrupts, DisableInterrupts, AllowUser, ForbidUser, SwapGs]
+    };
+
+    /// The kind numbered `n`.
+    pub fn from_number(n: i64) -> Option<Self> {
+        usize::try_from(n).ok().and_then(|n| Self::ALL.get(n)).copied()
+    }
+}
+
 macro_rules! ops {
     ($( $(#[$doc:meta])* $name:ident = $text:literal [$($arg:tt)*] $class:ident; )*) => {
         /// What an instruction does. See each variant.
@@ -337,9 +366,10 @@ ops! {
     SetRegHi = "setreghi" [T] WriteState;
     /// The six status flags.
     GetFlags = "getflags" [] ReadState;
-    /// Replaces the six status flags. `aux` 1 (set by the dead-flags pass) promises that only faulting ops observe
-    /// the value before the next `SetFlags` replaces it: an emitter may then keep the operands of the flags alive and
-    /// compute them on the fault path alone. Treating it as `aux` 0 is always right.
+    /// Replaces the six status flags. `aux` other than 0 (set by the dead-flags pass) promises that only the following
+    /// observe the value before the next `SetFlags` replaces it: bit 0 faulting ops, bit 1 side exits. An emitter may
+    /// then keep the operands of the flags alive and compute them on the way out alone. Treating it as `aux` 0 is
+    /// always right.
     SetFlags = "setflags" [Flags] WriteState;
     /// Reads state field `imm` ([`StateField`]), whose type is `ty`.
     GetState = "getstate" [] ReadState;
@@ -479,21 +509,27 @@ ops! {
     AtomicCas = "atomiccas" [I64 T T] FaultingWrite;
     /// A memory fence: `imm` 0 LFENCE, 1 SFENCE, 2 MFENCE (or a locked operation). Void.
     Fence = "fence" [] MemWrite;
+    /// A change of system state: `imm` is a [`SystemKind`]. The rights of memory accesses behind it may be others. Void.
+    System = "system" [] WriteState;
+    /// `imm` 0: the time-stamp counter; #GP(0) above CPL 0 with CR4.TSD. `imm` 1: IA32_TSC_AUX. I64.
+    ReadTsc = "readtsc" [] Faulting;
     /// A whole REP MOVS or REP STOS ([`RepKind`] in `aux`, flat segments only, source base I64 a, destination base
     /// I64 b added to the offsets): reads and updates RCX, RSI, RDI, RAX, DF in guest state. It may stop early with the
     /// registers updated; the value is Bool: whether RCX (at the address size) is now zero. Raises faults with the
     /// registers at the faulting element.
     RepString = "repstring" [I64 I64] FaultingWrite;
 
-    /// The vector operation `aux` ([`super::VecOp`]) with immediate `imm` on a.
+    /// The vector operation `aux` ([`super::VecOp`] or [`super::encoded`]) with immediate `imm` on a.
     Vec1 = "vec1" [Any] Pure;
     /// The vector operation `aux` on a and b (in the order of the manual's destination and source).
     Vec2 = "vec2" [Any Any] Pure;
     /// The vector operation `aux` on a, b and c.
     Vec3 = "vec3" [Any Any Any] Pure;
-    /// A floating-point operation `aux` on a (and b if present) under MXCSR, whose sticky flags it sets. Never
+    /// A floating-point operation `aux` on a (and b and c if present) under MXCSR, whose sticky flags it sets. Never
     /// raises #XM: blocks whose mode unmasks an exception do not contain it. Not moved across MXCSR accesses.
-    Fp = "fp" [Any Any] WriteState;
+    Fp = "fp" [Any Any Any] WriteState;
+    /// Clears bits 511-128 of vector registers 0 to `imm` - 1, as VZEROUPPER does. Void.
+    ZeroUpper = "zeroupper" [] WriteState;
 
     /// An x87 instruction between registers: `aux` says which ([`super::x87`]), on the x87's own state, and moves its
     /// instruction pointer as that instruction does. FCMOVcc happens if Bool a. `ty` is Flags for FCOMI and its kin, I16

@@ -1,6 +1,7 @@
 //! Reads the text that [`super::print`] writes.
 
 use super::block::{Block, BlockKey, Inst, Value};
+use super::encoded::ENCODED;
 use super::ops::{Op, Type};
 use super::print::is_vector;
 use super::vecop::VecOp;
@@ -65,6 +66,7 @@ fn header(line: &str) -> Result<Block, String> {
             "rip" => b.key.rip = v as u64,
             "mode" => b.key.mode = Mode(v as u32),
             "len" => b.guest_len = v as u32,
+            "chunks" => b.chunks = v as u64,
             "insns" => b.guest_insns = v as u32,
             "next" => b.next_page = Some(PhysAddr(v as u64)),
             _ => return Err(format!("unknown {name}")),
@@ -93,7 +95,7 @@ fn inst(line: &str, at: usize) -> Result<Inst, String> {
         let found = VecOp::ALL.iter().find(|o| o.name() == v);
         i.aux = *found.ok_or_else(|| format!("no vector operation {v}"))? as u32;
     }
-    if vector.is_some() != is_vector(op) {
+    if vector.is_some() && !is_vector(op) {
         return Err(format!("{name} and vector operations do not go together"));
     }
     let mut count = 0;
@@ -107,6 +109,9 @@ fn inst(line: &str, at: usize) -> Result<Inst, String> {
             *slot = if w == "-" { Value::NONE } else { value(w)? };
             count += 1;
         }
+    }
+    if is_vector(op) && vector.is_none() && i.aux & ENCODED == 0 {
+        return Err(format!("{name} needs a vector operation"));
     }
     Ok(i)
 }

@@ -40,6 +40,9 @@ impl fmt::Display for Block {
         let k = &self.key;
         write!(f, "block phys={:#x} rip={:#x} mode={:#x}", k.phys.0, k.rip, k.mode.0)?;
         write!(f, " len={} insns={}", self.guest_len, self.guest_insns)?;
+        if self.chunks != 0 {
+            write!(f, " chunks={:#x}", self.chunks)?;
+        }
         if let Some(p) = self.next_page {
             write!(f, " next={:#x}", p.0)?;
         }

@@ -3,7 +3,8 @@
 //! It runs after lifting and after every pass in debug builds and tests.
 
 use super::block::{Block, Inst, Value};
-use super::ops::{ArgRule, BrKind, Cc, Class, Op, StateField, Type};
+use super::encoded::Encoded;
+use super::ops::{ArgRule, BrKind, Cc, Class, Op, StateField, SystemKind, Type};
 use super::vecop::VecOp;
 use super::x87;
 use crate::state::bits::rflags;
@@ -24,7 +25,8 @@ impl Inst {
         use Op::*;
         match self.op {
             SetReg | SetRegHi | SetFlags | SetState | SetVec | SetVecZero | Store | StoreW | Guest
-            | X87Mem | CheckAlign | Fence | ExitIf | Goto | Branch | GotoReg | Interpret => Type::Void,
+            | X87Mem | ZeroUpper | CheckAlign | Fence | System | ExitIf | Goto | Branch | GotoReg
+            | Interpret => Type::Void,
             _ => self.ty,
         }
     }
@@ -192,7 +194,7 @@ impl Verifier<'_> {
         };
         match i.op {
             Lea => true,
-            Fp => n == 1,
+            Fp => n != 0,
             X87 => true,
             Shl | Shr | Sar if n == 2 => {
                 let mask = if i.ty == Type::I64 { 63 } else { 31 };
@@ -250,12 +252,15 @@ fn types(block: &Block, i: &Inst) -> Result<(), String> {
             need!(i.ty == Type::Bool && a == b, "compares {a:?} with {b:?}");
         }
         NotBool | RepString => need!(i.ty == Type::Bool, "is not of type Bool"),
-        SegAddr => need!(i.ty == Type::I64, "is not of type I64"),
+        System => need!(SystemKind::from_number(i.imm).is_some(), "no such change of state"),
+        SegAddr | ReadTsc => need!(i.ty == Type::I64, "is not of type I64"),
         CheckAlign => need!(i.imm > 0, "alignment {}", i.imm),
         Load | LoadW | Store | StoreW | Select => need!(int || vec, "cannot be of type {:?}", i.ty),
         Vec1 | Vec2 | Vec3 | Fp => {
-            need!(VecOp::from_number(i.aux).is_some(), "no such vector operation");
+            let known = VecOp::from_number(i.aux).is_some() || Encoded::from_aux(i.aux).is_some();
+            need!(known, "no such vector operation");
         }
+        ZeroUpper => need!(below(17), "no such registers"),
         X87 => need!(matches!(i.ty, Type::Void | Type::Flags | Type::I16), "cannot be of type {:?}", i.ty),
         X87Mem => need!(i.ty == Type::Void && x87::memory(i.aux), "is no x87 operation on memory"),
         GotoReg => need!(i.aux <= BrKind::Ret as u32, "no such kind"),

@@ -180,6 +180,14 @@ impl Cpu {
         Ok(self.translate(lin, Access::Exec, Priv::Current, false)?.gpa)
     }
 
+    /// The number of the fetch translation in force for `lin` (see [`super::execid`]); 0 if the inline cache has none.
+    #[inline]
+    pub fn exec_id(&self, lin: u64) -> u32 {
+        // SAFETY: as in `load`.
+        let entry = unsafe { &(*self.state.tlb).exec[tlb::index(lin)] };
+        if lin.wrapping_sub(entry.tag) < PAGE_SIZE { entry.id as u32 } else { 0 }
+    }
+
     /// (address, host address of that byte or null for MMIO, RAM page).
     fn fetch_page(&mut self, lin: u64) -> Result<(PhysAddr, *const u8, Option<usize>), Exception> {
         let gpa = self.fetch_gpa(lin)?;

@@ -10,6 +10,9 @@ use crate::cpu::Cpu;
 use crate::mem::{Frame, page};
 use std::sync::atomic::Ordering;
 
+/// Bytes done at a time.
+const WIDE: usize = 64;
+
 /// Host memory of a run in one page; for RAM that is watched, what to tell afterwards.
 struct Run {
     host: *mut u8,
@@ -28,16 +31,24 @@ impl Cpu {
         let Some(from) = self.readable(src) else { return 0 };
         let Some(to) = self.writable(dst) else { return 0 };
         // Writing the destination may have evicted nothing that `from` needs: it is a host address.
+        // A destination ahead of the source repeats what it overlaps: only up to there is it a plain copy.
         let gap = (to.host as usize).wrapping_sub(from as usize);
-        if gap < len {
-            return 0;
-        }
+        let len = if gap < len { gap / unit * unit } else { len };
+        // SAFETY: both runs stay within pages that were translated for this access.
+        let copy = |at: usize, n| unsafe { ram_write(to.host.add(at), n, ram_read(from.add(at), n)) };
         let mut done = 0;
-        while done < len {
-            let n = if len - done >= 8 { 8 } else { 1 };
-            // SAFETY: both runs stay within pages that were translated for this access.
-            unsafe { ram_write(to.host.add(done), n, ram_read(from.add(done), n)) };
-            done += n;
+        while len - done >= WIDE {
+            for i in 0..WIDE / 8 {
+                copy(done + 8 * i, 8);
+            }
+            done += WIDE;
+        }
+        while len - done >= 8 {
+            copy(done, 8);
+            done += 8;
+        }
+        for at in done..len {
+            copy(at, 1);
         }
         self.told(to, len);
         len
@@ -57,12 +68,22 @@ impl Cpu {
             4 => (value & 0xffff_ffff) * 0x0000_0001_0000_0001,
             _ => value,
         };
+        // SAFETY: the run stays within a page that was translated for writing.
+        let store = |at: usize, n| unsafe { ram_write(to.host.add(at), n, value) };
         let mut done = 0;
+        while len - done >= WIDE {
+            for i in 0..WIDE / 8 {
+                store(done + 8 * i, 8);
+            }
+            done += WIDE;
+        }
+        while len - done >= 8 {
+            store(done, 8);
+            done += 8;
+        }
         while done < len {
-            let n = if len - done >= 8 { 8 } else { unit };
-            // SAFETY: the run stays within a page that was translated for writing.
-            unsafe { ram_write(to.host.add(done), n, value) };
-            done += n;
+            store(done, unit);
+            done += unit;
         }
         self.told(to, len);
         len

@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod bulk;
+pub mod execid;
 pub mod phys;
 pub mod rmw;
 pub mod shadow;
@@ -83,6 +84,8 @@ pub struct Mmu {
     /// Changes whenever a fetch translation that was handed out may have become stale: it names the set of fetch
     /// translations in force, and a value never comes back for another set.
     pub exec_generation: u64,
+    /// Numbers of fetch translations.
+    exec_ids: execid::ExecIds,
 }
 
 /// One recorded write.
@@ -131,6 +134,14 @@ impl Cpu {
     pub fn select_tlb(&mut self) {
         let i = self.set_index();
         self.state.tlb = self.mmu.spaces.current().set(i);
+        if self.state.tlb_super[0].is_null() {
+            self.select_super();
+        }
+    }
+
+    fn select_super(&mut self) {
+        let space = self.mmu.spaces.current();
+        self.state.tlb_super = [space.set(space::SUPER), space.set(space::SUPER_AC)];
     }
 
     fn shape(&self) -> Shape {
@@ -287,8 +298,9 @@ impl Cpu {
         match access {
             Access::Read => self.mmu.spaces.filled(set).read[i] = tlb::TlbEntry { tag, addend },
             Access::Exec => {
-                self.mmu.spaces.filled(set).exec[i] =
-                    tlb::ExecEntry { tag, addend, gpa: gpa.0 & !PAGE_MASK, unused: 0 };
+                let gpa = gpa.0 & !PAGE_MASK;
+                let Some(id) = self.mmu.exec_ids.id(tag, gpa) else { return };
+                self.mmu.spaces.filled(set).exec[i] = tlb::ExecEntry { tag, addend, gpa, id: id.into() };
             }
             Access::Write => {
                 let Frame::Ram(_, index) = frame else { return };
@@ -384,6 +396,7 @@ impl Cpu {
         {
             self.track(page);
         }
+        self.select_super();
         self.select_tlb();
     }
 

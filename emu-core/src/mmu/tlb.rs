@@ -32,8 +32,8 @@ pub struct ExecEntry {
     pub addend: u64,
     /// Guest-physical address of the page.
     pub gpa: u64,
-    /// Keeps the size a power of two.
-    pub unused: u64,
+    /// Number of the pair of pages (see `execid`), which names no other pair; 0: the entry is empty.
+    pub id: u64,
 }
 
 /// The cache for one address space at one privilege.
@@ -71,7 +71,7 @@ impl TlbSet {
     /// An empty set.
     pub fn new() -> Box<Self> {
         let none = TlbEntry { tag: 0, addend: 0 };
-        let no_exec = ExecEntry { tag: 0, addend: 0, gpa: 0, unused: 0 };
+        let no_exec = ExecEntry { tag: 0, addend: 0, gpa: 0, id: 0 };
         let mut set = Box::new(Self {
             read: [none; TLB_ENTRIES],
             write: [none; TLB_ENTRIES],
@@ -87,6 +87,7 @@ impl TlbSet {
             self.read[i].tag = empty_tag(i);
             self.write[i].tag = empty_tag(i);
             self.exec[i].tag = empty_tag(i);
+            self.exec[i].id = 0;
         }
     }
 
@@ -103,10 +104,14 @@ impl TlbSet {
     pub fn forget(&mut self, lin: u64) {
         let (i, page) = (index(lin), lin & !PAGE_MASK);
         let empty = empty_tag(i);
-        for tag in [&mut self.read[i].tag, &mut self.write[i].tag, &mut self.exec[i].tag] {
+        for tag in [&mut self.read[i].tag, &mut self.write[i].tag] {
             if *tag == page {
                 *tag = empty;
             }
+        }
+        if self.exec[i].tag == page {
+            self.exec[i].tag = empty;
+            self.exec[i].id = 0;
         }
     }
 }

@@ -145,6 +145,8 @@ impl Cpu {
                     r |= 0x1e6 | 0xfff0_0000_0000_0000 & !XD | XD;
                 } else if level >= 4 && entry & PS != 0 {
                     r |= PS;
+                } else if large && level == 3 && !self.features.gigabyte_pages() {
+                    r |= PS;
                 } else if large && level > 1 {
                     r |= ((1u64 << shift) - 1) & !0x1fff;
                 }

@@ -85,6 +85,12 @@ pub mod xcr0 {
     pub const PKRU: u64 = 1 << 9;
 }
 
+/// IA32_DEBUGCTL.
+pub mod debugctl {
+    pub const LBR: u64 = 1 << 0;
+    pub const BTF: u64 = 1 << 1;
+}
+
 /// `CpuState::shadow`.
 pub mod shadow {
     /// STI was the last instruction: maskable interrupts wait.

@@ -184,6 +184,12 @@ pub struct CpuState {
     pub opmask: [u64; 8],
     /// Model-specific registers.
     pub msr: Msrs,
+    /// An interrupt request has been taken from the signal word and could not be delivered: enabling interrupts
+    /// signals it anew.
+    pub intr_withheld: bool,
+    /// The current space's translation caches for supervisor code, without and with EFLAGS.AC: what
+    /// [`CpuState::tlb`] is set to by CLAC and STAC.
+    pub tlb_super: [*mut crate::mmu::tlb::TlbSet; 2],
 }
 
 // SAFETY: the two raw pointers name memory owned by the same vCPU (its signal word, kept alive by `Cpu::signals`,
@@ -238,6 +244,8 @@ impl CpuState {
             vec: [VecReg::default(); 32],
             opmask: [0; 8],
             msr: Msrs::reset(),
+            intr_withheld: false,
+            tlb_super: [std::ptr::null_mut(); 2],
         });
         s.update_mode();
         s

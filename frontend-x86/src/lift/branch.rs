@@ -1,8 +1,10 @@
-//! Near branches, calls and returns, which end a block.
+//! Near branches, calls and returns, which end a block; jumps and conditional branches may leave it open instead
+//! (see `trace`).
 
 use super::stack;
 use crate::cond;
 use crate::operand::{Cx, Flow, Gpr, Lift, NotLifted};
+use crate::trace::Way;
 use emu_core::ir::{BrKind, Cc, Op, Type, Value};
 use emu_core::state::{Mode, gpr};
 use iced_x86::{Code, Mnemonic as M, OpKind, Register};
@@ -36,8 +38,22 @@ fn goto(cx: &mut Cx, to: u64, kind: BrKind) -> Lift {
 pub(super) fn jcc(cx: &mut Cx) -> Lift {
     let cc = cond::of(cx.i)?;
     let t = target(cx)?;
+    let (at, taken, next) = (cx.rel(cx.i.ip()), cx.rel(t), cx.rel(cx.next_ip()));
+    match cx.trace.branch(taken, next, at, cx.b.guest_insns) {
+        Way::End => {
+            let c = cx.guest_cc(cc);
+            branch(cx, c, t)
+        }
+        Way::Taken => Ok(leave_if(cx, cc.invert(), next, taken)),
+        Way::Next => Ok(leave_if(cx, cc, taken, next)),
+    }
+}
+
+/// Leaves the block to `out` if `cc` holds, else goes on at `on`.
+fn leave_if(cx: &mut Cx, cc: Cc, out: i64, on: i64) -> Flow {
     let c = cx.guest_cc(cc);
-    branch(cx, c, t)
+    cx.b.op_imm(Op::ExitIf, Type::Void, &[c], out, 0);
+    Flow::At(on)
 }
 
 /// JMP, CALL, RET, LOOPcc, JrCXZ.
@@ -45,6 +61,10 @@ pub(super) fn lift(cx: &mut Cx) -> Lift {
     match cx.i.mnemonic() {
         M::Jmp => {
             if let Ok(t) = target(cx) {
+                let to = cx.rel(t);
+                if cx.trace.jump(to, cx.b.guest_insns) {
+                    return Ok(Flow::At(to));
+                }
                 return goto(cx, t, BrKind::Jmp);
             }
             let v = indirect(cx)?;

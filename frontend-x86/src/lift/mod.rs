@@ -1,7 +1,9 @@
 //! What each instruction means, by group. A group's `lift` is called with its own mnemonics alone.
 
 mod alu;
+mod avx;
 mod bits;
+mod bmi;
 mod branch;
 mod mov;
 mod muldiv;
@@ -25,6 +27,18 @@ pub(crate) fn lift(cx: &mut Cx) -> Lift {
         M::Shld | M::Shrd => shift::double(cx),
         M::Mul | M::Imul | M::Div | M::Idiv => muldiv::lift(cx),
         M::Bt | M::Bts | M::Btr | M::Btc => bits::test(cx),
+        M::Andn
+        | M::Blsr
+        | M::Blsmsk
+        | M::Blsi
+        | M::Bzhi
+        | M::Mulx
+        | M::Rorx
+        | M::Shlx
+        | M::Shrx
+        | M::Sarx
+        | M::Adcx
+        | M::Adox => bmi::lift(cx),
         M::Bsf | M::Bsr | M::Tzcnt | M::Lzcnt | M::Popcnt => bits::scan(cx),
         M::Mov
         | M::Movzx
@@ -72,6 +86,7 @@ pub(crate) fn lift(cx: &mut Cx) -> Lift {
         | M::Mfence
         | M::Lfence
         | M::Sfence => system::lift(cx),
+        M::Cli | M::Sti | M::Clac | M::Stac | M::Swapgs | M::Rdtsc | M::Rdtscp => system::privileged(cx),
         _ => {
             if cx.i.condition_code() != iced_x86::ConditionCode::None {
                 return match cx.i.mnemonic() {
@@ -82,6 +97,7 @@ pub(crate) fn lift(cx: &mut Cx) -> Lift {
             }
             match x87::opcode(cx) {
                 Some(aux) => x87::lift(cx, aux),
+                None if avx::is_vex(cx) => avx::lift(cx),
                 None => sse::lift(cx),
             }
         }

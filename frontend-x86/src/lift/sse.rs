@@ -46,7 +46,10 @@ pub(super) fn lift(cx: &mut Cx) -> Lift {
             if let Some(flow) = int::lift(cx, m)? {
                 return Ok(flow);
             }
-            fp::lift(cx, m)
+            match fp::lift(cx, m) {
+                Err(NotLifted) => super::avx::legacy(cx),
+                lifted => lifted,
+            }
         }
     }
 }
@@ -62,7 +65,7 @@ fn xmm(cx: &Cx, n: u32) -> Result<usize, NotLifted> {
 }
 
 /// Reads operand `n`: a register, 16 aligned bytes, or a scalar into the low lane of zeros.
-fn source(cx: &mut Cx, n: u32) -> Result<Value, NotLifted> {
+pub(super) fn source(cx: &mut Cx, n: u32) -> Result<Value, NotLifted> {
     if !cx.is_mem(n) {
         let r = xmm(cx, n)?;
         return Ok(cx.get_vec(r));
@@ -176,7 +179,7 @@ fn half(cx: &mut Cx, lane: i64) -> Lift {
 }
 
 /// Writes integer `v` of type `ty` to operand 0: memory of that type, or a register, zero-extended.
-fn write_int(cx: &mut Cx, ty: Type, v: Value) -> Lift {
+pub(super) fn write_int(cx: &mut Cx, ty: Type, v: Value) -> Lift {
     if cx.is_mem(0) {
         let a = cx.addr(ty.bytes(), true);
         cx.store(ty, a, v);

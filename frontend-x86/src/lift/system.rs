@@ -1,9 +1,10 @@
-//! Flag instructions, fences and instructions without effect. The rest of the system group is the interpreter's.
+//! Flag instructions, fences, instructions without effect, and those system instructions that need no more than a
+//! change of a flag or register: CLI, STI, CLAC, STAC, SWAPGS, RDTSC, RDTSCP. The rest is the interpreter's.
 
 use crate::operand::{Cx, Flow, Lift, NotLifted};
-use emu_core::ir::{Cc, Op, StateField, Type, Value};
-use emu_core::state::Mode;
+use emu_core::ir::{Cc, Op, StateField, SystemKind, Type, Value};
 use emu_core::state::bits::rflags;
+use emu_core::state::{Mode, gpr};
 use iced_x86::Mnemonic as M;
 
 /// Flags of SAHF and LAHF.
@@ -55,6 +56,44 @@ pub(super) fn lift(cx: &mut Cx) -> Lift {
         _ => {}
     }
     Ok(Flow::Next)
+}
+
+/// System instructions whose checks the mode settles.
+pub(super) fn privileged(cx: &mut Cx) -> Lift {
+    let long0 = cx.mode.contains(Mode::CODE64) && cx.mode.cpl() == 0;
+    let allowed = match cx.i.mnemonic() {
+        // VIF stands in for IF only where IOPL does not allow the real thing.
+        M::Cli | M::Sti => cx.mode.contains(Mode::IOPL_OK),
+        M::Clac | M::Stac | M::Swapgs => long0,
+        _ => true,
+    };
+    if !allowed {
+        return Err(NotLifted);
+    }
+    match cx.i.mnemonic() {
+        M::Cli => system(cx, SystemKind::DisableInterrupts),
+        M::Sti => system(cx, SystemKind::EnableInterrupts),
+        M::Clac => system(cx, SystemKind::ForbidUser),
+        M::Stac => system(cx, SystemKind::AllowUser),
+        M::Swapgs => system(cx, SystemKind::SwapGs),
+        m => {
+            let t = cx.b.op_imm(Op::ReadTsc, Type::I64, &[], 0, 0);
+            if m == M::Rdtscp {
+                let aux = cx.b.op_imm(Op::ReadTsc, Type::I64, &[], 1, 0);
+                let aux = cx.op(Op::Trunc, Type::I32, &[aux]);
+                cx.b.set_reg(Type::I32, gpr::RCX, aux);
+            }
+            let low = cx.op(Op::Trunc, Type::I32, &[t]);
+            let high = cx.shr(Type::I64, t, 32);
+            cx.b.set_reg(Type::I32, gpr::RAX, low);
+            cx.b.set_reg(Type::I64, gpr::RDX, high);
+        }
+    }
+    Ok(Flow::Next)
+}
+
+fn system(cx: &mut Cx, kind: SystemKind) {
+    cx.b.op_imm(Op::System, Type::Void, &[], kind as i64, 0);
 }
 
 /// LAHF and SAHF in 64-bit code are a feature of their own.

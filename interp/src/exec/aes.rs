@@ -1,9 +1,9 @@
-//! AES-NI and PCLMULQDQ (SDM vol. 1, 12.13; vol. 2; FIPS 197).
+//! AES-NI, PCLMULQDQ, and both on 256 bits (VAES, VPCLMULQDQ) (SDM vol. 1, 12.13; vol. 2; FIPS 197).
 //!
 //! The state is a vector of 16 bytes: byte `r + 4 * c` is row `r`, column `c`.
 
 use super::lanes::{Lane, build, map1};
-use super::simd::{Aligned, binary, binary_imm, by_source};
+use super::simd::{Aligned, binary, binary_imm, by_source, by_source_128, unary};
 use crate::decode::{Handler, Shape};
 use iced_x86::Mnemonic;
 
@@ -123,13 +123,15 @@ pub fn pclmulqdq(a: u128, b: u128, imm: u8) -> u128 {
 pub fn choose(s: &Shape) -> Option<Handler> {
     use Mnemonic as M;
     Some(match s.mnemonic() {
-        M::Aesenc => by_source!(s, Aligned, binary, aesenc),
-        M::Aesenclast => by_source!(s, Aligned, binary, aesenclast),
-        M::Aesdec => by_source!(s, Aligned, binary, aesdec),
-        M::Aesdeclast => by_source!(s, Aligned, binary, aesdeclast),
-        M::Aesimc => by_source!(s, Aligned, binary, |_, b| aesimc(b)),
-        M::Aeskeygenassist => by_source!(s, Aligned, binary_imm, |_, b, i| aeskeygenassist(b, i)),
-        M::Pclmulqdq => by_source!(s, Aligned, binary_imm, pclmulqdq),
+        M::Aesenc | M::Vaesenc => by_source!(s, Aligned, binary, aesenc),
+        M::Aesenclast | M::Vaesenclast => by_source!(s, Aligned, binary, aesenclast),
+        M::Aesdec | M::Vaesdec => by_source!(s, Aligned, binary, aesdec),
+        M::Aesdeclast | M::Vaesdeclast => by_source!(s, Aligned, binary, aesdeclast),
+        M::Aesimc | M::Vaesimc => by_source_128!(s, Aligned, unary, aesimc),
+        M::Aeskeygenassist | M::Vaeskeygenassist => {
+            by_source_128!(s, Aligned, binary_imm, |_, b, i| aeskeygenassist(b, i))
+        }
+        M::Pclmulqdq | M::Vpclmulqdq => by_source!(s, Aligned, binary_imm, pclmulqdq),
         _ => return None,
     })
 }

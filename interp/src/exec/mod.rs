@@ -6,16 +6,24 @@
 
 pub mod aes;
 pub mod alu;
+pub mod avx;
+pub mod avx_gather;
 pub mod bits;
+pub mod bmi;
 pub mod branch;
+pub mod cacheline;
+pub mod f16c;
+pub mod fma;
 pub mod fxsave;
 pub mod lanes;
 pub mod mov;
 pub mod muldiv;
 pub mod save_area;
+pub mod sha;
 pub mod shift;
 pub mod simd;
 pub mod sse;
+pub mod sse4a;
 pub mod sse_cvt;
 pub mod sse_fp;
 pub mod sse_int;
@@ -55,6 +63,9 @@ pub fn choose(s: &Shape, op: &mut Op) -> Option<Chosen> {
         .or_else(|| bits::choose(s))
         .or_else(|| string::choose(s))
         .or_else(|| sse::choose(s, op))
+        .or_else(|| avx::choose(s, op))
+        .or_else(|| bmi::choose(s, op))
+        .or_else(|| cacheline::choose(s, op))
         .or_else(|| x87::choose(s, op))
         .or_else(|| fxsave::choose(s))
         .or_else(|| xsave::choose(s));

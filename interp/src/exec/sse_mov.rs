@@ -1,12 +1,12 @@
-//! Moves of MMX and SSE, their non-temporal and masked forms, LDMXCSR, STMXCSR and EMMS.
+//! Moves of MMX, SSE and their VEX forms, with the non-temporal and masked forms, LDMXCSR, STMXCSR and EMMS.
 
 use super::lanes::replace;
 use super::simd::{
-    Aligned, Bytes, Gpr32, Gpr64, Mm, Outcome, Source, Unaligned, Xmm, binary, binary_mm, enter_mmx,
-    ready_mmx, store, unary, xmm,
+    AlwaysAligned, Bytes, Form, Gpr32, Gpr64, Legacy, Mm, Outcome, Source, Unaligned, Vector, Vex, Xmm,
+    binary, binary_mm, by_form, by_source_128, enter_mmx, ready_mmx, store, store_vector, unary, vector, xmm,
 };
 use crate::decode::{Handler, Kind, Op, Shape};
-use crate::operand::{Dst, Mem, Src, W32, W64, linear_at, mm, segment, set_reg, store_128_aligned};
+use crate::operand::{Dst, Mem, Src, W32, W64, linear_at, mm, segment, set_reg};
 use emu_core::cpu::Cpu;
 use emu_core::fault::Exception;
 use emu_core::mmu::Priv;
@@ -16,8 +16,8 @@ use iced_x86::{Code, Mnemonic};
 /// The bits of MXCSR that exist: also what FXSAVE reports as MXCSR_MASK.
 pub const MXCSR_MASK: u32 = 0xffff;
 
-fn load<S: Source>(cpu: &mut Cpu, op: &Op) -> Outcome {
-    unary::<S>(cpu, op, |v| v)
+fn load<F: Form, S: Source>(cpu: &mut Cpu, op: &Op) -> Outcome {
+    unary::<F, S>(cpu, op, |v| v)
 }
 
 fn load_mm<S: Source>(cpu: &mut Cpu, op: &Op) -> Outcome {
@@ -36,9 +36,14 @@ fn store_high(cpu: &mut Cpu, op: &Op) -> Outcome {
     store(cpu, op, 8, v)
 }
 
-fn store_aligned(cpu: &mut Cpu, op: &Op) -> Outcome {
-    let v = xmm(cpu, op.src);
-    store_128_aligned(cpu, op, v)
+fn store_aligned<F: Form>(cpu: &mut Cpu, op: &Op) -> Outcome {
+    let v = vector::<F>(cpu, op.src);
+    store_vector::<F>(cpu, op, v, true)
+}
+
+fn store_all<F: Form>(cpu: &mut Cpu, op: &Op) -> Outcome {
+    let v = vector::<F>(cpu, op.src);
+    store_vector::<F>(cpu, op, v, false)
 }
 
 /// Stores the low `N` bytes of an MMX register. The transition to MMX waits until the store has succeeded.
@@ -73,13 +78,13 @@ fn gpr<const N: usize>(cpu: &mut Cpu, op: &Op, v: u64) -> Outcome {
 }
 
 /// Replaces the low quadword.
-fn load_low<S: Source>(cpu: &mut Cpu, op: &Op) -> Outcome {
-    binary::<S>(cpu, op, |a, b| replace(a, 0, b as u64))
+fn load_low<F: Form, S: Source>(cpu: &mut Cpu, op: &Op) -> Outcome {
+    binary::<F, S>(cpu, op, |a, b| replace(a, 0, b as u64))
 }
 
 /// Replaces the high quadword by a low one.
-fn load_high<S: Source>(cpu: &mut Cpu, op: &Op) -> Outcome {
-    binary::<S>(cpu, op, |a, b| replace(a, 1, b as u64))
+fn load_high<F: Form, S: Source>(cpu: &mut Cpu, op: &Op) -> Outcome {
+    binary::<F, S>(cpu, op, |a, b| replace(a, 1, b as u64))
 }
 
 /// MASKMOVQ and MASKMOVDQU: stores the bytes of operand 1 whose mask byte in operand 2 has its top bit set, at rDI.
@@ -143,33 +148,50 @@ pub fn choose(s: &Shape, op: &mut Op) -> Option<Handler> {
     use Mnemonic as M;
     let (from, to) = (s.kinds[1] == Memory, s.kinds[0] == Memory);
     Some(match s.mnemonic() {
-        M::Movaps | M::Movapd | M::Movdqa | M::Movntps | M::Movntpd | M::Movntdq | M::Movntdqa => {
+        M::Movaps
+        | M::Movapd
+        | M::Movdqa
+        | M::Movntps
+        | M::Movntpd
+        | M::Movntdq
+        | M::Movntdqa
+        | M::Vmovaps
+        | M::Vmovapd
+        | M::Vmovdqa
+        | M::Vmovntps
+        | M::Vmovntpd
+        | M::Vmovntdq
+        | M::Vmovntdqa => match (to, from) {
+            (true, _) => by_form!(s, store_aligned),
+            (_, true) => by_form!(s, load<AlwaysAligned>),
+            _ => by_form!(s, load<Vector>),
+        },
+        M::Movups | M::Movupd | M::Movdqu | M::Lddqu | M::Vmovups | M::Vmovupd | M::Vmovdqu | M::Vlddqu => {
             match (to, from) {
-                (true, _) => store_aligned,
-                (_, true) => load::<Aligned>,
-                _ => load::<Xmm>,
+                (true, _) => by_form!(s, store_all),
+                (_, true) => by_form!(s, load<Unaligned>),
+                _ => by_form!(s, load<Vector>),
             }
         }
-        M::Movups | M::Movupd | M::Movdqu | M::Lddqu => match (to, from) {
-            (true, _) => store_low::<16>,
-            (_, true) => load::<Unaligned>,
-            _ => load::<Xmm>,
-        },
-        M::Movlps | M::Movlpd if to => store_low::<8>,
-        M::Movlps | M::Movlpd => load_low::<Bytes<8>>,
-        M::Movhps | M::Movhpd if to => store_high,
-        M::Movhps | M::Movhpd => load_high::<Bytes<8>>,
-        M::Movlhps => load_high::<Xmm>,
-        M::Movhlps => |cpu, op| binary::<Xmm>(cpu, op, |a, b| replace(a, 0, (b >> 64) as u64)),
+        M::Movlps | M::Movlpd | M::Vmovlps | M::Vmovlpd if to => store_low::<8>,
+        M::Movlps | M::Movlpd | M::Vmovlps | M::Vmovlpd => by_form!(s, load_low<Bytes<8>>),
+        M::Movhps | M::Movhpd | M::Vmovhps | M::Vmovhpd if to => store_high,
+        M::Movhps | M::Movhpd | M::Vmovhps | M::Vmovhpd => by_form!(s, load_high<Bytes<8>>),
+        M::Movlhps | M::Vmovlhps => by_form!(s, load_high<Xmm>),
+        M::Movhlps | M::Vmovhlps => {
+            by_source_128!(s, Unaligned, binary, |a, b| replace(a, 0, (b >> 64) as u64))
+        }
         M::Movntq => store_mm::<8>,
-        M::Maskmovq | M::Maskmovdqu => {
-            op.dst = s.ins.op2_register().number() as u8;
+        M::Maskmovq | M::Maskmovdqu | M::Vmaskmovdqu => {
+            // With VEX they are not where `vex_operands` puts what it knows.
+            (op.src, op.dst) = (s.ins.op1_register().number() as u8, s.ins.op2_register().number() as u8);
             if s.mnemonic() == M::Maskmovq { maskmovq } else { maskmovdqu }
         }
-        M::Ldmxcsr => ldmxcsr,
-        M::Stmxcsr => stmxcsr,
+        M::Ldmxcsr | M::Vldmxcsr => ldmxcsr,
+        M::Stmxcsr | M::Vstmxcsr => stmxcsr,
         M::Emms => emms,
         M::Movss | M::Movsd | M::Movd | M::Movq => return by_code(s),
+        M::Vmovss | M::Vmovsd | M::Vmovd | M::Vmovq => return by_vex_code(s),
         _ => return None,
     })
 }
@@ -180,23 +202,23 @@ fn by_code(s: &Shape) -> Option<Handler> {
     Some(match s.ins.code() {
         Code::Movss_xmm_xmmm32 | Code::Movss_xmmm32_xmm => match (to, from) {
             (true, _) => store_low::<4>,
-            (_, true) => load::<Bytes<4>>,
-            _ => |cpu, op| binary::<Xmm>(cpu, op, |a, b| replace(a, 0, b as u32)),
+            (_, true) => load::<Legacy, Bytes<4>>,
+            _ => |cpu, op| binary::<Legacy, Xmm>(cpu, op, |a, b| replace(a, 0, b as u32)),
         },
         Code::Movsd_xmm_xmmm64 | Code::Movsd_xmmm64_xmm => match (to, from) {
             (true, _) => store_low::<8>,
-            (_, true) => load::<Bytes<8>>,
-            _ => load_low::<Xmm>,
+            (_, true) => load::<Legacy, Bytes<8>>,
+            _ => load_low::<Legacy, Xmm>,
         },
         Code::Movq_xmm_xmmm64 | Code::Movq_xmmm64_xmm => match (to, from) {
             (true, _) => store_low::<8>,
-            (_, true) => load::<Bytes<8>>,
-            _ => |cpu, op| unary::<Xmm>(cpu, op, |b| b & u128::from(u64::MAX)),
+            (_, true) => load::<Legacy, Bytes<8>>,
+            _ => |cpu, op| unary::<Legacy, Xmm>(cpu, op, |b| b & u128::from(u64::MAX)),
         },
-        Code::Movd_xmm_rm32 if from => load::<Bytes<4>>,
-        Code::Movd_xmm_rm32 => |cpu, op| unary::<Gpr32>(cpu, op, |b| b),
-        Code::Movq_xmm_rm64 if from => load::<Bytes<8>>,
-        Code::Movq_xmm_rm64 => |cpu, op| unary::<Gpr64>(cpu, op, |b| b),
+        Code::Movd_xmm_rm32 if from => load::<Legacy, Bytes<4>>,
+        Code::Movd_xmm_rm32 => |cpu, op| unary::<Legacy, Gpr32>(cpu, op, |b| b),
+        Code::Movq_xmm_rm64 if from => load::<Legacy, Bytes<8>>,
+        Code::Movq_xmm_rm64 => |cpu, op| unary::<Legacy, Gpr64>(cpu, op, |b| b),
         Code::Movd_rm32_xmm if to => store_low::<4>,
         Code::Movd_rm32_xmm => to_gpr::<4>,
         Code::Movq_rm64_xmm if to => store_low::<8>,
@@ -214,6 +236,36 @@ fn by_code(s: &Shape) -> Option<Handler> {
         Code::Movd_rm32_mm => mm_to_gpr::<4>,
         Code::Movq_rm64_mm if to => store_mm::<8>,
         Code::Movq_rm64_mm => mm_to_gpr::<8>,
+        _ => return None,
+    })
+}
+
+/// The same with VEX: between two registers, operand 1 gives the upper part.
+fn by_vex_code(s: &Shape) -> Option<Handler> {
+    use Code::*;
+    let (from, to) = (s.kinds[1] == Kind::Mem, s.kinds[0] == Kind::Mem);
+    Some(match s.ins.code() {
+        VEX_Vmovss_xmm_m32 => load::<Vex<1>, Bytes<4>>,
+        VEX_Vmovss_m32_xmm => store_low::<4>,
+        VEX_Vmovss_xmm_xmm_xmm | VEX_Vmovss_xmm_xmm_xmm_0F11 => {
+            |cpu, op| binary::<Vex<1>, Xmm>(cpu, op, |a, b| replace(a, 0, b as u32))
+        }
+        VEX_Vmovsd_xmm_m64 => load::<Vex<1>, Bytes<8>>,
+        VEX_Vmovsd_m64_xmm => store_low::<8>,
+        VEX_Vmovsd_xmm_xmm_xmm | VEX_Vmovsd_xmm_xmm_xmm_0F11 => load_low::<Vex<1>, Xmm>,
+        VEX_Vmovq_xmm_xmmm64 | VEX_Vmovq_xmmm64_xmm => match (to, from) {
+            (true, _) => store_low::<8>,
+            (_, true) => load::<Vex<1>, Bytes<8>>,
+            _ => |cpu, op| unary::<Vex<1>, Xmm>(cpu, op, |b| b & u128::from(u64::MAX)),
+        },
+        VEX_Vmovd_xmm_rm32 if from => load::<Vex<1>, Bytes<4>>,
+        VEX_Vmovd_xmm_rm32 => load::<Vex<1>, Gpr32>,
+        VEX_Vmovq_xmm_rm64 if from => load::<Vex<1>, Bytes<8>>,
+        VEX_Vmovq_xmm_rm64 => load::<Vex<1>, Gpr64>,
+        VEX_Vmovd_rm32_xmm if to => store_low::<4>,
+        VEX_Vmovd_rm32_xmm => to_gpr::<4>,
+        VEX_Vmovq_rm64_xmm if to => store_low::<8>,
+        VEX_Vmovq_rm64_xmm => to_gpr::<8>,
         _ => return None,
     })
 }

@@ -1,12 +1,13 @@
-//! Shuffles, packs and unpacks, blends, inserts and extracts of MMX and SSE.
+//! Shuffles, packs and unpacks, blends, inserts and extracts of MMX, SSE and AVX, as far as they stay within 128 bits.
 
 use super::lanes::{Lane, build, map1, replace};
 use super::simd::{
-    Aligned, Bytes, Gpr32, Gpr64, Mm, Outcome, Source, Xmm, binary, binary_imm, binary_mm, binary_mm_imm,
-    by_source, by_source_mm, enter_mmx, ready_mmx, set_xmm, store, to_register, unary, xmm,
+    Aligned, Bytes, Form, Gpr32, Gpr64, Mm, Outcome, Source, Twice, Unaligned, Vector, Vex, Xmm, binary,
+    binary_imm, binary_imm_step, binary_mm, binary_mm_imm, by_form, by_source, by_source_128, by_source_mm,
+    enter_mmx, fourth, halves, ready_mmx, set_xmm, store, to_register, unary, vector, widening, xmm,
 };
 use super::sse_int::{clamp, mpsadbw};
-use crate::decode::{Handler, Kind, Op, Shape};
+use crate::decode::{Encoding, Handler, Kind, Op, Shape};
 use crate::operand::{W32, W64, mm, set_reg};
 use emu_core::cpu::Cpu;
 use iced_x86::Mnemonic;
@@ -131,26 +132,30 @@ pub fn sign_mask<T: Lane>(v: u128) -> u64 {
     (0..16 / T::BYTES).fold(0, |m, i| m | ((v >> (8 * T::BYTES * (i + 1) - 1) & 1) as u64) << i)
 }
 
-/// Widens the low lanes of `v` from `N` to `T` by `f`.
+/// Widens the low lanes of `v` from `N` to `T`.
 #[inline(always)]
-fn widen<N: Lane, T: Lane>(v: u128, f: impl Fn(N) -> T) -> u128 {
-    build(16 / T::BYTES, |i| f(N::get(v, i)))
+fn widen<N: Lane + Into<T>, T: Lane>(v: u128) -> u128 {
+    build(16 / T::BYTES, |i| N::get(v, i).into())
 }
 
-/// PBLENDVB, BLENDVPS, BLENDVPD: the mask is XMM0.
+/// PBLENDVB, BLENDVPS, BLENDVPD: the mask is XMM0, and that of the VEX forms encoded.
 #[inline(always)]
-fn blend_variable<S: Source, T: Lane>(cpu: &mut Cpu, op: &Op) -> Outcome {
-    let mask = xmm(cpu, 0);
-    binary::<S>(cpu, op, |a, b| blend_by_sign::<T>(a, b, mask))
-}
-
-fn blend_variable_of<T: Lane>(s: &Shape) -> Handler {
-    if s.kinds[1] == Kind::Mem { blend_variable::<Aligned, T> } else { blend_variable::<Xmm, T> }
+fn blend_variable<F: Form, S: Source>(
+    cpu: &mut Cpu,
+    op: &Op,
+    f: impl Fn(u128, u128, u128) -> u128,
+) -> Outcome {
+    let b = S::wide::<F>(cpu, op)?;
+    let a = vector::<F>(cpu, F::first(op));
+    let mask = vector::<F>(cpu, if F::ALIGNED { 0 } else { fourth(op) });
+    F::put(cpu, op, halves::<F>(|h| f(a[h], b[h], mask[h])));
+    Ok(())
 }
 
 /// PMOVMSKB, MOVMSKPS, MOVMSKPD.
-fn mask_of<T: Lane>(cpu: &mut Cpu, op: &Op) -> Outcome {
-    let v = sign_mask::<T>(xmm(cpu, op.src));
+fn mask_of<F: Form, T: Lane>(cpu: &mut Cpu, op: &Op) -> Outcome {
+    let [low, high] = vector::<F>(cpu, op.src);
+    let v = sign_mask::<T>(low) | sign_mask::<T>(high) << (16 / T::BYTES);
     set_reg::<W32>(&mut cpu.state, op.dst, v);
     Ok(())
 }
@@ -188,8 +193,12 @@ fn extract_word_mm(cpu: &mut Cpu, op: &Op) -> Outcome {
 
 /// The source of PINSRB, PINSRW, PINSRD, PINSRQ.
 #[inline(always)]
-fn insert<S: Source, T: Lane>(cpu: &mut Cpu, op: &Op) -> Outcome {
-    binary_imm::<S>(cpu, op, |a, b, imm| replace(a, usize::from(imm) & (16 / T::BYTES - 1), T::get(b, 0)))
+fn insert<F: Form, S: Source, T: Lane>(cpu: &mut Cpu, op: &Op) -> Outcome {
+    binary_imm::<F, S>(cpu, op, |a, b, imm| replace(a, usize::from(imm) & (16 / T::BYTES - 1), T::get(b, 0)))
+}
+
+fn insert_of<M: Source, R: Source, T: Lane>(s: &Shape) -> Handler {
+    if s.from_memory() { by_form!(s, insert<M, T>) } else { by_form!(s, insert<R, T>) }
 }
 
 #[inline(always)]
@@ -222,56 +231,63 @@ fn shared(s: &Shape) -> Option<Handler> {
     }
     Some(match s.mnemonic() {
         // The MMX forms read no more than they need.
-        M::Punpcklbw => both!(Bytes<4>, unpack_low::<u8>),
-        M::Punpcklwd => both!(Bytes<4>, unpack_low::<u16>),
-        M::Punpckldq => both!(Bytes<4>, unpack_low::<u32>),
-        M::Punpckhbw => both!(Bytes<8>, unpack_high::<u8>),
-        M::Punpckhwd => both!(Bytes<8>, unpack_high::<u16>),
-        M::Punpckhdq => both!(Bytes<8>, unpack_high::<u32>),
-        M::Packsswb => both!(Bytes<8>, packsswb),
-        M::Packuswb => both!(Bytes<8>, packuswb),
-        M::Packssdw => both!(Bytes<8>, packssdw),
-        M::Pshufb => both!(Bytes<8>, pshufb),
-        M::Palignr if mmx => {
+        M::Punpcklbw | M::Vpunpcklbw => both!(Bytes<4>, unpack_low::<u8>),
+        M::Punpcklwd | M::Vpunpcklwd => both!(Bytes<4>, unpack_low::<u16>),
+        M::Punpckldq | M::Vpunpckldq => both!(Bytes<4>, unpack_low::<u32>),
+        M::Punpckhbw | M::Vpunpckhbw => both!(Bytes<8>, unpack_high::<u8>),
+        M::Punpckhwd | M::Vpunpckhwd => both!(Bytes<8>, unpack_high::<u16>),
+        M::Punpckhdq | M::Vpunpckhdq => both!(Bytes<8>, unpack_high::<u32>),
+        M::Packsswb | M::Vpacksswb => both!(Bytes<8>, packsswb),
+        M::Packuswb | M::Vpackuswb => both!(Bytes<8>, packuswb),
+        M::Packssdw | M::Vpackssdw => both!(Bytes<8>, packssdw),
+        M::Pshufb | M::Vpshufb => both!(Bytes<8>, pshufb),
+        M::Palignr | M::Vpalignr if mmx => {
             by_source_mm!(s, Bytes<8>, binary_mm_imm, |a, b, i| palignr(a, b, i, 8))
         }
-        M::Palignr => by_source!(s, Aligned, binary_imm, |a, b, i| palignr(a, b, i, 16)),
+        M::Palignr | M::Vpalignr => by_source!(s, Aligned, binary_imm, |a, b, i| palignr(a, b, i, 16)),
         M::Pshufw => {
             by_source_mm!(s, Bytes<8>, binary_mm_imm, |_, b, i| shuffle_words(b as u64, i).into())
         }
-        M::Pmovmskb if s.ins.op1_register().is_mm() => mask_of_mm,
-        M::Pmovmskb => mask_of::<u8>,
-        M::Pextrw if s.ins.op1_register().is_mm() => extract_word_mm,
-        M::Pextrw => extract_from::<u16>(s),
-        M::Pinsrw if mmx && memory => insert_word_mm::<Bytes<2>>,
-        M::Pinsrw if mmx => insert_word_mm::<Gpr32>,
-        M::Pinsrw if memory => insert::<Bytes<2>, u16>,
-        M::Pinsrw => insert::<Gpr32, u16>,
+        M::Pmovmskb | M::Vpmovmskb if s.ins.op1_register().is_mm() => mask_of_mm,
+        M::Pmovmskb | M::Vpmovmskb => by_form!(s, mask_of<u8>),
+        M::Pextrw | M::Vpextrw if s.ins.op1_register().is_mm() => extract_word_mm,
+        M::Pextrw | M::Vpextrw => extract_from::<u16>(s),
+        M::Pinsrw | M::Vpinsrw if mmx && memory => insert_word_mm::<Bytes<2>>,
+        M::Pinsrw | M::Vpinsrw if mmx => insert_word_mm::<Gpr32>,
+        M::Pinsrw | M::Vpinsrw => insert_of::<Bytes<2>, Gpr32, u16>(s),
         _ => return None,
     })
 }
 
 /// Those that take a widened part of their source.
-fn widening(s: &Shape) -> Option<Handler> {
+fn longer(s: &Shape) -> Option<Handler> {
     use Mnemonic as M;
+    // Memory holds half, a quarter or an eighth of the destination's length.
     macro_rules! widened {
-        ($mem:literal, $from:ty, $to:ty) => {
-            by_source!(s, Bytes<$mem>, unary, |v| widen(v, |lane: $from| <$to>::from(lane)))
-        };
+        ($mem:literal, $from:ty, $to:ty) => {{
+            const BITS: usize = 8 * $mem;
+            match s.encoding {
+                Encoding::Vex256 if s.from_memory() => {
+                    |cpu, op| widening::<Vex<2>, Twice<$mem>>(cpu, op, BITS, widen::<$from, $to>)
+                }
+                Encoding::Vex256 => |cpu, op| widening::<Vex<2>, Vector>(cpu, op, BITS, widen::<$from, $to>),
+                _ => by_source_128!(s, Bytes<$mem>, unary, widen::<$from, $to>),
+            }
+        }};
     }
     Some(match s.mnemonic() {
-        M::Pmovsxbw => widened!(8, i8, i16),
-        M::Pmovsxbd => widened!(4, i8, i32),
-        M::Pmovsxbq => widened!(2, i8, i64),
-        M::Pmovsxwd => widened!(8, i16, i32),
-        M::Pmovsxwq => widened!(4, i16, i64),
-        M::Pmovsxdq => widened!(8, i32, i64),
-        M::Pmovzxbw => widened!(8, u8, u16),
-        M::Pmovzxbd => widened!(4, u8, u32),
-        M::Pmovzxbq => widened!(2, u8, u64),
-        M::Pmovzxwd => widened!(8, u16, u32),
-        M::Pmovzxwq => widened!(4, u16, u64),
-        M::Pmovzxdq => widened!(8, u32, u64),
+        M::Pmovsxbw | M::Vpmovsxbw => widened!(8, i8, i16),
+        M::Pmovsxbd | M::Vpmovsxbd => widened!(4, i8, i32),
+        M::Pmovsxbq | M::Vpmovsxbq => widened!(2, i8, i64),
+        M::Pmovsxwd | M::Vpmovsxwd => widened!(8, i16, i32),
+        M::Pmovsxwq | M::Vpmovsxwq => widened!(4, i16, i64),
+        M::Pmovsxdq | M::Vpmovsxdq => widened!(8, i32, i64),
+        M::Pmovzxbw | M::Vpmovzxbw => widened!(8, u8, u16),
+        M::Pmovzxbd | M::Vpmovzxbd => widened!(4, u8, u32),
+        M::Pmovzxbq | M::Vpmovzxbq => widened!(2, u8, u64),
+        M::Pmovzxwd | M::Vpmovzxwd => widened!(8, u16, u32),
+        M::Pmovzxwq | M::Vpmovzxwq => widened!(4, u16, u64),
+        M::Pmovzxdq | M::Vpmovzxdq => widened!(8, u32, u64),
         _ => return None,
     })
 }
@@ -279,14 +295,27 @@ fn widening(s: &Shape) -> Option<Handler> {
 /// The handler, if the instruction is of this group.
 pub fn choose(s: &Shape) -> Option<Handler> {
     use Mnemonic as M;
-    if let Some(run) = shared(s).or_else(|| widening(s)) {
+    if let Some(run) = shared(s).or_else(|| longer(s)) {
         return Some(run);
     }
-    let memory = s.kinds[1] == Kind::Mem;
     macro_rules! xmm2 {
         ($f:expr) => {
             by_source!(s, Aligned, binary, $f)
         };
+    }
+    // The immediate's bits are the low half's, then the high half's.
+    macro_rules! stepped {
+        ($step:literal, $f:expr) => {{
+            #[inline(always)]
+            fn run<F: Form, S: Source>(
+                cpu: &mut Cpu,
+                op: &Op,
+                f: impl Fn(u128, u128, u8) -> u128,
+            ) -> Outcome {
+                binary_imm_step::<F, S, $step>(cpu, op, f)
+            }
+            by_source!(s, Aligned, run, $f)
+        }};
     }
     macro_rules! xmm3 {
         ($f:expr) => {
@@ -294,43 +323,51 @@ pub fn choose(s: &Shape) -> Option<Handler> {
         };
     }
     Some(match s.mnemonic() {
-        M::Punpcklqdq | M::Unpcklpd => xmm2!(|a, b| unpack_low::<u64>(a, b, 16)),
-        M::Punpckhqdq | M::Unpckhpd => xmm2!(|a, b| unpack_high::<u64>(a, b, 16)),
-        M::Unpcklps => xmm2!(|a, b| unpack_low::<u32>(a, b, 16)),
-        M::Unpckhps => xmm2!(|a, b| unpack_high::<u32>(a, b, 16)),
-        M::Packusdw => xmm2!(|a, b| packusdw(a, b, 16)),
-        M::Pshufd => xmm3!(|_, b, i| pshufd(b, i)),
-        M::Pshuflw => xmm3!(|_, b, i| replace(b, 0, shuffle_words(b as u64, i))),
-        M::Pshufhw => xmm3!(|_, b, i| replace(b, 1, shuffle_words((b >> 64) as u64, i))),
-        M::Shufps => xmm3!(shufps),
-        M::Shufpd => xmm3!(shufpd),
-        M::Pblendw => xmm3!(blend::<u16>),
-        M::Blendps => xmm3!(blend::<u32>),
-        M::Blendpd => xmm3!(blend::<u64>),
-        M::Pblendvb => blend_variable_of::<u8>(s),
-        M::Blendvps => blend_variable_of::<u32>(s),
-        M::Blendvpd => blend_variable_of::<u64>(s),
-        M::Mpsadbw => xmm3!(mpsadbw),
-        M::Insertps if memory => {
-            |cpu, op| binary_imm::<Bytes<4>>(cpu, op, |a, b, i| insertps(a, b, i & 0x3f))
+        M::Punpcklqdq | M::Unpcklpd | M::Vpunpcklqdq | M::Vunpcklpd => {
+            xmm2!(|a, b| unpack_low::<u64>(a, b, 16))
         }
-        M::Insertps => |cpu, op| binary_imm::<Xmm>(cpu, op, insertps),
-        M::Movmskps => mask_of::<u32>,
-        M::Movmskpd => mask_of::<u64>,
+        M::Punpckhqdq | M::Unpckhpd | M::Vpunpckhqdq | M::Vunpckhpd => {
+            xmm2!(|a, b| unpack_high::<u64>(a, b, 16))
+        }
+        M::Unpcklps | M::Vunpcklps => xmm2!(|a, b| unpack_low::<u32>(a, b, 16)),
+        M::Unpckhps | M::Vunpckhps => xmm2!(|a, b| unpack_high::<u32>(a, b, 16)),
+        M::Packusdw | M::Vpackusdw => xmm2!(|a, b| packusdw(a, b, 16)),
+        M::Pshufd | M::Vpshufd => xmm3!(|_, b, i| pshufd(b, i)),
+        M::Pshuflw | M::Vpshuflw => xmm3!(|_, b, i| replace(b, 0, shuffle_words(b as u64, i))),
+        M::Pshufhw | M::Vpshufhw => xmm3!(|_, b, i| replace(b, 1, shuffle_words((b >> 64) as u64, i))),
+        M::Shufps | M::Vshufps => xmm3!(shufps),
+        M::Shufpd | M::Vshufpd => stepped!(2, shufpd),
+        M::Pblendw | M::Vpblendw => xmm3!(blend::<u16>),
+        M::Blendps | M::Vblendps => stepped!(4, blend::<u32>),
+        M::Blendpd | M::Vblendpd => stepped!(2, blend::<u64>),
+        M::Pblendvb | M::Vpblendvb => by_source!(s, Aligned, blend_variable, blend_by_sign::<u8>),
+        M::Blendvps | M::Vblendvps => by_source!(s, Aligned, blend_variable, blend_by_sign::<u32>),
+        M::Blendvpd | M::Vblendvpd => by_source!(s, Aligned, blend_variable, blend_by_sign::<u64>),
+        M::Mpsadbw | M::Vmpsadbw => stepped!(3, mpsadbw),
+        M::Insertps | M::Vinsertps if s.from_memory() => {
+            by_source_128!(s, Bytes<4>, binary_imm, |a, b, i| insertps(a, b, i & 0x3f))
+        }
+        M::Insertps | M::Vinsertps => by_source_128!(s, Bytes<4>, binary_imm, insertps),
+        M::Movmskps | M::Vmovmskps => by_form!(s, mask_of<u32>),
+        M::Movmskpd | M::Vmovmskpd => by_form!(s, mask_of<u64>),
         M::Movq2dq => movq2dq,
         M::Movdq2q => |cpu, op| binary_mm::<Xmm>(cpu, op, |_, b| b),
-        M::Movsldup => by_source!(s, Aligned, unary, |v| map1::<u64>(v, |p| p << 32 | p & 0xffff_ffff)),
-        M::Movshdup => by_source!(s, Aligned, unary, |v| map1::<u64>(v, |p| p >> 32 | p >> 32 << 32)),
-        M::Movddup => by_source!(s, Bytes<8>, unary, |v| unpack_low::<u64>(v, v, 16)),
-        M::Pextrb => extract_from::<u8>(s),
-        M::Pextrd | M::Extractps => extract_from::<u32>(s),
-        M::Pextrq => extract_from::<u64>(s),
-        M::Pinsrb if memory => insert::<Bytes<1>, u8>,
-        M::Pinsrb => insert::<Gpr32, u8>,
-        M::Pinsrd if memory => insert::<Bytes<4>, u32>,
-        M::Pinsrd => insert::<Gpr32, u32>,
-        M::Pinsrq if memory => insert::<Bytes<8>, u64>,
-        M::Pinsrq => insert::<Gpr64, u64>,
+        M::Movsldup | M::Vmovsldup => {
+            by_source!(s, Aligned, unary, |v| map1::<u64>(v, |p| p << 32 | p & 0xffff_ffff))
+        }
+        M::Movshdup | M::Vmovshdup => {
+            by_source!(s, Aligned, unary, |v| map1::<u64>(v, |p| p >> 32 | p >> 32 << 32))
+        }
+        M::Vmovddup if s.encoding == Encoding::Vex256 => {
+            by_source!(s, Unaligned, unary, |v| unpack_low::<u64>(v, v, 16))
+        }
+        M::Movddup | M::Vmovddup => by_source_128!(s, Bytes<8>, unary, |v| unpack_low::<u64>(v, v, 16)),
+        M::Pextrb | M::Vpextrb => extract_from::<u8>(s),
+        M::Pextrd | M::Extractps | M::Vpextrd | M::Vextractps => extract_from::<u32>(s),
+        M::Pextrq | M::Vpextrq => extract_from::<u64>(s),
+        M::Pinsrb | M::Vpinsrb => insert_of::<Bytes<1>, Gpr32, u8>(s),
+        M::Pinsrd | M::Vpinsrd => insert_of::<Bytes<4>, Gpr32, u32>(s),
+        M::Pinsrq | M::Vpinsrq => insert_of::<Bytes<8>, Gpr64, u64>(s),
         _ => return None,
     })
 }

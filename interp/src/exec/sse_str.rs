@@ -3,8 +3,8 @@
 //! The first operand is `a`, the second `b`; `i` walks over `a` and `j` over `b` as in the manual's figures.
 
 use super::lanes::{Lane, build};
-use super::simd::{Outcome, Source, Unaligned, Xmm, set_xmm, xmm};
-use crate::decode::{Handler, Kind, Op, Shape};
+use super::simd::{Form, Legacy, Outcome, Source, Unaligned, Vex, Xmm, set_vector, set_xmm, xmm};
+use crate::decode::{Encoding, Handler, Op, Shape};
 use crate::flags;
 use crate::operand::{W32, set_reg};
 use emu_core::cpu::Cpu;
@@ -102,8 +102,8 @@ fn lengths<const BITS: u32>(cpu: &Cpu) -> Option<(i64, i64)> {
 }
 
 /// The forms that give an index in ECX; `BITS` is 0 for implicit lengths.
-fn index<S: Source, const BITS: u32>(cpu: &mut Cpu, op: &Op) -> Outcome {
-    let b = S::get(cpu, op)?;
+fn index<F: Form, S: Source, const BITS: u32>(cpu: &mut Cpu, op: &Op) -> Outcome {
+    let [b, _] = S::wide::<F>(cpu, op)?;
     let r = compare(cpu, op, b, lengths::<BITS>(cpu));
     let at = match (r, op.imm & 0x40 != 0) {
         (0, _) => capacity(op.imm as u8) as u32,
@@ -115,8 +115,8 @@ fn index<S: Source, const BITS: u32>(cpu: &mut Cpu, op: &Op) -> Outcome {
 }
 
 /// The forms that give a mask in XMM0.
-fn mask<S: Source, const BITS: u32>(cpu: &mut Cpu, op: &Op) -> Outcome {
-    let b = S::get(cpu, op)?;
+fn mask<F: Form, S: Source, const BITS: u32>(cpu: &mut Cpu, op: &Op) -> Outcome {
+    let [b, _] = S::wide::<F>(cpu, op)?;
     let r = compare(cpu, op, b, lengths::<BITS>(cpu));
     let ones = |j: usize| if r >> j & 1 != 0 { u16::MAX } else { 0 };
     let v = match (op.imm & 0x40 != 0, op.imm & 1 != 0) {
@@ -124,7 +124,11 @@ fn mask<S: Source, const BITS: u32>(cpu: &mut Cpu, op: &Op) -> Outcome {
         (true, false) => build::<u8>(16, |j| ones(j) as u8),
         (true, true) => build::<u16>(8, ones),
     };
-    set_xmm(cpu, 0, v);
+    if F::ALIGNED {
+        set_xmm(cpu, 0, v);
+    } else {
+        set_vector::<1>(cpu, 0, [v, 0]);
+    }
     Ok(())
 }
 
@@ -133,18 +137,28 @@ pub fn choose(s: &Shape) -> Option<Handler> {
     use Mnemonic as M;
     macro_rules! by_length {
         ($f:ident, $bits:literal) => {
-            if s.kinds[1] == Kind::Mem { $f::<Unaligned, $bits> } else { $f::<Xmm, $bits> }
+            match (s.from_memory(), s.encoding) {
+                (true, Encoding::Legacy) => $f::<Legacy, Unaligned, $bits> as Handler,
+                (_, Encoding::Legacy) => $f::<Legacy, Xmm, $bits>,
+                (true, _) => $f::<Vex<1>, Unaligned, $bits>,
+                _ => $f::<Vex<1>, Xmm, $bits>,
+            }
         };
     }
-    let wide =
-        matches!(s.ins.code(), Code::Pcmpestri64_xmm_xmmm128_imm8 | Code::Pcmpestrm64_xmm_xmmm128_imm8);
+    let wide = matches!(
+        s.ins.code(),
+        Code::Pcmpestri64_xmm_xmmm128_imm8
+            | Code::Pcmpestrm64_xmm_xmmm128_imm8
+            | Code::VEX_Vpcmpestri64_xmm_xmmm128_imm8
+            | Code::VEX_Vpcmpestrm64_xmm_xmmm128_imm8
+    );
     Some(match s.mnemonic() {
-        M::Pcmpistri => by_length!(index, 0),
-        M::Pcmpistrm => by_length!(mask, 0),
-        M::Pcmpestri64 | M::Pcmpestri if wide => by_length!(index, 64),
-        M::Pcmpestrm64 | M::Pcmpestrm if wide => by_length!(mask, 64),
-        M::Pcmpestri => by_length!(index, 32),
-        M::Pcmpestrm => by_length!(mask, 32),
+        M::Pcmpistri | M::Vpcmpistri => by_length!(index, 0),
+        M::Pcmpistrm | M::Vpcmpistrm => by_length!(mask, 0),
+        M::Pcmpestri64 | M::Pcmpestri | M::Vpcmpestri64 | M::Vpcmpestri if wide => by_length!(index, 64),
+        M::Pcmpestrm64 | M::Pcmpestrm | M::Vpcmpestrm64 | M::Vpcmpestrm if wide => by_length!(mask, 64),
+        M::Pcmpestri | M::Vpcmpestri => by_length!(index, 32),
+        M::Pcmpestrm | M::Vpcmpestrm => by_length!(mask, 32),
         _ => return None,
     })
 }

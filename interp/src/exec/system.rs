@@ -2,7 +2,7 @@
 //! is in [`crate::system`].
 
 use super::mov::far_pointer;
-use crate::decode::{Chosen, Handler, Kind, Op, Shape};
+use crate::decode::{Chosen, Handler, Kind, Op, Shape, raise};
 use crate::flags;
 use crate::operand::{
     Dst, Mem, R0, R1, Src, W8, W16, W32, W64, Width, effective, linear_at, load, load_128, reg, segment,
@@ -310,11 +310,6 @@ fn invpcid(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     misc::invpcid(cpu, kind, d)
 }
 
-/// CLFLUSH and its kin are loads as far as faults go.
-fn touch(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    Mem::get::<W8>(cpu, op).map(drop)
-}
-
 /// STAC (`SET`) and CLAC.
 fn access_check<const SET: bool>(cpu: &mut Cpu, _op: &Op) -> Result<(), Exception> {
     if cpu.state.cpl() != 0 {
@@ -517,7 +512,6 @@ fn plain(s: &Shape) -> Option<Handler> {
         Wrmsr => wrmsr,
         Invlpg => invlpg,
         Invpcid => invpcid,
-        Clflush | Clflushopt | Clwb => touch,
         Stac => access_check::<true>,
         Clac => access_check::<false>,
         Rdfsbase => base_of!(s, FS, false),
@@ -526,6 +520,7 @@ fn plain(s: &Shape) -> Option<Handler> {
         Wrgsbase => base_of!(s, GS, true),
         Rdpid => rdpid,
         Cpuid => cpuid_,
+        Ud0 | Ud1 | Ud2 => raise(Vector::UD),
         Wait => wait,
         Cli => cli,
         Sti => sti,

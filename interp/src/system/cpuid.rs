@@ -7,7 +7,7 @@
 use super::cr::xcr0_allowed;
 use emu_core::clock::TSC_HZ;
 use emu_core::cpu::Cpu;
-use emu_core::features::leaf1_ecx;
+use emu_core::features::{leaf1_ecx, leaf1_edx, leaf7_ecx, xsave_eax};
 use emu_core::mmu::walk::PHYS_BITS;
 use emu_core::state::bits::{cr4, xcr0};
 use emu_core::state::gpr;
@@ -15,10 +15,7 @@ use emu_core::state::gpr;
 /// EAX, EBX, ECX, EDX.
 pub type Leaf = [u32; 4];
 
-/// The highest basic leaf.
-const MAX_BASIC: u32 = 0x16;
 const MAX_HYPERVISOR: u32 = 0x4000_0010;
-const MAX_EXTENDED: u32 = 0x8000_0008;
 
 /// KVM features of leaf 4000_0001h: both clock MSR sets, no I/O delay needed, poll control, stable clock.
 const KVM_FEATURES: u32 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 12 | 1 << 24;
@@ -55,11 +52,11 @@ pub fn cpuid(cpu: &mut Cpu) {
 /// One leaf. A leaf beyond the highest reads as the highest basic one, as on Intel processors.
 pub fn leaf(cpu: &Cpu, eax: u32, ecx: u32) -> Leaf {
     let hypervisor = cpu.features.leaf1_ecx & leaf1_ecx::HYPERVISOR != 0;
+    let (max_basic, max_extended) = (cpu.features.max_basic, cpu.features.max_extended);
     match eax {
-        0..=MAX_BASIC => basic(cpu, eax, ecx),
         0x4000_0000..=MAX_HYPERVISOR if hypervisor => hypervisor_leaf(eax),
-        0x8000_0000..=MAX_EXTENDED => extended(cpu, eax),
-        _ => basic(cpu, MAX_BASIC, ecx),
+        0x8000_0000.. if eax <= max_extended => extended(cpu, eax),
+        _ => basic(cpu, eax.min(max_basic), ecx),
     }
 }
 
@@ -71,14 +68,15 @@ fn basic(cpu: &Cpu, eax: u32, ecx: u32) -> Leaf {
     let f = &cpu.features;
     let vendor = b"GenuineIntel";
     match eax {
-        0 => [MAX_BASIC, word(vendor, 0), word(vendor, 8), word(vendor, 4)],
+        0 => [f.max_basic, word(vendor, 0), word(vendor, 8), word(vendor, 4)],
         1 => {
             let osxsave = if cpu.state.cr4 & cr4::OSXSAVE != 0 { 1 << 27 } else { 0 };
-            let apic = if cpu.irq.apic_base() & 1 << 11 != 0 { 1 << 9 } else { 0 };
+            let apic = if cpu.irq.apic_base() & 1 << 11 != 0 { leaf1_edx::APIC } else { 0 };
             let ebx = 1 << (16 + core_bits(cpu)) | 8 << 8 | (cpu.index & 0xff) << 24;
             // HTT: more than one logical processor in the package.
             let htt = if cpu.vcpus() > 1 { 1 << 28 } else { 0 };
-            [f.signature(), ebx, f.leaf1_ecx & !(1 << 27) | osxsave, f.leaf1_edx & !(1 << 9) | apic | htt]
+            let edx = f.leaf1_edx & !(leaf1_edx::APIC & !apic) | htt;
+            [f.signature(), ebx, f.leaf1_ecx & !(1 << 27) | osxsave, edx]
         }
         // No descriptors here: the caches are in leaf 4.
         2 => [0x00ff_0001, 0, 0, 0],
@@ -130,7 +128,7 @@ fn xsave(cpu: &Cpu, index: u32) -> Leaf {
         0 => [all as u32, xsave_size(cpu.state.xcr0), xsave_size(all), (all >> 32) as u32],
         1 => {
             let eax = cpu.features.xsave_eax;
-            let size = match eax & 0xa {
+            let size = match eax & (xsave_eax::XSAVEC | xsave_eax::XSAVES) {
                 0 => 0,
                 _ => xsave_size_compacted(cpu.state.xcr0 | cpu.state.msr.xss),
             };
@@ -160,7 +158,7 @@ fn hypervisor_leaf(eax: u32) -> Leaf {
 fn extended(cpu: &Cpu, eax: u32) -> Leaf {
     let f = &cpu.features;
     match eax {
-        0x8000_0000 => [MAX_EXTENDED, 0, 0, 0],
+        0x8000_0000 => [f.max_extended, 0, 0, 0],
         0x8000_0001 => [0, 0, f.ext1_ecx, f.ext1_edx],
         0x8000_0002..=0x8000_0004 => {
             let at = 16 * (eax - 0x8000_0002) as usize;
@@ -172,8 +170,8 @@ fn extended(cpu: &Cpu, eax: u32) -> Leaf {
         // Invariant TSC.
         0x8000_0007 => [0, 0, 0, 1 << 8],
         0x8000_0008 => {
-            let linear = if f.leaf7_ecx & 1 << 16 != 0 { 57 } else { 48 };
-            [PHYS_BITS | linear << 8, 0, 0, 0]
+            let linear = if f.leaf7_ecx & leaf7_ecx::LA57 != 0 { 57 } else { 48 };
+            [PHYS_BITS | linear << 8, f.ext8_ebx, 0, 0]
         }
         _ => [0; 4],
     }
@@ -183,6 +181,7 @@ fn extended(cpu: &Cpu, eax: u32) -> Leaf {
 mod tests {
     use super::*;
     use crate::system::testbed::Bed;
+    use emu_core::features::Features;
 
     fn text(words: &[u32]) -> String {
         let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
@@ -203,9 +202,23 @@ mod tests {
     #[test]
     fn beyond_the_highest_leaf_comes_the_highest_basic_one() {
         let b = Bed::long();
-        let last = leaf(&b.cpu, MAX_BASIC, 0);
-        for eax in [MAX_BASIC + 1, 0x3fff_ffff, MAX_HYPERVISOR + 1, MAX_EXTENDED + 1, u32::MAX] {
+        let f = b.cpu.features;
+        let last = leaf(&b.cpu, f.max_basic, 0);
+        for eax in [f.max_basic + 1, 0x3fff_ffff, MAX_HYPERVISOR + 1, f.max_extended + 1, u32::MAX] {
             assert_eq!(leaf(&b.cpu, eax, 0), last);
+        }
+    }
+
+    /// An old processor has the leaves it had, and nothing of a hypervisor's.
+    #[test]
+    fn old_models() {
+        let mut b = Bed::long();
+        b.cpu.features = Features::parse("486").unwrap();
+        assert_eq!(leaf(&b.cpu, 0, 0)[0], 1);
+        let [signature, _, ecx, edx] = leaf(&b.cpu, 1, 0);
+        assert_eq!((signature, ecx, edx), (0x480, 0, 0xb));
+        for eax in [7, 0xd, 0x4000_0000, 0x8000_0000, 0x8000_0001] {
+            assert_eq!(leaf(&b.cpu, eax, 0)[0], signature, "{eax:#x}");
         }
     }
 
@@ -221,6 +234,7 @@ mod tests {
     #[test]
     fn xsave_areas() {
         let mut b = Bed::long();
+        b.cpu.features = Features::parse("max,-avx,-pku").unwrap();
         assert_eq!(leaf(&b.cpu, 0xd, 0), [3, 576, 576, 0]);
         assert_eq!(leaf(&b.cpu, 0xd, 2), [0; 4]);
         b.cpu.features.leaf1_ecx |= leaf1_ecx::AVX;
@@ -237,7 +251,7 @@ mod tests {
         b.cpu.state.gpr[gpr::RAX] = 0xffff_ffff_0000_0001;
         b.cpu.state.gpr[gpr::RBX] = u64::MAX;
         cpuid(&mut b.cpu);
-        assert_eq!(b.cpu.state.gpr[gpr::RAX], b.cpu.features.signature().into());
+        assert_eq!(b.cpu.state.gpr[gpr::RAX], u64::from(b.cpu.features.signature()));
         assert_eq!(b.cpu.state.gpr[gpr::RBX] >> 32, 0);
     }
 }

@@ -6,7 +6,7 @@ use super::{canonical, cpl0};
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::Cpu;
 use emu_core::fault::Exception;
-use emu_core::features::{leaf1_ecx, leaf7_ebx};
+use emu_core::features::{leaf1_ecx, leaf1_edx, leaf7_ebx, leaf7_ecx};
 use emu_core::mmu::walk::PHYS_BITS;
 use emu_core::state::bits::{cr0, cr4, efer, rflags, xcr0};
 use emu_core::state::segment::attr;
@@ -139,26 +139,28 @@ fn check_table(cpu: &mut Cpu, cr3: u64) -> Result<(), Exception> {
 /// The bits of CR4 that the offered features allow.
 fn cr4_allowed(cpu: &Cpu) -> u64 {
     let f = &cpu.features;
-    let mut all = cr4::VME
-        | cr4::PVI
-        | cr4::TSD
-        | cr4::DE
-        | cr4::PSE
-        | cr4::PAE
-        | cr4::MCE
-        | cr4::PGE
-        | cr4::PCE
-        | cr4::OSFXSR
-        | cr4::OSXMMEXCPT;
+    let mut all = 0;
     let mut add = |on: bool, bit: u64| all |= if on { bit } else { 0 };
+    let d = f.leaf1_edx;
+    add(d & leaf1_edx::VME != 0, cr4::VME | cr4::PVI);
+    add(d & leaf1_edx::TSC != 0, cr4::TSD);
+    add(d & leaf1_edx::DE != 0, cr4::DE);
+    add(d & leaf1_edx::PSE != 0, cr4::PSE);
+    add(d & leaf1_edx::PAE != 0, cr4::PAE);
+    add(d & leaf1_edx::MCE != 0, cr4::MCE);
+    add(d & leaf1_edx::PGE != 0, cr4::PGE);
+    // Whoever has RDPMC.
+    add(d & (leaf1_edx::CMOV | leaf1_edx::MMX) != 0, cr4::PCE);
+    add(d & leaf1_edx::FXSR != 0, cr4::OSFXSR);
+    add(d & leaf1_edx::SSE != 0, cr4::OSXMMEXCPT);
     add(f.leaf1_ecx & leaf1_ecx::PCID != 0, cr4::PCIDE);
     add(f.leaf1_ecx & leaf1_ecx::XSAVE != 0, cr4::OSXSAVE);
     add(f.leaf7_ebx & leaf7_ebx::FSGSBASE != 0, cr4::FSGSBASE);
     add(f.leaf7_ebx & leaf7_ebx::SMEP != 0, cr4::SMEP);
     add(f.leaf7_ebx & leaf7_ebx::SMAP != 0, cr4::SMAP);
-    add(f.leaf7_ecx & 1 << 2 != 0, cr4::UMIP);
-    add(f.leaf7_ecx & 1 << 3 != 0, cr4::PKE);
-    add(f.leaf7_ecx & 1 << 16 != 0, cr4::LA57);
+    add(f.leaf7_ecx & leaf7_ecx::UMIP != 0, cr4::UMIP);
+    add(f.leaf7_ecx & leaf7_ecx::PKU != 0, cr4::PKE);
+    add(f.leaf7_ecx & leaf7_ecx::LA57 != 0, cr4::LA57);
     all
 }
 
@@ -195,7 +197,7 @@ pub(super) fn consistent(cpu: &Cpu, cr0v: u64, cr4v: u64, eferv: u64) -> bool {
     let lma = eferv & efer::LMA != 0;
     cr0v & !CR0_ALL == 0
         && cr4v & !cr4_allowed(cpu) == 0
-        && eferv & !(efer::SCE | efer::LME | efer::LMA | efer::NXE) == 0
+        && eferv & !super::msr::efer_allowed(&cpu.features) == 0
         && (!paging || cr0v & cr0::PE != 0)
         && lma == (paging && eferv & efer::LME != 0)
         && (!lma || cr4v & cr4::PAE != 0)
@@ -208,7 +210,7 @@ pub fn xcr0_allowed(cpu: &Cpu) -> u64 {
     if f.leaf1_ecx & leaf1_ecx::AVX != 0 {
         all |= xcr0::AVX;
     }
-    if f.leaf7_ecx & 1 << 3 != 0 {
+    if f.leaf7_ecx & leaf7_ecx::PKU != 0 {
         all |= xcr0::PKRU;
     }
     all
@@ -303,6 +305,7 @@ pub(super) fn set_zf(cpu: &mut Cpu, on: bool) {
 mod tests {
     use super::*;
     use crate::system::testbed::*;
+    use emu_core::features::Features;
 
     const GP: Result<(), Exception> = Err(Exception::gp0());
 
@@ -328,6 +331,7 @@ mod tests {
     #[test]
     fn refused_values() {
         let mut b = Bed::long();
+        b.cpu.features = Features::parse("max,-pku").unwrap();
         let s = &b.cpu.state;
         let (good0, good4) = (s.cr0, s.cr4);
         for value in [good0 & !cr0::PE, good0 & !cr0::CD | cr0::NW, good0 | 1 << 32] {
@@ -364,6 +368,25 @@ mod tests {
         assert_eq!(write(&mut b.cpu, 3, 0x6000), GP);
     }
 
+    /// A bit of a feature that the model lacks is reserved.
+    #[test]
+    fn models_reserve_bits() {
+        let bits = [
+            ("pentium3", cr4::OSXSAVE | cr4::SMEP | cr4::PCIDE, cr4::PAE | cr4::OSFXSR | cr4::OSXMMEXCPT),
+            ("pentium", cr4::PAE | cr4::PGE | cr4::OSFXSR | cr4::OSXMMEXCPT, cr4::DE | cr4::TSD | cr4::MCE),
+            ("486", cr4::DE | cr4::TSD | cr4::MCE | cr4::PCE, cr4::VME | cr4::PVI | cr4::PSE),
+            ("x86-64-v2", cr4::OSXSAVE | cr4::FSGSBASE | cr4::PKE, cr4::SMEP | cr4::PGE | cr4::UMIP),
+        ];
+        for (model, reserved, allowed) in bits {
+            let mut b = Bed::protected();
+            b.cpu.features = Features::parse(model).unwrap();
+            for bit in (0..32).map(|i| 1 << i).filter(|bit| (reserved | allowed) & bit != 0) {
+                let expected = if allowed & bit != 0 { Ok(()) } else { GP };
+                assert_eq!(write(&mut b.cpu, 4, bit), expected, "{model} {bit:#x}");
+            }
+        }
+    }
+
     #[test]
     fn machine_status_word() {
         let mut b = Bed::protected();
@@ -392,6 +415,7 @@ mod tests {
     #[test]
     fn extended_control_register() {
         let mut b = Bed::long();
+        b.cpu.features = Features::parse("max,-avx").unwrap();
         write_xcr0(&mut b.cpu, 3).unwrap();
         for value in [0, 2, 7] {
             assert_eq!(write_xcr0(&mut b.cpu, value), GP);

@@ -4,7 +4,7 @@ use super::deliver::{Kind, event_through_vector_table, interrupt};
 use super::{canonical, cpl0, cr, seg, smm};
 use emu_core::cpu::Cpu;
 use emu_core::fault::{Exception, Vector};
-use emu_core::features::{leaf1_ecx, leaf7_ebx};
+use emu_core::features::{ext1_edx, leaf1_ecx, leaf7_ebx, leaf7_ecx, xsave_eax};
 use emu_core::state::bits::{cr0, cr4, rflags};
 use emu_core::state::{Activity, Seg, gpr};
 use std::mem::swap;
@@ -128,7 +128,7 @@ pub fn rdtsc(cpu: &mut Cpu) -> Result<(), Exception> {
 /// # Errors
 /// #UD where it is not offered, #GP(0) under CR4.TSD.
 pub fn rdtscp(cpu: &mut Cpu) -> Result<(), Exception> {
-    if cpu.features.ext1_edx & 1 << 27 == 0 {
+    if cpu.features.ext1_edx & ext1_edx::RDTSCP == 0 {
         return Err(Exception::ud());
     }
     rdtsc(cpu)?;
@@ -149,7 +149,7 @@ pub fn rdpmc(_cpu: &mut Cpu) -> Result<(), Exception> {
 /// # Errors
 /// #UD where it is not offered.
 pub fn rdpid(cpu: &Cpu) -> Result<u64, Exception> {
-    if cpu.features.leaf7_ecx & 1 << 22 == 0 {
+    if cpu.features.leaf7_ecx & leaf7_ecx::RDPID == 0 {
         return Err(Exception::ud());
     }
     Ok(cpu.state.msr.tsc_aux)
@@ -195,7 +195,7 @@ pub fn xgetbv(cpu: &mut Cpu) -> Result<(), Exception> {
     }
     match cpu.state.gpr[gpr::RCX] as u32 {
         0 => {}
-        1 if cpu.features.xsave_eax & 4 != 0 => {}
+        1 if cpu.features.xsave_eax & xsave_eax::XGETBV1 != 0 => {}
         _ => return Err(Exception::gp0()),
     }
     let value = cpu.state.xcr0;

@@ -6,7 +6,7 @@ use super::deliver::interrupts_enabled;
 use super::{canonical, cpl0, kvmclock, mtrr};
 use emu_core::cpu::Cpu;
 use emu_core::fault::Exception;
-use emu_core::features::{leaf1_ecx, leaf7_ebx};
+use emu_core::features::{Features, ext1_edx, leaf1_ecx, leaf1_edx, leaf7_ebx, leaf7_ecx};
 use emu_core::state::Seg;
 use emu_core::state::bits::{cr0, efer};
 
@@ -63,8 +63,41 @@ pub fn wrmsr(cpu: &mut Cpu, ecx: u32, value: u64) -> Result<(), Exception> {
     })
 }
 
+/// Whether the feature that an MSR belongs to is offered.
+fn exists(f: &Features, index: u32) -> bool {
+    let (d, x) = (f.leaf1_edx, f.ext1_edx);
+    match index {
+        0x10 => d & leaf1_edx::TSC != 0,
+        0x1b => d & leaf1_edx::APIC != 0,
+        0x800..=0x8ff => f.leaf1_ecx & leaf1_ecx::X2APIC != 0,
+        0x174..=0x176 => d & leaf1_edx::SEP != 0,
+        0x277 => d & leaf1_edx::PAT != 0,
+        0xfe | 0x200..=0x2ff => d & leaf1_edx::MTRR != 0,
+        0x179 | 0x17a | MC_FIRST..=MC_LAST => d & leaf1_edx::MCA != 0,
+        0x11 | 0x12 | 0x4b56_4d00..=0x4b56_4dff => f.leaf1_ecx & leaf1_ecx::HYPERVISOR != 0,
+        0xc000_0080 => efer_allowed(f) & !efer::LMA != 0,
+        0xc000_0081..=0xc000_0084 => x & ext1_edx::SYSCALL != 0,
+        0xc000_0100..=0xc000_0102 => f.long_mode(),
+        0xc000_0103 => x & ext1_edx::RDTSCP != 0 || f.leaf7_ecx & leaf7_ecx::RDPID != 0,
+        _ => true,
+    }
+}
+
+/// The bits of IA32_EFER that there are.
+pub(super) fn efer_allowed(f: &Features) -> u64 {
+    let mut known = efer::LMA;
+    let mut add = |bit: u32, flag: u64| known |= if f.ext1_edx & bit != 0 { flag } else { 0 };
+    add(ext1_edx::SYSCALL, efer::SCE);
+    add(ext1_edx::NX, efer::NXE);
+    add(ext1_edx::LM, efer::LME);
+    known
+}
+
 /// The value of an MSR, without privilege check; None where RDMSR raises #GP(0).
 pub fn read(cpu: &mut Cpu, index: u32) -> Option<u64> {
+    if !exists(&cpu.features, index) {
+        return None;
+    }
     let s = &cpu.state;
     let f = &cpu.features;
     Some(match index {
@@ -118,8 +151,11 @@ pub fn read(cpu: &mut Cpu, index: u32) -> Option<u64> {
 
 /// Writes an MSR, without privilege check; None, with nothing changed, where WRMSR raises #GP(0).
 pub fn write(cpu: &mut Cpu, index: u32, value: u64) -> Option<()> {
-    let canonical_value = canonical(cpu, value);
     let f = cpu.features;
+    if !exists(&f, index) {
+        return None;
+    }
+    let canonical_value = canonical(cpu, value);
     let m = &mut cpu.state.msr;
     match index {
         0x10 => move_tsc(cpu, value.wrapping_sub(cpu.tsc())),
@@ -162,7 +198,7 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64) -> Option<()> {
         0x17a => {}
         0x1a0 => m.misc_enable = value,
         0x1d9 => {
-            // LBR, BTF and the freeze and trace enables are kept; only BTF would mean something, and is not offered.
+            // LBR and the freeze and trace enables are kept without effect; BTF makes single steps branch steps.
             allow(value & !0xdfc3 == 0)?;
             m.debugctl = value;
         }
@@ -225,12 +261,7 @@ fn move_tsc(cpu: &mut Cpu, delta: u64) {
 
 /// IA32_EFER (SDM vol. 3A, 2.2.1): LMA is read-only, LME only changes while paging is off.
 fn write_efer(cpu: &mut Cpu, value: u64) -> Option<()> {
-    let f = &cpu.features;
-    let mut known = efer::LMA;
-    let mut add = |bit: u32, flag: u64| known |= if f.ext1_edx & bit != 0 { flag } else { 0 };
-    add(1 << 11, efer::SCE);
-    add(1 << 20, efer::NXE);
-    add(1 << 29, efer::LME);
+    let known = efer_allowed(&cpu.features);
     let s = &cpu.state;
     let (old0, old4, old) = (s.cr0, s.cr4, s.efer);
     allow(value & !known == 0)?;
@@ -252,6 +283,19 @@ mod tests {
         let mut b = Bed::long().user(USER_CODE64);
         assert_eq!(rdmsr(&mut b.cpu, 0x10), Err(Exception::gp0()));
         assert_eq!(wrmsr(&mut b.cpu, 0x10, 0), GP);
+    }
+
+    #[test]
+    fn models_have_the_registers_of_their_features() {
+        let there = |model: &str, index: u32| {
+            let mut b = Bed::protected();
+            b.cpu.features = Features::parse(model).unwrap();
+            rdmsr(&mut b.cpu, index).is_ok()
+        };
+        assert!(there("pentium", 0x10) && !there("pentium", 0x277) && !there("pentium", 0xc000_0080));
+        assert!(there("pentium3", 0x174) && there("pentium3", 0x277) && !there("pentium3", 0xc000_0080));
+        assert!(there("x86-64-v1", 0xc000_0080) && there("x86-64-v1", 0x4b56_4d01));
+        assert!(!there("x86-64-v1,-hypervisor", 0x4b56_4d01));
     }
 
     #[test]

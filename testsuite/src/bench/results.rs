@@ -19,7 +19,7 @@ pub struct Results {
     pub qemus: Vec<String>,
     /// One for each workload, and for each boot.
     pub rows: Vec<Row>,
-    /// Resident MiB at the end of the one-processor workloads, by machine.
+    /// Resident MiB, by machine and when.
     pub resident: BTreeMap<String, f64>,
 }
 
@@ -84,7 +84,7 @@ impl Row {
         Some(median(&far)? / middle)
     }
 
-    /// Seconds of calque in all its runs, for rates.
+    /// Whether there are figures of a machine.
     pub fn has(&self, machine: &str) -> bool {
         self.seconds.get(machine).is_some_and(|v| !v.is_empty())
     }

@@ -31,7 +31,7 @@ pub fn markdown(results: &Results) -> String {
         }
     }
     if !results.resident.is_empty() {
-        text.push_str("\n## Resident memory after the one-processor workloads\n\n");
+        text.push_str("\n## Resident memory\n\n");
         for (name, mib) in &results.resident {
             let _ = writeln!(text, "- {name}: {mib:.0} MiB");
         }

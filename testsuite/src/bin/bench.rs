@@ -70,6 +70,9 @@ struct RunOptions {
     /// Run once more in a calque with --stats, so that interpreted instructions are counted by name
     #[arg(long)]
     explain: bool,
+    /// Take processor time instead of the time that passed: for machines that are busy with other work
+    #[arg(long)]
+    cpu_time: bool,
     /// Memory of the guests in MiB
     #[arg(long, default_value_t = 1024, value_name = "MIB")]
     memory: u32,
@@ -186,20 +189,26 @@ fn measured(o: &RunOptions) -> Result<Results> {
             // How much the second processor brings.
             list.push((table::ONE_CPU.into(), calque.clone(), 1));
         }
-        let mut field = measure::Field::new(guest.clone(), list, out.join("logs"));
+        let mut field = measure::Field::new(guest.clone(), list, out.join("logs"), o.cpu_time);
         for workload in &workloads {
             let row = field.row(workload, runs);
             println!("{}", measure::line(&row));
             results.rows.push(row);
+            // A run that is broken off leaves what it had.
+            write(&results, &out)?;
         }
         if cpus == 1 {
-            results.resident = field.resident().into_iter().collect();
+            let resident = field.resident().into_iter();
+            results.resident =
+                resident.map(|(name, mib)| (format!("{name} after the workloads"), mib)).collect();
         }
         field.stop();
     }
     let boots = o.only.is_empty() && !o.quick || o.only.iter().any(|n| n == "boots");
     for flavour in [Flavour::Cloud, Flavour::Generic].into_iter().filter(|_| boots) {
-        let row = boots::row(flavour, &machines, runs, &out.join("logs"))?;
+        let (row, resident) = boots::row(flavour, &machines, runs, &out.join("logs"))?;
+        let at = format!("at the prompt of {}", row.name);
+        results.resident.extend(resident.into_iter().map(|(name, mib)| (format!("{name} {at}"), mib)));
         println!("{}", measure::line(&row));
         results.rows.push(row);
     }
@@ -224,7 +233,7 @@ fn explain(
     };
     let machine = Machine::Calque(binary.clone(), args.iter().cloned().chain(["--stats".into()]).collect());
     let list = vec![(CALQUE.to_owned(), machine, 1)];
-    let mut field = measure::Field::new(guest.clone(), list, out.join("logs"));
+    let mut field = measure::Field::new(guest.clone(), list, out.join("logs"), false);
     for workload in chosen.iter().filter(|w| w.cpus() == 1) {
         let counted = field.row(workload, 1).counters;
         if let Some(row) = results.rows.iter_mut().find(|r| r.name == workload.name && counted.is_some()) {
@@ -248,7 +257,14 @@ fn notes(o: &RunOptions, runs: u32, kernel: &str) -> Vec<String> {
     vec![
         format!("host: {cpu}, {cores} cores, load {load} at the start"),
         format!("guest: {kernel}, {} MiB, the same image for all", o.memory),
-        format!("{runs} runs of each on each machine, by turns; medians"),
+        format!(
+            "{runs} runs of each on each machine, by turns; medians of {}",
+            if o.cpu_time {
+                "the processor time used (boots: of the time that passed)"
+            } else {
+                "the time that passed"
+            }
+        ),
         format!("calque options: {}", if o.calque_args.is_empty() { "none" } else { &o.calque_args }),
     ]
 }

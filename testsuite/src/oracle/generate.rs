@@ -40,7 +40,7 @@ fn width_index(bits: u32) -> usize {
 fn offered(code: Code) -> bool {
     let mut i = Instruction::default();
     i.set_code(code);
-    interp::features::offered(&Features::max(), &i)
+    interp::features::offered(&Features::DEFAULT, &i)
 }
 
 impl Default for Generator {
@@ -132,7 +132,7 @@ fn lifts(bytes: &[u8], bits: u32) -> bool {
         _ => 0,
     };
     let key = BlockKey { phys: PhysAddr(CODE), rip: 0x100, mode: Mode(mode) };
-    match lift_bytes(key, bytes, Features::max(), 1) {
+    match lift_bytes(key, bytes, Features::DEFAULT, 1) {
         Lifted::Block(b) => b.insts.iter().any(|i| i.op == Op::Guest),
         Lifted::Interpret { .. } => false,
     }

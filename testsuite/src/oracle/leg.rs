@@ -113,7 +113,7 @@ impl Leg {
     /// When the host gives no memory or has no back-end.
     pub fn new(kind: Kind) -> Result<Self, LegError> {
         let mem = PhysMem::new(RAM as u64)?;
-        let cpu = Cpu::new(Wiring::bare(mem), Features::max(), 0);
+        let cpu = Cpu::new(Wiring::bare(mem), Features::DEFAULT, 0);
         let jit = match kind {
             Kind::Jit => Some(Jit::new(JitConfig { cache_bytes: 4 << 20, ..JitConfig::default() })?),
             _ => None,

@@ -1,5 +1,5 @@
-//! Dead flags: a `SetFlags` that is replaced before anyone looks goes, one that only faults may see becomes lazy
-//! (`aux` 1, see [`crate::ir::Op::SetFlags`]), and every `FlagsOf` is narrowed to the flags that someone reads.
+//! Dead flags: a `SetFlags` that is replaced before anyone looks goes, one that only faults and side exits may see
+//! becomes lazy (its `aux`, see [`crate::ir::Op::SetFlags`]), and every `FlagsOf` is narrowed to the flags that someone reads.
 //!
 //! One walk from the end: the readers of a value come after it, so the flags that are wanted of it are known when it
 //! is reached. A faulting op observes the state as of the start of its guest instruction, which by the invariants of
@@ -15,22 +15,21 @@ const CF: u16 = rflags::CF as u16;
 const ZF: u16 = rflags::ZF as u16;
 const OF: u16 = rflags::OF as u16;
 
-/// Who will look at the guest's flags next.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Seen {
-    /// Someone, whatever happens.
-    Always,
+/// Who will look at the guest's flags before they are replaced, by bit.
+mod seen {
     /// A fault, if one happens.
-    OnFault,
-    /// Nobody: they are replaced first.
-    Never,
+    pub const FAULT: u32 = 1;
+    /// A side exit, if it is taken.
+    pub const EXIT: u32 = 2;
+    /// Someone, whatever happens.
+    pub const ALWAYS: u32 = 4;
 }
 
 pub(super) fn run(block: &mut Block, s: &mut Scratch) {
     let n = block.insts.len();
     // Flags wanted of each value; for an arithmetic op, of its flags.
     s.reset_marks(n);
-    let mut seen = Seen::Always;
+    let mut seen = seen::ALWAYS;
     for at in (0..n).rev() {
         let wanted = s.marks[at];
         let i = block.insts[at];
@@ -41,17 +40,15 @@ pub(super) fn run(block: &mut Block, s: &mut Scratch) {
         };
         match i.op {
             Op::SetFlags => {
-                match seen {
-                    Seen::Always => want(i.args[0], ALL),
-                    Seen::OnFault => {
-                        block.insts[at].aux = 1;
-                        want(i.args[0], ALL);
-                    }
-                    Seen::Never => block.insts[at] = nothing(),
+                if seen == 0 {
+                    block.insts[at] = nothing();
+                } else {
+                    want(i.args[0], ALL);
+                    block.insts[at].aux = if seen & seen::ALWAYS != 0 { 0 } else { seen };
                 }
-                seen = Seen::Never;
+                seen = 0;
             }
-            Op::GetFlags if wanted != 0 => seen = Seen::Always,
+            Op::GetFlags if wanted != 0 => seen |= seen::ALWAYS,
             Op::TestCc => want(i.args[0], Cc::ALL[i.imm as usize].reads() as u16),
             Op::PackFlags => want(i.args[0], ALL),
             Op::FlagsOf => {
@@ -82,8 +79,9 @@ pub(super) fn run(block: &mut Block, s: &mut Scratch) {
                 }
             }
             op => match op.class() {
-                Class::Faulting | Class::FaultingWrite if seen == Seen::Never => seen = Seen::OnFault,
-                Class::SideExit | Class::Terminator => seen = Seen::Always,
+                Class::Faulting | Class::FaultingWrite => seen |= seen::FAULT,
+                Class::SideExit => seen |= seen::EXIT,
+                Class::Terminator => seen |= seen::ALWAYS,
                 _ => {}
             },
         }

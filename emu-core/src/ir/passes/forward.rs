@@ -86,6 +86,7 @@ impl Forward {
             Op::GetState => return read(&mut self.fields[n], me),
             Op::SetState => self.fields[n] = i.args[0],
             Op::Fp => self.fields[StateField::Mxcsr as usize] = Value::NONE,
+            Op::System => self.fields = [Value::NONE; StateField::ALL.len()],
             Op::RepString => {
                 for r in [gpr::RCX, gpr::RSI, gpr::RDI] {
                     self.regs[r] = None;

@@ -22,17 +22,21 @@ impl PassSet {
     pub const DEADFLAGS: PassSet = PassSet(1 << 2);
     /// Values and writes that nobody observes go.
     pub const DCE: PassSet = PassSet(1 << 3);
+    /// Blocks go on along the way that is likely, past branches. Not a pass over a block but a licence for whoever
+    /// forms it; it stands here to be switched off by name like the others.
+    pub const TRACE: PassSet = PassSet(1 << 4);
     /// No pass.
     pub const NONE: PassSet = PassSet(0);
     /// Every pass.
-    pub const ALL: PassSet = PassSet(0xf);
+    pub const ALL: PassSet = PassSet(0x1f);
 
     /// The passes by name, in the order in which they run.
-    pub const NAMES: [(&'static str, PassSet); 4] = [
+    pub const NAMES: [(&'static str, PassSet); 5] = [
         ("forward", Self::FORWARD),
         ("fold", Self::FOLD),
         ("deadflags", Self::DEADFLAGS),
         ("dce", Self::DCE),
+        ("trace", Self::TRACE),
     ];
 
     /// Whether all of `other` are in it.

@@ -2,7 +2,7 @@
 
 use super::super::ctx::{Flags, Rounding};
 use super::env::Env;
-use super::format::{Format, Number};
+use super::format::{Arithmetic, Format, Number};
 use super::round::{shift_right_128, top_half};
 
 /// A finite value in flight: `sig * 2^(exp - 126)`, bit 126 or 127 of `sig` set, lowest bit sticky.
@@ -11,6 +11,15 @@ struct Wide {
     negative: bool,
     exp: i32,
     sig: u128,
+}
+
+/// Which parts of a fused multiply-add are negated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signs {
+    /// The product.
+    pub product: bool,
+    /// The addend.
+    pub addend: bool,
 }
 
 impl From<Number> for Wide {
@@ -22,7 +31,7 @@ impl From<Number> for Wide {
 impl Env {
     /// `a + b`: ADDPS, ADDPD and their kin.
     #[inline]
-    pub fn add<F: Format>(&mut self, a: u64, b: u64) -> u64 {
+    pub fn add<F: Arithmetic>(&mut self, a: u64, b: u64) -> u64 {
         if self.quick && F::is_plain(a) && F::is_plain(b) {
             let r = F::host_add(a, b);
             if F::is_plain(r) {
@@ -34,7 +43,7 @@ impl Env {
 
     /// `a - b`. A NaN keeps its sign.
     #[inline]
-    pub fn sub<F: Format>(&mut self, a: u64, b: u64) -> u64 {
+    pub fn sub<F: Arithmetic>(&mut self, a: u64, b: u64) -> u64 {
         if self.quick && F::is_plain(a) && F::is_plain(b) {
             let r = F::host_sub(a, b);
             if F::is_plain(r) {
@@ -107,7 +116,7 @@ impl Env {
 
     /// `a * b`.
     #[inline]
-    pub fn mul<F: Format>(&mut self, a: u64, b: u64) -> u64 {
+    pub fn mul<F: Arithmetic>(&mut self, a: u64, b: u64) -> u64 {
         if self.quick && F::is_plain(a) && F::is_plain(b) {
             let r = F::host_mul(a, b);
             if F::is_roomy(r) || F::is_zero(a) || F::is_zero(b) {
@@ -155,10 +164,16 @@ impl Env {
     /// `a * b + c` with one rounding. NaNs are preferred in the order a, b, c; a QNaN in `c` hides an invalid
     /// product.
     pub fn mul_add<F: Format>(&mut self, a: u64, b: u64, c: u64) -> u64 {
+        self.fused::<F>(a, b, c, Signs { product: false, addend: false })
+    }
+
+    /// [`Env::mul_add`] with product or addend negated. A NaN keeps its sign.
+    pub fn fused<F: Format>(&mut self, a: u64, b: u64, c: u64, signs: Signs) -> u64 {
         let (a, b, c) = (self.operand::<F>(a), self.operand::<F>(b), self.operand::<F>(c));
         if let Some(nan) = self.nan::<F>(&[a, b, c]) {
             return nan;
         }
+        let (a, c) = (a ^ F::sign(signs.product), c ^ F::sign(signs.addend));
         let product = self.product::<F>(a, b);
         let infinite = c & F::MAGNITUDE == F::INFINITY;
         match product {
@@ -195,7 +210,7 @@ impl Env {
 
     /// `a / b`.
     #[inline]
-    pub fn div<F: Format>(&mut self, a: u64, b: u64) -> u64 {
+    pub fn div<F: Arithmetic>(&mut self, a: u64, b: u64) -> u64 {
         if self.quick && F::is_plain(a) && F::is_plain(b) && !F::is_zero(b) {
             let r = F::host_div(a, b);
             if F::is_roomy(r) || F::is_zero(a) {
@@ -249,7 +264,7 @@ impl Env {
 
     /// The square root.
     #[inline]
-    pub fn sqrt<F: Format>(&mut self, v: u64) -> u64 {
+    pub fn sqrt<F: Arithmetic>(&mut self, v: u64) -> u64 {
         if self.quick && F::is_plain(v) && !F::is_negative(v) {
             return F::host_sqrt(v);
         }

@@ -3,11 +3,11 @@
 
 use super::super::ctx::{Flags, Rounding};
 use super::env::Env;
-use super::format::{Format, Number};
+use super::format::{Format, Half, Number, Single};
 use super::round::shift_right;
 
 impl Env {
-    /// From one format to another: CVTSS2SD and CVTSD2SS.
+    /// From one format to another: CVTSS2SD, CVTSD2SS and VCVTPS2PH.
     pub fn convert<From: Format, To: Format>(&mut self, v: u64) -> u64 {
         let v = self.operand::<From>(v);
         let sign = To::sign(From::is_negative(v));
@@ -32,6 +32,16 @@ impl Env {
         self.denormal::<From>(&[v]);
         let n = Number::unpack::<From>(v);
         self.round::<To>(n.negative, n.exp, n.sig)
+    }
+
+    /// From half to single precision: VCVTPH2PS. A denormal half is a number, DAZ or not, and raises nothing.
+    pub fn widen_half(&mut self, v: u64) -> u64 {
+        let daz = std::mem::replace(&mut self.daz, false);
+        let flags = self.flags;
+        let r = self.convert::<Half, Single>(v);
+        self.daz = daz;
+        self.flags = flags | (self.flags & Flags::IE);
+        r
     }
 
     /// From an integer: CVTSI2SS and its kin.

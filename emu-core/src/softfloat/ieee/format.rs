@@ -1,4 +1,4 @@
-//! The two formats, and taking their encodings apart (SDM vol. 1, 4.2.2 and tables 4-2, 4-3).
+//! The formats, and taking their encodings apart (SDM vol. 1, 4.2.2 and tables 4-2, 4-3; 14.4.1 for halves).
 
 /// An IEEE interchange format of up to 64 bits.
 pub trait Format: Copy + std::fmt::Debug + 'static {
@@ -20,17 +20,6 @@ pub trait Format: Copy + std::fmt::Debug + 'static {
     const QUIET: u64 = 1 << (Self::FRACTION - 1);
     /// The "QNaN real indefinite": what a masked invalid operation delivers.
     const INDEFINITE: u64 = Self::SIGN | Self::INFINITY | Self::QUIET;
-
-    /// The host's sum.
-    fn host_add(a: u64, b: u64) -> u64;
-    /// The host's difference.
-    fn host_sub(a: u64, b: u64) -> u64;
-    /// The host's product.
-    fn host_mul(a: u64, b: u64) -> u64;
-    /// The host's quotient.
-    fn host_div(a: u64, b: u64) -> u64;
-    /// The host's square root.
-    fn host_sqrt(a: u64) -> u64;
 
     /// The exponent field.
     #[inline(always)]
@@ -87,6 +76,20 @@ pub trait Format: Copy + std::fmt::Debug + 'static {
     }
 }
 
+/// A format that SSE computes in.
+pub trait Arithmetic: Format {
+    /// The host's sum.
+    fn host_add(a: u64, b: u64) -> u64;
+    /// The host's difference.
+    fn host_sub(a: u64, b: u64) -> u64;
+    /// The host's product.
+    fn host_mul(a: u64, b: u64) -> u64;
+    /// The host's quotient.
+    fn host_div(a: u64, b: u64) -> u64;
+    /// The host's square root.
+    fn host_sqrt(a: u64) -> u64;
+}
+
 macro_rules! format {
     ($name:ident, $float:ty, $int:ty, $fraction:literal, $doc:literal) => {
         #[doc = $doc]
@@ -96,7 +99,9 @@ macro_rules! format {
         impl Format for $name {
             const BITS: u32 = <$int>::BITS;
             const FRACTION: u32 = $fraction;
+        }
 
+        impl Arithmetic for $name {
             #[inline(always)]
             fn host_add(a: u64, b: u64) -> u64 {
                 (<$float>::from_bits(a as $int) + <$float>::from_bits(b as $int)).to_bits().into()
@@ -123,6 +128,14 @@ macro_rules! format {
 
 format!(Single, f32, u32, 23, "binary32, single precision.");
 format!(Double, f64, u64, 52, "binary64, double precision.");
+
+/// binary16, half precision: a format of memory alone (F16C).
+#[derive(Clone, Copy, Debug)]
+pub struct Half;
+impl Format for Half {
+    const BITS: u32 = 16;
+    const FRACTION: u32 = 10;
+}
 
 /// A finite value that is not zero: `sig * 2^(exp - 63)`, with the top bit of `sig` set.
 #[derive(Clone, Copy, Debug)]

@@ -31,5 +31,6 @@ mod format;
 mod round;
 
 pub use approx::{reciprocal, reciprocal_root};
+pub use arith::Signs;
 pub use env::Env;
-pub use format::{Double, Format, Single};
+pub use format::{Arithmetic, Double, Format, Half, Single};

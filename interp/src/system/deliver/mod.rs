@@ -16,7 +16,7 @@ use emu_core::cpu::Cpu;
 use emu_core::events::{self, Origin};
 use emu_core::fault::{Exception, Vector};
 use emu_core::state::Activity;
-use emu_core::state::bits::rflags;
+use emu_core::state::bits::{debugctl, rflags};
 
 /// A triple fault: the processor has shut down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,10 +152,10 @@ fn raise(cpu: &mut Cpu, e: Exception) -> Result<(), Exception> {
         s.cr2 = e.cr2;
     } else if e.vector == Vector::DB {
         is_fault = e.error & DB_FAULT != 0;
-        // SDM vol. 3B, 17.2.3: bits are set and never cleared by the processor; GD and LBR go off on entry.
+        // SDM vol. 3B, 17.2.3: bits are set and never cleared by the processor; GD, LBR and BTF go off on entry.
         s.dr[6] |= u64::from(e.error & 0xe00f);
         s.dr[7] &= !(1 << 13);
-        s.msr.debugctl &= !1;
+        s.msr.debugctl &= !(debugctl::LBR | debugctl::BTF);
     }
     let event = Event {
         vector: e.vector as u8,

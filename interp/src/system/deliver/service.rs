@@ -40,6 +40,7 @@ pub fn service(cpu: &mut Cpu) -> Service {
         Activity::Shutdown => return Service::Shutdown,
         Activity::WaitForSipi => {
             cpu.signals.take(request::INTR | request::NMI | request::SMI);
+            cpu.state.intr_withheld = true;
             return Service::Halted;
         }
         // HLT completed, so a shadow from before it is over.
@@ -73,6 +74,7 @@ pub fn service(cpu: &mut Cpu) -> Service {
             }
             return taken(cpu, vector, Kind::External);
         }
+        cpu.state.intr_withheld = true;
     }
     if cpu.state.activity == Activity::Halted { Service::Halted } else { Service::Nothing }
 }
@@ -88,7 +90,11 @@ fn taken(cpu: &mut Cpu, vector: u8, kind: Kind) -> Service {
 /// Signals a waiting interrupt anew. To be called after IF was set or CR8 lowered; everything in
 /// [`crate::system`] that does so has called it.
 pub fn interrupts_enabled(cpu: &mut Cpu) {
-    if cpu.state.rflags & rflags::IF != 0 && cpu.irq.has_interrupt() {
+    if cpu.state.rflags & rflags::IF == 0 {
+        return;
+    }
+    cpu.state.intr_withheld = false;
+    if cpu.irq.has_interrupt() {
         cpu.signals.raise(request::INTR);
     }
 }

@@ -64,10 +64,15 @@ impl Random {
     }
 }
 
+/// Bytes around the memory operand.
+pub const MEMORY: usize = 96;
+
 /// All that an instruction may read or change. General registers: RAX, RCX, RDX, R8.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Case {
     pub xmm: [u128; 16],
+    /// Bits 128 to 255 of the vector registers.
+    pub high: [u128; 16],
     /// Registers of the x87 by physical number: significand, sign and exponent.
     pub st: [(u64, u16); 8],
     pub fcw: u16,
@@ -78,7 +83,7 @@ pub struct Case {
     /// The six status flags.
     pub flags: u64,
     /// The memory operand is at `offset` in it.
-    pub memory: [u8; 64],
+    pub memory: [u8; MEMORY],
     pub offset: usize,
     /// The vector of the fault, if there was one.
     pub fault: Option<u8>,
@@ -97,7 +102,13 @@ impl Case {
                 xmm[i] = if r.below(3) == 0 { xmm[0] ^ 1 << r.below(128) } else { xmm[i] };
             }
         }
-        let mut memory = [0; 64];
+        let mut high = [0; 16];
+        for v in &mut high {
+            if r.below(4) != 0 {
+                *v = u128::from(r.quadword(taste)) | u128::from(r.quadword(taste)) << 64;
+            }
+        }
+        let mut memory = [0; MEMORY];
         for chunk in memory.chunks_exact_mut(8) {
             chunk.copy_from_slice(&r.quadword(taste).to_le_bytes());
         }
@@ -111,9 +122,10 @@ impl Case {
             1 => r.next() >> r.below(64),
             _ => r.quadword(taste),
         };
-        let offset = if r.below(8) == 0 { r.below(40) as usize } else { 16 };
+        let offset = if r.below(8) == 0 { r.below(64) as usize } else { 32 };
         Self {
             xmm,
+            high,
             st: std::array::from_fn(|_| (r.quadword(taste), r.next() as u16)),
             fcw: if pending { 0x37e } else { 0x37f },
             fsw: (r.below(8) as u16) << 11 | if pending { 0x8081 } else { 0 },
@@ -125,6 +137,19 @@ impl Case {
             offset,
             fault: None,
         }
+    }
+
+    /// Makes vector register `n` a vector of indices of `bits` bits that keep 8-byte operands, scaled by 8, in memory.
+    pub fn indices(&mut self, n: usize, bits: usize, r: &mut Random) {
+        let mask = u128::MAX >> (128 - bits);
+        let mut vector = || {
+            (0..128 / bits).fold(0, |v, i| {
+                let index = (r.below(8) as i128 - 4) as u128 & mask;
+                v | index << (bits * i)
+            })
+        };
+        (self.xmm[n], self.high[n]) = (vector(), vector());
+        self.offset = 32;
     }
 
     /// Where `self` (the host's) and `ours` differ.
@@ -144,6 +169,12 @@ impl Case {
         for i in 0..16 {
             if self.xmm[i] != ours.xmm[i] {
                 out.push(format!("xmm{i}: host {:032x} ours {:032x}", self.xmm[i], ours.xmm[i]));
+            }
+            if self.high[i] != ours.high[i] {
+                out.push(format!(
+                    "ymm{i}: host {:032x} ours {:032x} (upper half)",
+                    self.high[i], ours.high[i]
+                ));
             }
         }
         out.join("\n  ")

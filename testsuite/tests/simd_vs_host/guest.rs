@@ -1,12 +1,12 @@
 //! One instruction on the interpreter: a bare processor in 64-bit code, handed the decoded instruction.
 
-use crate::case::Case;
+use crate::case::{Case, MEMORY};
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::{Cpu, Wiring};
 use emu_core::features::Features;
 use emu_core::mem::PhysMem;
 use emu_core::softfloat::F80;
-use emu_core::state::bits::{cr0, cr4, efer, rflags};
+use emu_core::state::bits::{cr0, cr4, efer, rflags, xcr0};
 use emu_core::state::segment::attr;
 use emu_core::state::{Mode, Seg, gpr};
 use interp::decode::{Decoded, decode};
@@ -30,7 +30,8 @@ impl Guest {
         cpu.phys_write(PhysAddr(PDPT), 8, 0x87);
         let s = &mut cpu.state;
         s.cr3 = PML4;
-        s.cr4 = cr4::PAE | cr4::OSFXSR | cr4::OSXMMEXCPT;
+        s.cr4 = cr4::PAE | cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::OSXSAVE;
+        s.xcr0 = xcr0::X87 | xcr0::SSE | xcr0::AVX;
         s.efer = efer::LME | efer::LMA;
         s.cr0 = cr0::PE | cr0::PG | cr0::NE | cr0::ET | cr0::MP;
         s.seg[Seg::CS as usize].attr |= attr::L;
@@ -46,14 +47,26 @@ impl Guest {
     }
 
     pub fn run(&mut self, case: &Case) -> Case {
+        self.load(case);
+        let op = &self.decoded.as_ref().expect("prepared").op;
+        let fault = (op.run)(&mut self.cpu, op).err();
+        self.state(case, fault.map(|e| e.vector as u8))
+    }
+
+    pub fn cpu(&mut self) -> &mut Cpu {
+        &mut self.cpu
+    }
+
+    /// Puts the processor into the state of `case`.
+    pub fn load(&mut self, case: &Case) {
         let cpu = &mut *self.cpu;
         for (i, &b) in case.memory.iter().enumerate() {
             cpu.phys_write(PhysAddr(DATA + i as u64), 1, b.into());
         }
         let s = &mut cpu.state;
-        for (v, &x) in s.vec.iter_mut().zip(&case.xmm) {
-            v.0 = [0x5555; 8];
-            v.set_xmm(x);
+        for (i, v) in s.vec.iter_mut().enumerate().take(16) {
+            v.set_xmm(case.xmm[i]);
+            (v.0[2], v.0[3]) = (case.high[i] as u64, (case.high[i] >> 64) as u64);
         }
         for (st, &(mant, se)) in s.fpu.st.iter_mut().zip(&case.st) {
             *st = F80 { mant, se };
@@ -66,12 +79,15 @@ impl Guest {
         s.gpr[gpr::RDI] = DATA + case.offset as u64;
         s.rflags = 2 | case.flags;
         s.update_mode();
-        let op = &self.decoded.as_ref().expect("prepared").op;
-        let outcome = (op.run)(cpu, op);
+    }
+
+    /// What the processor's state has become.
+    pub fn state(&mut self, case: &Case, fault: Option<u8>) -> Case {
+        let cpu = &mut *self.cpu;
         let s = &cpu.state;
-        assert!(s.vec[..16].iter().all(|v| v.0[2..] == [0x5555; 6]), "upper halves");
         let mut after = Case {
             xmm: std::array::from_fn(|i| s.vec[i].xmm()),
+            high: std::array::from_fn(|i| u128::from(s.vec[i].0[2]) | u128::from(s.vec[i].0[3]) << 64),
             st: std::array::from_fn(|i| (s.fpu.st[i].mant, s.fpu.st[i].se)),
             fcw: s.fpu.fcw,
             fsw: s.fpu.fsw,
@@ -79,9 +95,9 @@ impl Guest {
             mxcsr: s.mxcsr,
             gpr: GPR.map(|n| s.gpr[n]),
             flags: s.rflags & rflags::STATUS,
-            memory: [0; 64],
+            memory: [0; MEMORY],
             offset: case.offset,
-            fault: outcome.err().map(|e| e.vector as u8),
+            fault,
         };
         assert_eq!(s.gpr[gpr::RDI], DATA + case.offset as u64);
         for (i, b) in after.memory.iter_mut().enumerate() {

@@ -3,7 +3,7 @@
 //! The code is a trampoline written here with the instruction in its middle. A fault of the instruction (SIGFPE for
 //! #XM and #MF, SIGSEGV for #GP) is recorded and skipped by a signal handler.
 
-use crate::case::Case;
+use crate::case::{Case, MEMORY};
 use iced_x86::code_asm::*;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,7 +13,8 @@ const PAGE: usize = 4096;
 /// What the trampoline loads and stores.
 #[repr(C, align(64))]
 struct Context {
-    fxsave: [u8; 512],
+    /// An XSAVE area in the standard format up to the AVX component.
+    area: [u8; 832],
     gpr: [u64; 4],
     flags: u64,
     rdi: u64,
@@ -21,7 +22,7 @@ struct Context {
 }
 
 #[repr(C, align(64))]
-struct Memory([u8; 64]);
+struct Memory([u8; MEMORY]);
 
 /// Where execution goes on after a fault.
 static RESUME: AtomicUsize = AtomicUsize::new(0);
@@ -79,7 +80,7 @@ impl Host {
         let page = unsafe {
             mmap_anonymous(std::ptr::null_mut(), PAGE, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
         };
-        let context = Context { fxsave: [0; 512], gpr: [0; 4], flags: 0, rdi: 0, memory: Memory([0; 64]) };
+        let context = Context { area: [0; 832], gpr: [0; 4], flags: 0, rdi: 0, memory: Memory([0; MEMORY]) };
         Self { page: page.expect("a page for code").cast(), context: Box::new(context) }
     }
 
@@ -102,45 +103,49 @@ impl Host {
         let c = &mut *self.context;
         let top = usize::from(case.fsw >> 11 & 7);
         let put = |buf: &mut [u8], at: usize, bytes: &[u8]| buf[at..at + bytes.len()].copy_from_slice(bytes);
-        put(&mut c.fxsave, 0, &case.fcw.to_le_bytes());
-        put(&mut c.fxsave, 2, &case.fsw.to_le_bytes());
-        put(&mut c.fxsave, 4, &[case.ftw]);
-        put(&mut c.fxsave, 24, &case.mxcsr.to_le_bytes());
+        put(&mut c.area, 0, &case.fcw.to_le_bytes());
+        put(&mut c.area, 2, &case.fsw.to_le_bytes());
+        put(&mut c.area, 4, &[case.ftw]);
+        put(&mut c.area, 24, &case.mxcsr.to_le_bytes());
         for i in 0..8 {
             let (mant, se) = case.st[(top + i) & 7];
-            put(&mut c.fxsave, 32 + 16 * i, &mant.to_le_bytes());
-            put(&mut c.fxsave, 40 + 16 * i, &se.to_le_bytes());
+            put(&mut c.area, 32 + 16 * i, &mant.to_le_bytes());
+            put(&mut c.area, 40 + 16 * i, &se.to_le_bytes());
         }
-        for (i, v) in case.xmm.iter().enumerate() {
-            put(&mut c.fxsave, 160 + 16 * i, &v.to_le_bytes());
+        for i in 0..16 {
+            put(&mut c.area, 160 + 16 * i, &case.xmm[i].to_le_bytes());
+            put(&mut c.area, 576 + 16 * i, &case.high[i].to_le_bytes());
         }
+        // The header: x87, SSE and AVX are there, in the standard format.
+        c.area[512..576].fill(0);
+        c.area[512] = 7;
         c.gpr = case.gpr;
         c.flags = 0x202 | case.flags;
         c.memory.0 = case.memory;
         c.rdi = c.memory.0.as_ptr() as u64 + case.offset as u64;
         FAULT.store(0, Ordering::Relaxed);
         // SAFETY: the page holds a function of this signature that keeps what the ABI says must be kept; it reads
-        // and writes `context`, and the instruction the 64 bytes at RDI (offsets are at most 39, sizes 16).
+        // and writes `context`, and the instruction its `memory` (offsets are at most 63, sizes 32).
         unsafe {
             let run: extern "sysv64" fn(*mut Context) = std::mem::transmute(self.page);
             run(&raw mut *c);
         }
-        let word = |at: usize| u16::from_le_bytes([c.fxsave[at], c.fxsave[at + 1]]);
-        let quad = |at: usize| u64::from_le_bytes(c.fxsave[at..at + 8].try_into().expect("8 bytes"));
+        let word = |at: usize| u16::from_le_bytes([c.area[at], c.area[at + 1]]);
+        let quad = |at: usize| u64::from_le_bytes(c.area[at..at + 8].try_into().expect("8 bytes"));
+        let wide = |at: usize| u128::from(quad(at)) | u128::from(quad(at + 8)) << 64;
         let fsw = word(2);
         let top = usize::from(fsw >> 11 & 7);
         let fault = FAULT.load(Ordering::Relaxed);
         Case {
-            xmm: std::array::from_fn(|i| {
-                u128::from(quad(160 + 16 * i)) | u128::from(quad(168 + 16 * i)) << 64
-            }),
+            xmm: std::array::from_fn(|i| wide(160 + 16 * i)),
+            high: std::array::from_fn(|i| wide(576 + 16 * i)),
             st: std::array::from_fn(|i| {
                 let at = 32 + 16 * (i.wrapping_sub(top) & 7);
                 (quad(at), word(at + 8))
             }),
             fcw: word(0),
             fsw,
-            ftw: c.fxsave[4],
+            ftw: c.area[4],
             mxcsr: word(24).into(),
             gpr: c.gpr,
             flags: c.flags & 0x8d5,
@@ -160,7 +165,9 @@ fn trampoline(bytes: &[u8], base: u64) -> Result<(Vec<u8>, usize), iced_x86::Ice
         a.push(r)?;
     }
     a.mov(r15, rdi)?;
-    a.fxrstor64(ptr(r15))?;
+    a.mov(eax, 7)?;
+    a.xor(edx, edx)?;
+    a.xrstor64(ptr(r15))?;
     a.mov(rdi, qword_ptr(r15 + std::mem::offset_of!(Context, rdi) as i32))?;
     for (i, r) in [rax, rcx, rdx, r8].into_iter().enumerate() {
         a.mov(r, qword_ptr(r15 + gpr + 8 * i as i32))?;
@@ -174,7 +181,10 @@ fn trampoline(bytes: &[u8], base: u64) -> Result<(Vec<u8>, usize), iced_x86::Ice
     for (i, r) in [rax, rcx, rdx, r8].into_iter().enumerate() {
         a.mov(qword_ptr(r15 + gpr + 8 * i as i32), r)?;
     }
-    a.fxsave64(ptr(r15))?;
+    a.mov(eax, 7)?;
+    a.xor(edx, edx)?;
+    a.xsave64(ptr(r15))?;
+    a.vzeroupper()?;
     a.fninit()?;
     a.push(0x1f80)?;
     a.ldmxcsr(dword_ptr(rsp))?;

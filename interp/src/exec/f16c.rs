@@ -1,0 +1,81 @@
+//! F16C: VCVTPH2PS and VCVTPS2PH (SDM vol. 1, 14.4).
+//!
+//! The half-precision side knows neither DAZ nor FTZ: denormal halves are numbers and raise nothing, and tiny results
+//! are denormal halves. On the single-precision side DAZ counts.
+
+use super::simd::{Bytes, Form, HalfVector, Outcome, Source, Vector, Vex, halves, set_vector, store, vector};
+use super::sse_fp::{commit, lane, with_lane};
+use crate::decode::{Encoding, Handler, Kind, Op, Shape};
+use emu_core::cpu::Cpu;
+use emu_core::softfloat::Rounding;
+use emu_core::softfloat::ieee::{Env, Half, Single};
+use iced_x86::Mnemonic;
+
+fn half(v: u128, i: usize) -> u64 {
+    (v >> (16 * i)) as u64 & 0xffff
+}
+
+fn from_halves<F: Form, S: Source>(cpu: &mut Cpu, op: &Op) -> Outcome {
+    let [v, _] = S::wide::<F>(cpu, op)?;
+    let mut env = Env::from_mxcsr(cpu.state.mxcsr);
+    let r =
+        halves::<F>(|h| (0..4).fold(0, |r, i| with_lane::<Single>(r, i, env.widen_half(half(v, 4 * h + i)))));
+    commit(cpu, &env)?;
+    F::put(cpu, op, r);
+    Ok(())
+}
+
+/// The rounding is MXCSR's if bit 2 of the immediate is set, else its bits 1-0.
+fn to_halves<F: Form, const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Outcome {
+    let v = vector::<F>(cpu, op.src);
+    let mut env = Env::from_mxcsr(cpu.state.mxcsr);
+    env.ftz = false;
+    match op.imm & 7 {
+        0 => env.rounding = Rounding::Nearest,
+        1 => env.rounding = Rounding::Down,
+        2 => env.rounding = Rounding::Up,
+        3 => env.rounding = Rounding::Zero,
+        _ => {}
+    }
+    let [low, high] = halves::<F>(|h| {
+        let narrow = |r, i| {
+            let lane = env.convert::<Single, Half>(lane::<Single>(v[h], i));
+            r | u128::from(lane) << (16 * (4 * h + i))
+        };
+        (0..4).fold(0, narrow)
+    });
+    let r = low | high;
+    if !MEMORY {
+        commit(cpu, &env)?;
+        set_vector::<1>(cpu, op.dst, [r, 0]);
+        return Ok(());
+    }
+    to_memory::<F>(cpu, op, &env, r)
+}
+
+/// A store that faults leaves MXCSR alone, and #XM comes before it.
+fn to_memory<F: Form>(cpu: &mut Cpu, op: &Op, env: &Env, r: u128) -> Outcome {
+    if env.outcome().is_err() {
+        return commit(cpu, env);
+    }
+    store(cpu, op, 8 * F::HALVES, r)?;
+    commit(cpu, env)
+}
+
+/// The handler, if the instruction is of this group.
+pub fn choose(s: &Shape) -> Option<Handler> {
+    let wide = s.encoding == Encoding::Vex256;
+    Some(match (s.mnemonic(), wide, s.from_memory()) {
+        (Mnemonic::Vcvtph2ps, false, true) => from_halves::<Vex<1>, Bytes<8>>,
+        (Mnemonic::Vcvtph2ps, false, _) => from_halves::<Vex<1>, Vector>,
+        (Mnemonic::Vcvtph2ps, true, true) => from_halves::<Vex<2>, HalfVector>,
+        (Mnemonic::Vcvtph2ps, true, _) => from_halves::<Vex<2>, Vector>,
+        (Mnemonic::Vcvtps2ph, _, _) => match (wide, s.kinds[0] == Kind::Mem) {
+            (false, false) => to_halves::<Vex<1>, false>,
+            (false, true) => to_halves::<Vex<1>, true>,
+            (true, false) => to_halves::<Vex<2>, false>,
+            (true, true) => to_halves::<Vex<2>, true>,
+        },
+        _ => return None,
+    })
+}
