@@ -230,6 +230,10 @@ fn do_load_w(cpu: &mut Cpu) -> Done {
     if at + size as u64 > PAGE_SIZE || attrs & page::TABLE != 0 {
         return Err(Leave::Interpret);
     }
+    if attrs & page::CODE != 0 && !cpu.mem.single() {
+        // Another vCPU may be about to decode these bytes.
+        return Err(Leave::Interpret);
+    }
     if cpu.mmu.journal.is_some() {
         for from in (0..size).step_by(8) {
             let (addr, len) = (t.gpa.wrapping_add(from as u64), (size - from).min(8));

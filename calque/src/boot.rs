@@ -93,8 +93,6 @@ pub fn enter(cpu: &mut Cpu, entry: &Entry) {
     let s = &mut cpu.state;
     let old = (s.cr0, s.cr4, s.efer);
     s.rflags = 2;
-    // As firmware leaves them: MTRRs on, write-back by default. Without them Linux does without PAT.
-    s.msr.mtrr_def_type = 0x806;
     s.gpr = [0; 16];
     if let Some(gdt) = &entry.gdt {
         s.gdtr = DescTable { base: gdt.base, limit: gdt.limit };

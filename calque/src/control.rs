@@ -11,20 +11,21 @@ use std::sync::{Arc, Mutex};
 pub struct Control {
     ending: Mutex<Option<Ending>>,
     status: AtomicBool,
-    signals: Mutex<Option<Arc<Signals>>>,
+    signals: Mutex<Vec<Arc<Signals>>>,
 }
 
 impl Control {
-    /// Names the processor to stop; replaces the one of a machine that was reset.
-    pub fn attach(&self, signals: Arc<Signals>) {
-        *self.signals.lock().unwrap_or_else(|e| e.into_inner()) = Some(signals);
+    /// Names the processors to stop; they replace those of a machine that was reset.
+    pub fn attach(&self, signals: Vec<Arc<Signals>>) {
+        *self.signals.lock().unwrap_or_else(|e| e.into_inner()) = signals;
         if self.ended() {
             self.stop();
         }
     }
 
-    fn stop(&self) {
-        if let Some(s) = &*self.signals.lock().unwrap_or_else(|e| e.into_inner()) {
+    /// Makes every processor leave its run loop.
+    pub fn stop(&self) {
+        for s in &*self.signals.lock().unwrap_or_else(|e| e.into_inner()) {
             s.raise(request::STOP);
         }
     }

@@ -19,6 +19,8 @@ pub enum Ending {
     TimeLimit,
     /// The user ended it (Ctrl-A x, or a signal).
     User,
+    /// A processor's thread died of a bug; its panic goes on once the others have stopped.
+    Failure,
     /// Lockstep found the engines apart; the text tells how.
     Difference(String),
 }
@@ -33,6 +35,7 @@ impl Ending {
             Ending::TripleFault(_) => 12,
             Ending::GuestPanic => 14,
             Ending::Difference(_) => 16,
+            Ending::Failure => 18,
             Ending::TimeLimit => 124,
             Ending::DebugExit(v) => (v << 1 | 1) as u8,
         }
@@ -51,6 +54,7 @@ impl fmt::Display for Ending {
             Ending::GuestPanic => write!(f, "the guest panicked"),
             Ending::TimeLimit => write!(f, "the time limit ran out"),
             Ending::User => write!(f, "ended from the keyboard"),
+            Ending::Failure => write!(f, "a bug in calque ended a virtual processor"),
             Ending::Difference(report) => write!(f, "the engines disagree\n{report}"),
         }
     }

@@ -10,16 +10,16 @@ use crate::ending::Ending;
 use crate::engines;
 use crate::log::Log;
 use crate::stats;
-use crate::vcpu::{self, Stop};
+use crate::vcpu::{self, Stop, Vcpu};
 use anyhow::{Context, Result, anyhow};
 use devices::sink::ByteSink;
 use devices::uart::Uart;
 use devices::virtio::Console;
 use emu_core::clock::{Clock, Timers};
 use emu_core::cpu::{Cpu, Wiring};
-use emu_core::engine::Engine;
 use emu_core::mem::PhysMem;
-use emu_core::signals::Signals;
+use emu_core::signals::{Signals, request};
+use emu_core::state::Activity;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -115,7 +115,7 @@ pub fn run(machine: &Machine, note: &str) -> Result<Ending> {
         })?;
     }
     let ending = loop {
-        let ending = built.run(&host);
+        let ending = built.run(&host)?;
         if ending != Ending::Reset || machine.no_reboot {
             break ending;
         }
@@ -127,7 +127,7 @@ pub fn run(machine: &Machine, note: &str) -> Result<Ending> {
     let mut err = std::io::stderr();
     let _ = writeln!(err, "calque: {ending}");
     if machine.stats {
-        let _ = err.write_all(stats::report(&built.cpu, &*built.engine, host.started.elapsed()).as_bytes());
+        let _ = err.write_all(stats::report(&built.vcpus, host.started.elapsed()).as_bytes());
     }
     Ok(ending)
 }
@@ -143,8 +143,7 @@ fn announce(note: &str, image: &Image) {
 
 /// A machine from power-on to its end or reset.
 struct Built {
-    cpu: Box<Cpu>,
-    engine: Box<dyn Engine>,
+    vcpus: Vec<Vcpu>,
     timers: Arc<Timers>,
     board: Board,
     server: Option<std::thread::JoinHandle<()>>,
@@ -159,8 +158,8 @@ impl Built {
             ClockKind::Virtual => Clock::virtual_clock(),
         };
         let timers = Timers::new(clock.clone());
-        let signals = Arc::new(Signals::default());
-        let mailbox = mem.connect(std::slice::from_ref(&signals)).remove(0);
+        let signals: Vec<_> = (0..machine.cpus).map(|_| Arc::new(Signals::default())).collect();
+        let mailboxes = mem.connect(&signals);
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let board = board::build(Parts {
             machine,
@@ -174,22 +173,35 @@ impl Built {
             wall: wall.as_secs() as i64,
         })?;
         let features = machine.cpu;
-        tables::install(&mem, &board.pci, &features)?;
-        let wiring = Wiring {
-            mem,
-            bus: board.bus.clone(),
-            irq: board.lapic.clone(),
-            signals: signals.clone(),
-            mailbox,
-            clock: clock.clone(),
-        };
-        let mut cpu = Cpu::new(wiring, features, 0);
-        cpu.boot_wall_ns = wall.as_nanos() as u64;
-        if host.log.listens() {
-            cpu.listener = Some(host.log.clone());
+        tables::install(&mem, &board.pci, &features, machine.cpus)?;
+        let mut vcpus = Vec::new();
+        for (index, ((signals, mailbox), irq)) in
+            (0u32..).zip(signals.iter().zip(mailboxes).zip(board.lapics.iter().cloned()))
+        {
+            let wiring = Wiring {
+                mem: mem.clone(),
+                bus: board.bus.clone(),
+                irq,
+                signals: signals.clone(),
+                mailbox,
+                clock: clock.clone(),
+            };
+            let mut cpu = Cpu::new(wiring, features, index);
+            cpu.boot_wall_ns = wall.as_nanos() as u64;
+            if host.log.listens() {
+                cpu.listener = Some(host.log.clone());
+            }
+            // As firmware leaves them: MTRRs on, write-back by default. Without them Linux does without PAT.
+            cpu.state.msr.mtrr_def_type = 0x806;
+            if index == 0 {
+                boot::enter(&mut cpu, &entry);
+            } else {
+                cpu.state.activity = Activity::WaitForSipi;
+            }
+            // Nobody waits for it before its thread runs.
+            cpu.park();
+            vcpus.push(Vcpu { cpu, engine: engines::make(machine, &host.log)? });
         }
-        boot::enter(&mut cpu, &entry);
-        let engine = engines::make(machine, &host.log)?;
         let server = if clock.is_virtual() {
             None
         } else {
@@ -202,23 +214,31 @@ impl Built {
         };
         *host.input.lock().unwrap_or_else(|e| e.into_inner()) = Some(input);
         host.control.attach(signals);
-        Ok(Self { cpu, engine, timers, board, server })
+        Ok(Self { vcpus, timers, board, server })
     }
 
-    fn run(&mut self, host: &Host) -> Ending {
+    fn run(&mut self, host: &Host) -> Result<Ending> {
+        let Self { vcpus, timers, board, .. } = self;
         loop {
-            match vcpu::run(&mut self.cpu, &mut *self.engine, &self.timers, &self.board.counters) {
-                Stop::Ended(ending) => return ending,
-                Stop::Asked => {
-                    self.cpu.signals.take(emu_core::signals::request::STOP);
-                    if host.control.take_status() {
-                        let report = stats::report(&self.cpu, &*self.engine, host.started.elapsed());
-                        host.serial.write(format!("\n{report}").replace('\n', "\r\n").as_bytes());
-                    }
-                    if let Some(ending) = host.control.take_ending() {
-                        return ending;
-                    }
-                }
+            let stop = if timers.clock().is_virtual() {
+                vcpu::in_turns(vcpus, timers, &board.counters)
+            } else {
+                vcpu::on_threads(vcpus, &board.counters, &host.control)
+                    .context("the host gives no thread for a virtual processor")?
+            };
+            if let Stop::Ended(ending) = stop {
+                return Ok(ending);
+            }
+            // What is asked from now on raises STOP anew.
+            for vcpu in vcpus.iter() {
+                vcpu.cpu.signals.take(request::STOP);
+            }
+            if host.control.take_status() {
+                let report = stats::report(vcpus, host.started.elapsed());
+                host.serial.write(format!("\n{report}").replace('\n', "\r\n").as_bytes());
+            }
+            if let Some(ending) = host.control.take_ending() {
+                return Ok(ending);
             }
         }
     }

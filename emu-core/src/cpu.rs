@@ -3,11 +3,12 @@
 use crate::addr::PhysAddr;
 use crate::bus::{CpuInterrupts, EmptyBus, NoInterrupts, SystemBus};
 use crate::clock::Clock;
+use crate::crew::Mailbox;
 use crate::entropy::Entropy;
 use crate::events::{Event, Listener};
 use crate::fault::Exception;
 use crate::features::Features;
-use crate::mem::{Mailbox, PhysMem};
+use crate::mem::PhysMem;
 use crate::mmu::Mmu;
 use crate::signals::Signals;
 use crate::state::CpuState;
@@ -56,6 +57,8 @@ pub struct Cpu {
     pub entropy: Entropy,
     /// Real time at power-on, in nanoseconds since 1970: what kvmclock's wall clock tells the guest.
     pub boot_wall_ns: u64,
+    /// Counters of sharing memory with other vCPUs, for `--stats`.
+    pub sharing: Sharing,
     /// The exception whose delivery ended in a triple fault, once there has been one: for telling the user.
     pub fatal: Option<Exception>,
     /// Exceptions and interrupts are not delivered but left in [`Cpu::caught`]: for those who embed a processor.
@@ -82,6 +85,19 @@ pub struct Caught {
     pub start: u64,
     /// The exception as it was raised (for a #DB with its DR6 bits); for software interrupts without meaning.
     pub raised: Exception,
+}
+
+/// See [`Cpu::sharing`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sharing {
+    /// Messages applied.
+    pub news: u64,
+    /// Times that others had to give up write entries.
+    pub revocations: u64,
+    /// Instructions executed while the others stood aside.
+    pub alone: u64,
+    /// PAUSE instructions.
+    pub pauses: u64,
 }
 
 /// What a [`Cpu`] is connected to.
@@ -135,6 +151,7 @@ impl Cpu {
             code_hits: Vec::new(),
             entropy,
             boot_wall_ns: 0,
+            sharing: Sharing::default(),
             fatal: None,
             catch: false,
             caught: None,
@@ -144,6 +161,29 @@ impl Cpu {
         cpu.state.gpr[crate::state::gpr::RDX] = cpu.features.signature().into();
         cpu.mode_changed();
         cpu
+    }
+
+    /// PAUSE: the guest waits for another vCPU, which may need this host processor to get on.
+    pub fn pause(&mut self) {
+        /// PAUSEs between two offers of the host processor.
+        const PATIENCE: u64 = 16;
+        if self.mem.single() {
+            return;
+        }
+        self.sharing.pauses += 1;
+        if self.clock.is_virtual() {
+            // They take turns on this thread: the turn is over.
+            self.signals.raise_quietly(crate::signals::request::TIMER);
+        } else if self.sharing.pauses.is_multiple_of(PATIENCE) {
+            std::thread::yield_now();
+        } else {
+            std::hint::spin_loop();
+        }
+    }
+
+    /// How many vCPUs the machine has.
+    pub fn vcpus(&self) -> u32 {
+        self.mem.crew().map_or(1, |c| c.members().len() as u32)
     }
 
     /// Tells the listener, if there is one.

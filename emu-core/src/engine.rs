@@ -27,7 +27,7 @@ pub struct Gauges {
 }
 
 /// Executes guest instructions: the interpreter, the translator, or both in lockstep.
-pub trait Engine {
+pub trait Engine: Send {
     /// Runs `cpu` for about `budget` instructions (the block in hand is finished), delivering exceptions and
     /// interrupts on the way.
     fn run(&mut self, cpu: &mut Cpu, budget: u64) -> Exit;

@@ -8,8 +8,9 @@
 
 use crate::addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr};
 use crate::bus::Dma;
-use crate::signals::{Signals, request};
-use crossbeam::queue::SegQueue;
+use crate::crew::{Crew, Mail, Mailbox};
+use crate::pages::Pages;
+use crate::signals::Signals;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -24,44 +25,8 @@ pub mod page {
     pub const CODE: u8 = 1 << 0;
     /// It holds guest page tables that some vCPU shadows.
     pub const TABLE: u8 = 1 << 1;
-    /// Some translation cache may hold a write entry for it.
-    pub const WRITABLE: u8 = 1 << 2;
     /// Written since the bit was last cleared (dirty logging).
     pub const DIRTY: u8 = 1 << 3;
-}
-
-/// Something that happened to guest memory outside the vCPU that has to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mail {
-    /// Bytes of a page with [`page::CODE`] or [`page::TABLE`] were written by a device or another vCPU.
-    Written {
-        /// First byte.
-        addr: PhysAddr,
-        /// Length in bytes; never crosses a page.
-        len: u32,
-    },
-    /// Drop every cached translation (A20, memory map changed).
-    FlushAll,
-}
-
-/// One vCPU's mailbox.
-#[derive(Debug)]
-pub struct Mailbox {
-    queue: SegQueue<Mail>,
-    signals: Arc<Signals>,
-}
-
-impl Mailbox {
-    /// Puts a message in and raises [`request::MAIL`].
-    pub fn post(&self, mail: Mail) {
-        self.queue.push(mail);
-        self.signals.raise(request::MAIL);
-    }
-
-    /// Takes the oldest message.
-    pub fn take(&self) -> Option<Mail> {
-        self.queue.pop()
-    }
 }
 
 /// Why guest memory could not be made.
@@ -100,11 +65,10 @@ pub struct PhysMem {
     size: u64,
     low: u64,
     roms: OnceLock<Vec<Rom>>,
-    attrs: Box<[AtomicU8]>,
-    chunks: Box<[AtomicU64]>,
+    pages: Pages,
     /// AND-mask of guest-physical addresses: all ones, or bit 20 clear while the A20 gate is off.
     a20: AtomicU64,
-    mailboxes: OnceLock<Vec<Arc<Mailbox>>>,
+    crew: OnceLock<Crew>,
 }
 
 // SAFETY: the maps are plain host memory that lives as long as `self`; every access is volatile or atomic.
@@ -133,10 +97,9 @@ impl PhysMem {
             size,
             low: size.min(HOLE_START),
             roms: OnceLock::new(),
-            attrs: (0..pages).map(|_| AtomicU8::new(0)).collect(),
-            chunks: (0..pages).map(|_| AtomicU64::new(0)).collect(),
+            pages: Pages::new(pages),
             a20: AtomicU64::new(u64::MAX),
-            mailboxes: OnceLock::new(),
+            crew: OnceLock::new(),
         }))
     }
 
@@ -175,35 +138,42 @@ impl PhysMem {
         Ok(())
     }
 
-    /// Registers the vCPUs' mailboxes, once, and returns them in order of vCPU.
+    /// Registers the vCPUs, once, and returns their mailboxes in order.
     pub fn connect(&self, signals: &[Arc<Signals>]) -> Vec<Arc<Mailbox>> {
-        self.mailboxes
-            .get_or_init(|| {
-                signals
-                    .iter()
-                    .map(|s| Arc::new(Mailbox { queue: SegQueue::new(), signals: s.clone() }))
-                    .collect()
-            })
-            .clone()
+        self.crew.get_or_init(|| Crew::new(signals)).members().to_vec()
+    }
+
+    /// The vCPUs that share the memory; None until they are connected.
+    #[inline]
+    pub fn crew(&self) -> Option<&Crew> {
+        self.crew.get()
+    }
+
+    /// Whether at most one vCPU uses the memory.
+    #[inline]
+    pub fn single(&self) -> bool {
+        self.crew.get().is_none_or(|c| c.members().len() < 2)
+    }
+
+    /// The attributes of the RAM pages.
+    #[inline(always)]
+    pub fn pages(&self) -> &Pages {
+        &self.pages
     }
 
     /// Opens or closes the A20 gate and makes every vCPU forget its translations.
     pub fn set_a20(&self, on: bool) {
         let mask = if on { u64::MAX } else { !(1 << 20) };
-        if self.a20.swap(mask, Ordering::SeqCst) != mask {
-            self.post_all(Mail::FlushAll);
+        if self.a20.swap(mask, Ordering::SeqCst) != mask
+            && let Some(crew) = self.crew()
+        {
+            crew.post_all(Mail::FlushAll);
         }
     }
 
     /// Whether the A20 gate is open.
     pub fn a20(&self) -> bool {
         self.a20.load(Ordering::Relaxed) == u64::MAX
-    }
-
-    fn post_all(&self, mail: Mail) {
-        for m in self.mailboxes.get().into_iter().flatten() {
-            m.post(mail);
-        }
     }
 
     /// Index in the attribute tables of the RAM page that holds `addr`, which has passed the A20 gate.
@@ -239,31 +209,27 @@ impl PhysMem {
 
     /// Host address of the first byte of RAM page `index` (from [`Frame::Ram`]).
     pub fn host_page(&self, index: usize) -> *mut u8 {
-        assert!(index < self.attrs.len(), "no such RAM page");
+        assert!(index < self.pages.len(), "no such RAM page");
         self.ram.as_mut_ptr().wrapping_add(index << PAGE_SHIFT)
     }
 
     /// Attribute bits of RAM page `index` (from [`Frame::Ram`]).
     #[inline(always)]
     pub fn attrs(&self, index: usize) -> &AtomicU8 {
-        &self.attrs[index]
+        self.pages.attrs(index)
     }
 
     /// Which 64-byte chunks of RAM page `index` hold decoded code: bit i for bytes 64i to 64i+63.
     #[inline(always)]
     pub fn code_chunks(&self, index: usize) -> &AtomicU64 {
-        &self.chunks[index]
+        self.pages.chunks(index)
     }
 
     /// To be called once everything decoded from `chunks` of RAM page `index` has been dropped: stores to them need
-    /// no longer be seen. Does nothing while several vCPUs share the memory, since others may have decoded them too.
+    /// no longer be seen. Does nothing where several vCPUs share the memory: there the store itself has disarmed them.
     pub fn unmark_code(&self, index: usize, chunks: u64) {
-        if self.mailboxes.get().is_some_and(|m| m.len() > 1) {
-            return;
-        }
-        let old = self.chunks[index].fetch_and(!chunks, Ordering::AcqRel);
-        if old & !chunks == 0 {
-            self.attrs[index].fetch_and(!page::CODE, Ordering::AcqRel);
+        if self.single() {
+            self.pages.unmark_code(index, chunks);
         }
     }
 
@@ -289,7 +255,7 @@ impl PhysMem {
             let Frame::Ram(p, i) = frame else { return false };
             // SAFETY: `frame` gave a whole page of RAM, and the piece stays within it.
             unsafe { copy_in(p.add(at), &buf[range]) };
-            self.attrs[i].fetch_or(page::DIRTY, Ordering::Relaxed);
+            self.pages.note_dirty(i);
             true
         })
     }
@@ -400,15 +366,37 @@ impl Dma for PhysMem {
         if !self.pieces(addr, buf.len(), |_, frame, _, _| matches!(frame, Frame::Ram(..))) {
             return false;
         }
-        let ok = self.write(addr, buf);
-        self.pieces(addr, buf.len(), |a, frame, _, range| {
-            if let Frame::Ram(_, i) = frame
-                && self.attrs[i].load(Ordering::Acquire) & (page::CODE | page::TABLE) != 0
-            {
-                self.post_all(Mail::Written { addr: a, len: range.len() as u32 });
+        self.pieces(addr, buf.len(), |a, frame, at, range| {
+            let Frame::Ram(p, i) = frame else { return false };
+            // SAFETY: `frame` gave a whole page of RAM, and the piece stays within it.
+            let copy = || unsafe { copy_in(p.add(at), &buf[range.clone()]) };
+            match self.crew() {
+                None => copy(),
+                Some(crew) => drop(self.pages.store(crew, (a, range.len()), i, None, copy)),
             }
             true
-        });
-        ok
+        })
     }
 }
+
+/// All-zero atomics that take host memory only as they are used.
+pub(crate) fn zeroed<T: Atomic>(len: usize) -> Box<[T]> {
+    let words = vec![T::Plain::default(); len].into_boxed_slice();
+    // SAFETY: an atomic has the size and representation of its plain type, and `Atomic` vouches for its alignment.
+    unsafe { Box::from_raw(Box::into_raw(words) as *mut [T]) }
+}
+
+/// Atomics that are laid out like their plain type, alignment included: `AtomicU64` only where that is so.
+pub(crate) trait Atomic {
+    type Plain: Copy + Default;
+}
+
+impl Atomic for AtomicU8 {
+    type Plain = u8;
+}
+
+impl Atomic for AtomicU64 {
+    type Plain = u64;
+}
+
+const _: () = assert!(align_of::<AtomicU64>() == align_of::<u64>() && align_of::<AtomicU8>() == 1);

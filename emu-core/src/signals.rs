@@ -19,7 +19,8 @@ pub mod request {
     pub const INIT: u32 = 1 << 3;
     /// Start-up IPI; the vector is in [`super::Signals::sipi_vector`].
     pub const SIPI: u32 = 1 << 4;
-    /// A message waits in the vCPU's mailbox (invalidations from other vCPUs or DMA).
+    /// A message waits in the vCPU's mailbox (from other vCPUs or DMA), or the vCPU has to stand aside: see
+    /// [`crate::crew`].
     pub const MAIL: u32 = 1 << 5;
     /// The run loop must return to its caller: power-off, reset, debugger, time limit.
     pub const STOP: u32 = 1 << 6;
@@ -51,6 +52,11 @@ impl Signals {
             let _held = self.lock.lock().unwrap_or_else(|e| e.into_inner());
             self.wake.notify_all();
         }
+    }
+
+    /// Sets request bits without waking the vCPU if it sleeps: for what it looks at anyway before it goes on.
+    pub fn raise_quietly(&self, bits: u32) {
+        self.word.fetch_or(bits, Ordering::Release);
     }
 
     /// Start-up IPI with its vector.

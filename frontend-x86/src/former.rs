@@ -30,6 +30,8 @@ pub(crate) struct Former<'a> {
     pub limit: u32,
     pub support: &'a mut Support,
     pub cs_limit: u32,
+    /// Leave PAUSE to the interpreter, which offers the host processor to other vCPUs.
+    pub several: bool,
     /// Relative RIP of the next instruction.
     pub pos: i64,
     /// Place of the block's first byte among those given to [`Former::run`]: in its page, but for tests.
@@ -54,6 +56,7 @@ impl<'a> Former<'a> {
             limit,
             support,
             cs_limit,
+            several: false,
             pos: 0,
             base: key.phys.offset() as usize,
             trace: Trace::new(key, limit, guide),
@@ -136,7 +139,11 @@ impl<'a> Former<'a> {
         };
         let top = if mode.contains(Mode::FLAT) { top } else { top.min(self.cs_limit.into()) };
         // An instruction that reaches or wraps at the end of the segment is rare enough not to be understood here.
-        if insn.is_invalid() || end.wrapping_sub(1) >= top || !self.support.allows(insn) {
+        if insn.is_invalid()
+            || end.wrapping_sub(1) >= top
+            || !self.support.allows(insn)
+            || self.several && insn.mnemonic() == Mnemonic::Pause
+        {
             return Err(NotLifted);
         }
         let before = self.block.insts.len();

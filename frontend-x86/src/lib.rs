@@ -102,6 +102,7 @@ impl Lifter {
         };
         let key = BlockKey { phys, rip, mode };
         let mut former = Former::new(key, self.max_insns, &mut self.support, cs.limit, guide);
+        former.several = !cpu.mem.single();
         let start = phys.offset() as usize;
         let page = PhysAddr(phys.0 - start as u64);
         // Chunks that have been read.

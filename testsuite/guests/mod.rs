@@ -1,5 +1,7 @@
 //! Small guests, assembled when a test needs them: 32-bit programs that start without paging at [`ADDRESS`].
 
+pub mod smp;
+
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 

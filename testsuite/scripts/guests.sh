@@ -33,7 +33,7 @@ case $(uname -m) in
 esac
 
 files=()
-for name in cli_errors endings boot_debian disk idle; do files+=(--test "$name"); done
+for name in cli_errors endings smp boot_debian disk idle; do files+=(--test "$name"); done
 jobs=${CALQUE_GUEST_JOBS:-2}
 if command -v cargo-nextest >/dev/null; then
   exec cargo nextest run --config-file testsuite/nextest.toml --package testsuite "${files[@]}" --run-ignored all --no-fail-fast --test-threads "$jobs" \

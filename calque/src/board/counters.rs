@@ -28,14 +28,24 @@ pub enum Counter {
 /// How many there are.
 const COUNT: usize = 6;
 
-/// Their values, published by the run loop whenever the guest's turn ends.
-#[derive(Debug, Default)]
-pub struct Counters([AtomicU64; COUNT]);
+/// Their values for each processor, published by its run loop whenever its turn ends.
+#[derive(Debug)]
+pub struct Counters(Box<[[AtomicU64; COUNT]]>);
 
 impl Counters {
-    /// Publishes a value.
-    pub fn set(&self, counter: Counter, value: u64) {
-        self.0[counter as usize].store(value, Ordering::Relaxed);
+    /// All zero, for `vcpus` processors.
+    pub fn new(vcpus: usize) -> Self {
+        Self((0..vcpus).map(|_| Default::default()).collect())
+    }
+
+    /// Publishes a value of one processor.
+    pub fn set(&self, vcpu: usize, counter: Counter, value: u64) {
+        self.0[vcpu][counter as usize].store(value, Ordering::Relaxed);
+    }
+
+    /// The sum over the processors of counter number `n`.
+    fn sum(&self, n: usize) -> Option<u64> {
+        (n < COUNT).then(|| self.0.iter().map(|of| of[n].load(Ordering::Relaxed)).sum())
     }
 }
 
@@ -66,9 +76,8 @@ impl PortDevice for CountersPort {
 
     fn port_write(&self, offset: u16, _size: u8, value: u32) {
         if offset == 0
-            && let Some(counter) = self.counters.0.get(value as usize)
+            && let Some(value) = self.counters.sum(value as usize)
         {
-            let value = counter.load(Ordering::Relaxed);
             *self.latched.lock().unwrap_or_else(|e| e.into_inner()) = value;
         }
     }
@@ -80,11 +89,12 @@ mod tests {
 
     #[test]
     fn a_counter_is_read_in_two_halves_of_one_moment() {
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(Counters::new(2));
         let port = CountersPort::new(counters.clone());
-        counters.set(Counter::Blocks, 0x1_0000_0002);
+        counters.set(0, Counter::Blocks, 0x1_0000_0000);
+        counters.set(1, Counter::Blocks, 2);
         port.port_write(0, 4, Counter::Blocks as u32);
-        counters.set(Counter::Blocks, 0);
+        counters.set(0, Counter::Blocks, 0);
         assert_eq!((port.port_read(8, 4), port.port_read(12, 4)), (2, 1));
         port.port_write(0, 4, 99);
         assert_eq!(port.port_read(8, 4), 2, "an unknown number changes nothing");

@@ -79,8 +79,8 @@ const PM_PORTS: u16 = 0x40;
 pub struct Board {
     /// Ports and MMIO.
     pub bus: Arc<BoardBus>,
-    /// The processor's local APIC.
-    pub lapic: Arc<Lapic>,
+    /// The processors' local APICs, in order.
+    pub lapics: Vec<Arc<Lapic>>,
     /// The first serial port.
     pub uart: Arc<Uart>,
     /// The virtio console, if there is one.
@@ -102,8 +102,8 @@ pub struct Parts<'a> {
     pub mem: &'a Arc<PhysMem>,
     /// Machine time.
     pub timers: &'a Arc<Timers>,
-    /// The processor's requests.
-    pub signals: &'a Arc<Signals>,
+    /// The processors' requests, the bootstrap processor's first.
+    pub signals: &'a [Arc<Signals>],
     /// Who hears of power-off and reset.
     pub control: &'a Arc<Control>,
     /// Where the serial port sends.
@@ -136,10 +136,15 @@ pub fn build(parts: Parts<'_>) -> Result<Board> {
 
     // Interrupt controllers. The 8259's INTR goes to LINT0, ISA interrupts to both controllers.
     let apics = ApicBus::new();
-    let lapic = Lapic::new(0, true, &apics, timers, signals.clone());
-    let pic = Pic::new(lapic.lint0());
-    lapic.connect_ext_int(pic.clone());
-    let ioapic = IoApic::new(IOAPIC_ID, &apics);
+    let lapics: Vec<_> = (0u32..)
+        .zip(signals)
+        .map(|(id, signals)| Lapic::new(id, id == 0, &apics, timers, signals.clone()))
+        .collect();
+    let pic = Pic::new(FanOut::new(lapics.iter().map(Lapic::lint0).collect()));
+    for lapic in &lapics {
+        lapic.connect_ext_int(pic.clone());
+    }
+    let ioapic = IoApic::new(ioapic_id(signals.len()), &apics);
     let isa = |n: u8| -> Irq {
         let pin = if n == 0 { 2 } else { n };
         FanOut::new(vec![pic.line(n), ioapic.line(pin)])
@@ -180,7 +185,7 @@ pub fn build(parts: Parts<'_>) -> Result<Board> {
     let i8042 = I8042::new(isa(1), isa(12), gate.clone(), power.clone());
     let port92 = Port92::new(gate, power.clone());
     let uart = Uart::new(isa(4), parts.serial);
-    let counters = Arc::new(Counters::default());
+    let counters = Arc::new(Counters::new(signals.len()));
 
     let mut bus = BoardBus::new(pci.clone());
     bus.add_ports(0x20, 2, pic.ports(PicPorts::Master));
@@ -210,11 +215,13 @@ pub fn build(parts: Parts<'_>) -> Result<Board> {
     bus.add_mmio(IOAPIC_BASE, 0x1000, ioapic);
     bus.add_mmio(HPET_BASE, 0x400, hpet.clone());
 
-    Ok(Board { bus: Arc::new(bus), lapic, uart, console, counters, pci, _timed: (pit, rtc, hpet, pm) })
+    Ok(Board { bus: Arc::new(bus), lapics, uart, console, counters, pci, _timed: (pit, rtc, hpet, pm) })
 }
 
 /// ID of the I/O APIC, after those of the processors.
-pub const IOAPIC_ID: u8 = 1;
+pub fn ioapic_id(vcpus: usize) -> u8 {
+    u8::try_from(vcpus).unwrap_or(0)
+}
 
 /// A byte sink as a virtio console's: it takes everything.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! The tables that firmware would have left in memory: ACPI and MP.
 
-use super::{ECAM_BASE, IOAPIC_ID, MMIO32, MMIO64};
+use super::{ECAM_BASE, MMIO32, MMIO64, ioapic_id};
 use anyhow::{Result, ensure};
 use devices::acpi_tables::{self, AcpiConfig, Ecam, PciRoute};
 use devices::mptable::{self, MpConfig};
@@ -20,11 +20,11 @@ const MP_BASE: u32 = 0xf_0000;
 ///
 /// # Errors
 /// When they do not fit, or memory ends below 1 MiB.
-pub fn install(mem: &PhysMem, pci: &PciBus, features: &Features) -> Result<()> {
+pub fn install(mem: &PhysMem, pci: &PciBus, features: &Features, vcpus: u32) -> Result<()> {
     let prt = pci.prt();
     let config = AcpiConfig {
-        apic_ids: vec![0],
-        ioapic_id: IOAPIC_ID,
+        apic_ids: (0..vcpus).collect(),
+        ioapic_id: ioapic_id(vcpus as usize),
         hpet: true,
         i8042: true,
         vga: false,
@@ -46,8 +46,8 @@ pub fn install(mem: &PhysMem, pci: &PciBus, features: &Features) -> Result<()> {
     };
     let block = acpi_tables::build(&config, ACPI_BASE, ACPI_SIZE)?;
     let mp = MpConfig {
-        apic_ids: vec![0],
-        ioapic_id: IOAPIC_ID,
+        apic_ids: (0..vcpus).collect(),
+        ioapic_id: ioapic_id(vcpus as usize),
         cpuid: (features.signature(), features.leaf1_edx),
         routes: prt.iter().map(|r| (r.device, r.pin, 16 + r.wire)).collect(),
     };

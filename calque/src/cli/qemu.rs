@@ -170,14 +170,21 @@ fn memory(text: &str) -> Result<u64, Usage> {
 }
 
 fn smp(text: &str) -> Result<u32, Usage> {
-    let mut n = 1;
+    let (mut cpus, mut product) = (None, 1u32);
     for (key, value) in keys(text) {
-        let digits = if value.is_empty() { key } else { value };
-        if value.is_empty() || key == "cpus" {
-            n = digits.parse().map_err(|_| Usage(format!("-smp {text}: '{digits}' is not a number")))?;
+        let (key, digits) = if value.is_empty() { ("cpus", key) } else { (key, value) };
+        let n: u32 = digits.parse().map_err(|_| Usage(format!("-smp {text}: '{digits}' is not a number")))?;
+        match key {
+            "cpus" => cpus = Some(n),
+            // How they are grouped makes no difference here: they are the cores of one package.
+            "sockets" | "dies" | "clusters" | "modules" | "cores" | "threads" => {
+                product = product.saturating_mul(n);
+            }
+            "maxcpus" => {}
+            _ => return Err(Usage(format!("-smp {key}= is not supported: write -smp 4"))),
         }
     }
-    Ok(n)
+    Ok(cpus.unwrap_or(product))
 }
 
 /// What `-cpu max` is in QEMU's spelling: what the translator does in full, as long as AVX is interpreted, because

@@ -5,6 +5,7 @@ use crate::config::{Boot, Chardev, ClockKind, Disk, EngineKind, Machine, host_me
 use crate::engines::LINKS;
 use crate::guests;
 use crate::log::Topic;
+use emu_core::crew::MAX_VCPUS;
 use emu_core::features::Features;
 use emu_core::ir::passes::PassSet;
 use std::path::PathBuf;
@@ -197,11 +198,14 @@ pub(super) fn builtin(mut m: Machine) -> Result<Request, Usage> {
 
 /// Checks that hold whatever the spelling was.
 pub(super) fn checked(m: Machine) -> Result<Machine, Usage> {
-    if m.cpus != 1 {
+    if !(1..=MAX_VCPUS as u32).contains(&m.cpus) {
         return Err(Usage(format!(
-            "{} virtual processors are not supported yet: leave -c (or -smp) at 1",
+            "{} virtual processors: a machine has 1 to {MAX_VCPUS} (-c or -smp)",
             m.cpus
         )));
+    }
+    if m.cpus > 1 && m.engine == EngineKind::Lockstep {
+        return Err(Usage("--engine lockstep compares one virtual processor: leave -c at 1".into()));
     }
     if let Some(host) = host_memory()
         && m.memory > host

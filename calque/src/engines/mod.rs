@@ -58,13 +58,16 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
         passes = passes.without(PassSet::named(name).with_context(|| format!("there is no pass '{name}'"))?);
     }
     let lockstep = machine.engine == EngineKind::Lockstep;
+    let default = JitConfig::default();
     let config = JitConfig {
+        // The processors share the room for code.
+        cache_bytes: (default.cache_bytes / machine.cpus as usize).max(32 << 20),
         single_block: lockstep,
         chain: !lockstep,
         link_pages: on(links),
         predict_returns: on(returns),
         perf_map: machine.perf_map,
-        ..JitConfig::default()
+        ..default
     };
     let translator = Translator::new(config, passes, log.clone(), lockstep)
         .context("--engine jit is not possible on this host; use --engine interp")?;

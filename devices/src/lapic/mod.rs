@@ -152,7 +152,11 @@ impl Lapic {
             None => {}
             Some(CpuEvent::Smi) => self.signals.raise(request::SMI),
             Some(CpuEvent::Nmi) => self.signals.raise(request::NMI),
-            Some(CpuEvent::Init) => self.signals.raise(request::INIT),
+            Some(CpuEvent::Init) => {
+                // A start-up IPI from before it no longer counts.
+                self.signals.take(request::SIPI);
+                self.signals.raise(request::INIT);
+            }
             Some(CpuEvent::Sipi(vector)) => self.signals.raise_sipi(vector),
         }
     }

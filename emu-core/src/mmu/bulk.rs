@@ -115,6 +115,10 @@ impl Cpu {
         if self.mem.attrs(index).load(Ordering::Relaxed) & page::TABLE != 0 {
             return None;
         }
+        // Another vCPU may have decoded bytes of it: such stores go one by one.
+        if !self.mem.single() && self.is_marked(index) {
+            return None;
+        }
         Some(Run { host: p.wrapping_add(t.gpa.offset() as usize), watched: Some((t.gpa, index)) })
     }
 

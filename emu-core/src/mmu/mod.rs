@@ -10,6 +10,9 @@ pub mod execid;
 pub mod phys;
 pub mod rmw;
 pub mod shadow;
+mod share;
+#[cfg(test)]
+mod share_tests;
 pub mod space;
 #[cfg(test)]
 mod tests;
@@ -20,11 +23,10 @@ use crate::addr::{PAGE_MASK, PhysAddr, is_canonical};
 use crate::cpu::Cpu;
 use crate::events::Event;
 use crate::fault::{Exception, Vector};
-use crate::mem::{Frame, page};
+use crate::mem::Frame;
 use crate::state::bits::{cr0, cr4, efer, rflags};
 use shadow::{Dropped, Found, Shadow, Shape};
 use space::{Selected, Spaces};
-use std::sync::atomic::Ordering;
 use walk::{Intent, Leaf, Path};
 
 /// The kind of a memory access.
@@ -71,6 +73,8 @@ pub struct Mmu {
     pub(crate) spaces: Spaces,
     /// Shadow tables.
     pub shadow: Shadow,
+    /// Guest page tables that wait for other vCPUs.
+    pub(crate) pending: share::Pending,
     /// Counters.
     pub stats: MmuStats,
     /// While set, no write entry is ever cached, so that every store passes [`Cpu::translate`] (lockstep).
@@ -198,13 +202,23 @@ impl Cpu {
             Some(leaf) => (leaf, true),
             None => {
                 self.mmu.stats.walks += 1;
-                let (leaf, path) = self.walk(lin, intent)?;
-                (leaf, self.enter(lin, &leaf, &path, access))
+                let (mut leaf, mut path) = self.walk(lin, intent)?;
+                let mut tracked = self.mem.single() || self.is_tracked(&path);
+                if !tracked && self.track_path(&path) {
+                    // Others could write the tables until now.
+                    (leaf, path) = self.walk(lin, intent)?;
+                    tracked = self.is_tracked(&path);
+                }
+                (leaf, tracked && self.enter(lin, &leaf, &path, access))
             }
         };
         let frame = self.mem.frame(leaf.gpa);
         if cacheable {
             self.fill(set, lin, leaf.gpa, frame, access);
+        } else if access == Access::Write
+            && let Frame::Ram(_, index) = frame
+        {
+            self.mem.pages().claim(index, self.me());
         }
         Ok(Translation { gpa: leaf.gpa, frame })
     }
@@ -256,22 +270,11 @@ impl Cpu {
         false
     }
 
-    /// From now on every store to the page at `page` takes the slow path.
-    fn track(&mut self, page: PhysAddr) {
-        if let Frame::Ram(host, index) = self.mem.frame(page) {
-            let old = self.mem.attrs(index).fetch_or(page::TABLE, Ordering::AcqRel);
-            if old & page::WRITABLE != 0 {
-                self.mmu.spaces.forget_writes(host as u64, index);
-                self.mem.attrs(index).fetch_and(!page::WRITABLE, Ordering::AcqRel);
-            }
-        }
-    }
-
     /// Gives up every shadow table, for lack of room or because what lies behind addresses has changed.
     fn drop_shadow(&mut self) {
         for page in self.mmu.shadow.drop_all() {
             if let Frame::Ram(_, index) = self.mem.frame(page) {
-                self.mem.attrs(index).fetch_and(!page::TABLE, Ordering::AcqRel);
+                self.mem.pages().unmark_table(index, self.me());
             }
         }
         self.mmu.spaces.forget_roots();
@@ -283,7 +286,7 @@ impl Cpu {
         let mut dropped = Vec::new();
         if self.mmu.shadow.entry_written(addr, size as u64, &mut dropped) {
             if let Frame::Ram(_, index) = self.mem.frame(addr) {
-                self.mem.attrs(index).fetch_and(!page::TABLE, Ordering::AcqRel);
+                self.mem.pages().unmark_table(index, self.me());
             }
             self.mmu.spaces.forget_roots();
         }
@@ -292,7 +295,7 @@ impl Cpu {
         }
     }
 
-    fn forget(&mut self, d: Dropped) {
+    pub(crate) fn forget(&mut self, d: Dropped) {
         if d.fetched {
             self.mmu.exec_generation += 1;
         }
@@ -320,12 +323,10 @@ impl Cpu {
             }
             Access::Write => {
                 let Frame::Ram(_, index) = frame else { return };
-                let attrs = self.mem.attrs(index);
-                attrs.fetch_or(page::DIRTY, Ordering::Relaxed);
-                if self.mmu.trap_writes || attrs.load(Ordering::Relaxed) & (page::CODE | page::TABLE) != 0 {
+                self.mem.pages().note_dirty(index);
+                if self.mmu.trap_writes || !self.mem.pages().claim(index, self.me()) {
                     return;
                 }
-                attrs.fetch_or(page::WRITABLE, Ordering::Relaxed);
                 self.mmu.spaces.filled(set).write[i] = tlb::TlbEntry { tag, addend };
                 self.mmu.spaces.note_writer(set, i, host as u64, index);
             }
@@ -353,11 +354,22 @@ impl Cpu {
         self.select_space();
     }
 
+    /// What a serialising instruction is to other vCPUs' stores (SDM vol. 3A, 9.3): everything before it is visible,
+    /// and everything told by now is applied. Costs nothing to speak of where there is no other vCPU.
+    #[inline]
+    pub fn serialize(&mut self) {
+        if !self.mem.single() {
+            std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        }
+        self.serve_news();
+    }
+
     /// INVLPG: forgets the page of `lin` in the current address space. Shadow entries follow the guest's tables by
     /// themselves; this serves guests that rely on it for pages whose tables lie outside RAM.
     pub fn invlpg(&mut self, lin: u64) {
         self.tell(Event::Invlpg(lin));
         self.mmu.stats.invlpgs += 1;
+        self.serialize();
         let space = self.mmu.spaces.current();
         let (root, shape) = (space.root, space.shape);
         if let Some(d) = root.and_then(|root| self.mmu.shadow.clear(root, shape, lin)) {
@@ -368,6 +380,7 @@ impl Cpu {
     /// INVPCID of each type (SDM vol. 2A): 0 one address, 1 one context, 2 all with globals, 3 all but globals.
     /// The operands have been checked. Only a single address has any work to do: see [`shadow`].
     pub fn invpcid(&mut self, kind: u64, _pcid: u16, lin: u64) {
+        self.serialize();
         if kind == 0 {
             self.invlpg(lin);
         }
@@ -377,6 +390,7 @@ impl Cpu {
     pub fn load_cr3(&mut self, value: u64) {
         self.tell(Event::LoadCr3(value));
         self.mmu.stats.cr3_loads += 1;
+        self.serialize();
         self.state.cr3 = value & !(1 << 63);
         self.select_space();
     }
@@ -401,8 +415,10 @@ impl Cpu {
                 self.mmu.exec_generation += 1;
             }
         }
-        // The root may be known already; if there is no room for one, the first miss deals with that.
+        // The root may be known already; if there is no room for one, the first miss deals with that. Where other
+        // vCPUs may write the table, it does too.
         if shape.levels != 0
+            && self.mem.single()
             && let Some((_, Some(page))) = self.mmu.root()
         {
             self.track(page);
@@ -413,6 +429,7 @@ impl Cpu {
 
     /// To be called after CR0, CR4 or EFER changed: drops what the change may have made stale.
     pub fn paging_changed(&mut self, old_cr0: u64, old_cr4: u64, old_efer: u64) {
+        self.serialize();
         let rights = (old_cr0 ^ self.state.cr0) & (cr0::WP | cr0::PE | cr0::PG) != 0
             || (old_cr4 ^ self.state.cr4) & (cr4::SMEP | cr4::SMAP | cr4::PKE) != 0
             || (old_efer ^ self.state.efer) & efer::NXE != 0;
@@ -427,17 +444,6 @@ impl Cpu {
     /// To be called after PKRU changed: user pages may have gained or lost rights.
     pub fn keys_changed(&mut self) {
         self.flush_caches();
-    }
-
-    /// To be called before code bytes of RAM page `index` are decoded: from now on every store to the page passes
-    /// the slow path. `chunks` is the mask of 64-byte chunks that will have been decoded.
-    pub fn mark_code(&mut self, index: usize, chunks: u64) {
-        self.mem.code_chunks(index).fetch_or(chunks, Ordering::Relaxed);
-        let old = self.mem.attrs(index).fetch_or(page::CODE, Ordering::AcqRel);
-        if old & page::CODE == 0 && old & page::WRITABLE != 0 {
-            self.mmu.spaces.forget_writes(self.mem.host_page(index) as u64, index);
-            self.mem.attrs(index).fetch_and(!page::WRITABLE, Ordering::AcqRel);
-        }
     }
 }
 

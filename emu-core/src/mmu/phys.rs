@@ -1,9 +1,10 @@
 //! Guest-physical accesses of a vCPU: RAM, ROM, its own APIC page, and the board's MMIO.
 
-use crate::addr::{PAGE_MASK, PAGE_SIZE, PhysAddr};
+use crate::addr::{PAGE_SIZE, PhysAddr};
 use crate::cpu::{CodeHit, Cpu};
 use crate::mem::{Frame, page};
 use crate::mmu::JournalEntry;
+use crate::pages::chunks_of;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// An unaligned value in guest RAM.
@@ -81,22 +82,25 @@ impl Cpu {
                     journal.push(JournalEntry { addr, old, new: value, len: size as u8 });
                 }
                 // SAFETY: as above.
-                unsafe { ram_write(host, size, value) };
-                self.written(addr, size, index);
+                let store = || unsafe { ram_write(host, size, value) };
+                if self.mem.single() {
+                    store();
+                    self.written(addr, size, index);
+                } else {
+                    self.store_shared(addr, size, index, store);
+                }
             }
             Frame::Rom(_) => {}
             Frame::Mmio => self.mmio_write(addr, size, value),
         }
     }
 
-    /// After a store of `size` bytes at `addr` into RAM page `index`: dirty logging and derived state.
+    /// After a store of `size` bytes at `addr` into RAM page `index`, where this is the only vCPU: dirty logging and
+    /// derived state.
     pub fn written(&mut self, addr: PhysAddr, size: usize, index: usize) {
         let attrs = self.mem.attrs(index).fetch_or(page::DIRTY, Ordering::Relaxed);
         if attrs & page::CODE != 0 {
-            let first = addr.offset() >> 6;
-            let last = (addr.offset() + size as u64 - 1).min(PAGE_MASK) >> 6;
-            let mask = (!0u64 << first) & (!0u64 >> (63 - last));
-            let hit = self.mem.code_chunks(index).load(Ordering::Relaxed) & mask;
+            let hit = self.mem.code_chunks(index).load(Ordering::Relaxed) & chunks_of(addr, size);
             if hit != 0 {
                 self.code_hits.push(CodeHit { page: addr.page_base(), index, chunks: hit });
             }
@@ -106,25 +110,26 @@ impl Cpu {
         }
     }
 
-    /// Sets `bits` in a paging-structure entry that held `old`, atomically, leaving it alone if it has changed.
-    /// Not journalled: accessed and dirty bits may be set early, and shadow entries rely on their staying set.
-    pub(super) fn phys_set_bits(&mut self, addr: PhysAddr, bits: u64, old: u64, wide: bool) {
+    /// Sets `bits` in a paging-structure entry that held `old`, atomically; leaves it alone and says false if it has
+    /// changed. Not journalled: accessed and dirty bits may be set early, and shadow entries rely on their staying set.
+    pub(super) fn phys_set_bits(&mut self, addr: PhysAddr, bits: u64, old: u64, wide: bool) -> bool {
         let Frame::Ram(p, index) = self.mem.frame(addr) else {
-            return;
+            return true;
         };
         // SAFETY: entries are naturally aligned and within the page of RAM that `frame` gave out.
-        unsafe {
+        let set = unsafe {
             let host = p.add(addr.offset() as usize);
             let order = Ordering::AcqRel;
             if wide {
                 let cell = AtomicU64::from_ptr(host.cast());
-                let _ = cell.compare_exchange(old, old | bits, order, Ordering::Relaxed);
+                cell.compare_exchange(old, old | bits, order, Ordering::Relaxed).is_ok()
             } else {
                 let cell = AtomicU32::from_ptr(host.cast());
-                let _ = cell.compare_exchange(old as u32, (old | bits) as u32, order, Ordering::Relaxed);
+                cell.compare_exchange(old as u32, (old | bits) as u32, order, Ordering::Relaxed).is_ok()
             }
-        }
-        self.mem.attrs(index).fetch_or(page::DIRTY, Ordering::Relaxed);
+        };
+        self.mem.pages().note_dirty(index);
+        set
     }
 
     fn apic_offset(&self, addr: PhysAddr) -> Option<u64> {

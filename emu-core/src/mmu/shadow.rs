@@ -190,8 +190,8 @@ pub struct Shadow {
     tables: Vec<Table>,
     free: Vec<TableId>,
     by_key: HashMap<Key, TableId>,
-    /// Guest page number to the tables made from it.
-    by_page: HashMap<u64, Vec<TableId>>,
+    /// Guest page number to the tables made from it; pages without a table are ready to have some.
+    pub(super) by_page: HashMap<u64, Vec<TableId>>,
     /// Counters.
     pub stats: ShadowStats,
 }
@@ -305,6 +305,10 @@ impl Shadow {
     /// true if the page need not be tracked any longer.
     pub fn entry_written(&mut self, addr: PhysAddr, size: u64, dropped: &mut Vec<Dropped>) -> bool {
         let Some(ids) = self.by_page.get(&addr.page()) else { return true };
+        if ids.is_empty() {
+            self.by_page.remove(&addr.page());
+            return true;
+        }
         self.stats.writes += 1;
         let mut flooded = false;
         for id in ids.iter().copied() {
@@ -342,7 +346,7 @@ impl Shadow {
     }
 
     /// Drops every table made from the page of `addr`.
-    fn forget_page(&mut self, addr: PhysAddr, dropped: &mut Vec<Dropped>) {
+    pub(super) fn forget_page(&mut self, addr: PhysAddr, dropped: &mut Vec<Dropped>) {
         for id in self.by_page.remove(&addr.page()).unwrap_or_default() {
             let t = &mut self.tables[id.0 as usize];
             self.by_key.remove(&t.key);

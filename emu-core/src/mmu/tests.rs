@@ -26,12 +26,17 @@ const PAGES: u64 = 64;
 fn long_mode() -> Box<Cpu> {
     let mem = PhysMem::new(PAGES << 12).expect("memory");
     let mut cpu = Cpu::new(Wiring::bare(mem), Features::max(), 0);
+    into_long_mode(&mut cpu);
+    cpu
+}
+
+/// 4-level paging, CR3 still zero.
+pub(super) fn into_long_mode(cpu: &mut Cpu) {
     let old = (cpu.state.cr0, cpu.state.cr4, cpu.state.efer);
     cpu.state.cr0 = cr0::PE | cr0::PG | cr0::WP;
     cpu.state.cr4 = cr4::PAE | cr4::PGE;
     cpu.state.efer = efer::LME | efer::LMA | efer::NXE;
     cpu.paging_changed(old.0, old.1, old.2);
-    cpu
 }
 
 fn random_entry(rng: &mut Rng) -> u64 {

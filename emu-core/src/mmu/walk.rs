@@ -143,9 +143,9 @@ impl Cpu {
                 let mut r = HIGH_RSVD | if nxe { 0 } else { XD };
                 if pdpte {
                     r |= 0x1e6 | 0xfff0_0000_0000_0000 & !XD | XD;
-                } else if level >= 4 && entry & PS != 0 {
-                    r |= PS;
-                } else if large && level == 3 && !self.features.gigabyte_pages() {
+                } else if level >= 4 && entry & PS != 0
+                    || large && level == 3 && !self.features.gigabyte_pages()
+                {
                     r |= PS;
                 } else if large && level > 1 {
                     r |= ((1u64 << shift) - 1) & !0x1fff;
@@ -164,8 +164,8 @@ impl Cpu {
                 exec &= !nxe || !pae || entry & XD == 0;
             }
             if !large {
-                if !pdpte && entry & A == 0 {
-                    self.table_set(at, A, entry, pae);
+                if !pdpte && entry & A == 0 && !self.table_set(at, A, entry, pae) {
+                    return self.walk(lin, intent);
                 }
                 table = if pae { entry & ADDR } else { entry & 0xffff_f000 };
                 level -= 1;
@@ -189,8 +189,8 @@ impl Cpu {
             if intent.access == Access::Write {
                 want |= D;
             }
-            if entry & want != want {
-                self.table_set(at, want, entry, pae);
+            if entry & want != want && !self.table_set(at, want, entry, pae) {
+                return self.walk(lin, intent);
             }
             leaf.dirty = (entry | want) & D != 0;
             let base = if !pae && level == 2 {
@@ -236,10 +236,11 @@ impl Cpu {
         self.phys_read(at, if wide { 8 } else { 4 })
     }
 
-    /// Sets accessed/dirty bits in an entry as a locked read-modify-write would, unless it changed meanwhile.
-    fn table_set(&mut self, at: PhysAddr, bits: u64, old: u64, wide: bool) {
+    /// Sets accessed/dirty bits in an entry as a locked read-modify-write would; false if it has changed meanwhile and
+    /// the walk must begin again.
+    fn table_set(&mut self, at: PhysAddr, bits: u64, old: u64, wide: bool) -> bool {
         // Setting A or D changes no translation that a shadow could hold, so this bypasses write tracking.
-        self.phys_set_bits(at, bits, old, wide);
+        self.phys_set_bits(at, bits, old, wide)
     }
 
     /// The intent of an access at the current privilege.

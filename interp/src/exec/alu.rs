@@ -131,9 +131,7 @@ fn cmpxchg16b(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
         u128::from(cpu.state.gpr[high]) << 64 | u128::from(cpu.state.gpr[low])
     };
     let (want, new) = (pair(cpu, RDX, RAX), pair(cpu, RCX, RBX));
-    cpu.probe_write(lin, 16, emu_core::mmu::Priv::Current, op.stack())?;
-    let old = cpu.load_128(lin, op.stack())?;
-    cpu.store_128(lin, if old == want { new } else { old }, op.stack())?;
+    let old = cpu.compare_exchange_128(lin, want, new, op.stack())?;
     if old != want {
         cpu.state.gpr[RAX] = old as u64;
         cpu.state.gpr[RDX] = (old >> 64) as u64;

@@ -138,6 +138,17 @@ fn nop(_cpu: &mut Cpu, _op: &Op) -> Result<(), Exception> {
     Ok(())
 }
 
+fn pause(cpu: &mut Cpu, _op: &Op) -> Result<(), Exception> {
+    cpu.pause();
+    Ok(())
+}
+
+/// MFENCE, and the two that ask for less. Guest memory is host memory, so the host's fence is the guest's.
+fn fence(_cpu: &mut Cpu, _op: &Op) -> Result<(), Exception> {
+    std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+    Ok(())
+}
+
 /// MOV from a segment register. To a register it is as wide as the operand size, to memory always 16 bits.
 fn mov_from_seg<D: Dst, W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let sel = cpu.state.seg[segment(op.src) as usize].sel;
@@ -362,11 +373,11 @@ pub fn choose(s: &Shape, op: &Op) -> Option<Handler> {
         Lfs => by_width!(w, load_far_pointer<SegFS>),
         Lgs => by_width!(w, load_far_pointer<SegGS>),
         Lss => by_width!(w, load_far_pointer<SegSS>),
-        Nop | Reservednop | Pause | Endbr32 | Endbr64 | Prefetchnta | Prefetcht0 | Prefetcht1
-        | Prefetcht2 | Prefetch | Prefetchw | Prefetchwt1 | Prefetchit0 | Prefetchit1 | Lfence | Mfence
-        | Sfence | Cldemote | Rdsspd | Rdsspq | Bndmov | Bndcl | Bndcu | Bndcn | Bndmk | Bndldx | Bndstx => {
-            nop
-        }
+        Pause => pause,
+        Mfence | Lfence | Sfence => fence,
+        Nop | Reservednop | Endbr32 | Endbr64 | Prefetchnta | Prefetcht0 | Prefetcht1 | Prefetcht2
+        | Prefetch | Prefetchw | Prefetchwt1 | Prefetchit0 | Prefetchit1 | Cldemote | Rdsspd | Rdsspq
+        | Bndmov | Bndcl | Bndcu | Bndcn | Bndmk | Bndldx | Bndstx => nop,
         _ => {
             let cc = condition_of(s)?;
             if s.bytes == 1 && s.ins.op_count() == 1 {

@@ -349,6 +349,7 @@ fn rdpid(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
 }
 
 fn cpuid_(cpu: &mut Cpu, _op: &Op) -> Result<(), Exception> {
+    cpu.serialize();
     cpuid::cpuid(cpu);
     Ok(())
 }

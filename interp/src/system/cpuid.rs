@@ -72,21 +72,24 @@ fn basic(cpu: &Cpu, eax: u32, ecx: u32) -> Leaf {
         1 => {
             let osxsave = if cpu.state.cr4 & cr4::OSXSAVE != 0 { 1 << 27 } else { 0 };
             let apic = if cpu.irq.apic_base() & 1 << 11 != 0 { leaf1_edx::APIC } else { 0 };
-            let ebx = 1 << 16 | 8 << 8 | (cpu.index & 0xff) << 24;
-            [f.signature(), ebx, f.leaf1_ecx & !(1 << 27) | osxsave, f.leaf1_edx & !(leaf1_edx::APIC & !apic)]
+            let ebx = 1 << (16 + core_bits(cpu)) | 8 << 8 | (cpu.index & 0xff) << 24;
+            // HTT: more than one logical processor in the package.
+            let htt = if cpu.vcpus() > 1 { 1 << 28 } else { 0 };
+            let edx = f.leaf1_edx & !(leaf1_edx::APIC & !apic) | htt;
+            [f.signature(), ebx, f.leaf1_ecx & !(1 << 27) | osxsave, edx]
         }
         // No descriptors here: the caches are in leaf 4.
         2 => [0x00ff_0001, 0, 0, 0],
-        4 => cache(ecx),
+        4 => cache(cpu, ecx),
         6 => [LEAF6_EAX, 0, 0, 0],
         7 if ecx == 0 => {
             let ospke = if cpu.state.cr4 & cr4::PKE != 0 { 1 << 4 } else { 0 };
             [0, f.leaf7_ebx, f.leaf7_ecx & !(1 << 4) | ospke, f.leaf7_edx]
         }
-        // Every processor is a package of its own, with one core and one thread.
+        // One package, in which every processor is a core with one thread.
         0xb => match ecx {
             0 => [0, 1, 1 << 8, cpu.index],
-            1 => [0, 1, 2 << 8 | 1, cpu.index],
+            1 => [core_bits(cpu), cpu.vcpus(), 2 << 8 | 1, cpu.index],
             n => [0, 0, n & 0xff, cpu.index],
         },
         0xd => xsave(cpu, ecx),
@@ -97,8 +100,13 @@ fn basic(cpu: &Cpu, eax: u32, ecx: u32) -> Leaf {
     }
 }
 
-/// Leaf 4: 32 KiB of L1 data and code, 1 MiB of L2, 16 MiB of L3, all with lines of 64 bytes.
-fn cache(index: u32) -> Leaf {
+/// Bits of the APIC ID that tell the cores of the package apart.
+fn core_bits(cpu: &Cpu) -> u32 {
+    cpu.vcpus().next_power_of_two().trailing_zeros()
+}
+
+/// Leaf 4: 32 KiB of L1 data and code and 1 MiB of L2 for each core, 16 MiB of L3 for all, with lines of 64 bytes.
+fn cache(cpu: &Cpu, index: u32) -> Leaf {
     let (kind, level, ways, sets) = match index {
         0 => (1, 1, 8, 64),
         1 => (2, 1, 8, 64),
@@ -106,7 +114,9 @@ fn cache(index: u32) -> Leaf {
         3 => (3, 3, 16, 16384),
         _ => return [0; 4],
     };
-    [kind | level << 5 | 1 << 8, 63 | (ways - 1) << 22, sets - 1, 0]
+    let cores = (1 << core_bits(cpu)) - 1;
+    let sharing = if level == 3 { cores } else { 0 };
+    [kind | level << 5 | 1 << 8 | sharing << 14 | (cores & 63) << 26, 63 | (ways - 1) << 22, sets - 1, 0]
 }
 
 fn xsave(cpu: &Cpu, index: u32) -> Leaf {

@@ -14,6 +14,7 @@ pub mod deliver;
 pub mod desc;
 pub mod far;
 pub mod flags;
+pub mod init;
 pub mod io;
 mod kvmclock;
 pub mod misc;

@@ -3,7 +3,6 @@
 use super::{Kind, asynchronous};
 use crate::system::smm;
 use emu_core::cpu::Cpu;
-use emu_core::mem::{Frame, Mail};
 use emu_core::signals::request;
 use emu_core::state::Activity;
 use emu_core::state::bits::{rflags, shadow};
@@ -30,7 +29,7 @@ pub enum Service {
 /// IRET or RSM. Only an interrupt shadow leaves the bit in place, for the one instruction it lasts.
 pub fn service(cpu: &mut Cpu) -> Service {
     if cpu.signals.take(request::MAIL) != 0 {
-        drain(cpu);
+        cpu.serve_mail();
     }
     let pending = cpu.signals.peek();
     let outer = pending & (request::STOP | request::TIMER | request::INIT | request::SIPI);
@@ -97,19 +96,5 @@ pub fn interrupts_enabled(cpu: &mut Cpu) {
     cpu.state.intr_withheld = false;
     if cpu.irq.has_interrupt() {
         cpu.signals.raise(request::INTR);
-    }
-}
-
-/// Applies what other threads have told this vCPU. The MAIL bit has been cleared before.
-fn drain(cpu: &mut Cpu) {
-    while let Some(mail) = cpu.mailbox.take() {
-        match mail {
-            Mail::FlushAll => cpu.flush_all(),
-            Mail::Written { addr, len } => {
-                if let Frame::Ram(_, index) = cpu.mem.frame(addr) {
-                    cpu.written(addr, len as usize, index);
-                }
-            }
-        }
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::system::testbed::*;
 use crate::system::{far, flags, misc};
 use emu_core::addr::PhysAddr;
-use emu_core::mem::Mail;
+use emu_core::bus::Dma;
 use emu_core::signals::request;
 use emu_core::state::bits::{cr4, shadow};
 use emu_core::state::{Seg, gpr};
@@ -285,7 +285,7 @@ fn halted_until_something_comes() {
 fn mail_reports_writes_to_code() {
     let mut b = Bed::long();
     b.cpu.mark_code(8, 1 << 2);
-    b.cpu.mailbox.clone().post(Mail::Written { addr: PhysAddr(CODE + 0x90), len: 4 });
+    assert!(b.cpu.mem.dma_write(PhysAddr(CODE + 0x90), &[0x90; 4]));
     assert_eq!(service(&mut b.cpu), Service::Nothing);
     assert_eq!(b.cpu.code_hits.len(), 1);
     assert_eq!(b.cpu.code_hits[0].chunks, 1 << 2);
