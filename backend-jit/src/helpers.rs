@@ -369,7 +369,8 @@ const REP_BYTES: u64 = 256 << 10;
 /// As much of a REP MOVS or STOS as can be done in one go, upwards and within one page on either side; 0 bytes where
 /// it has to go element by element.
 fn rep_run(cpu: &mut Cpu, dst: u64, src: Option<u64>, len: usize, size: usize) -> usize {
-    let len = len.min((PAGE_SIZE - (dst & PAGE_MASK)) as usize) / size * size;
+    let room = PAGE_SIZE - (dst & PAGE_MASK).max(src.unwrap_or(0) & PAGE_MASK);
+    let len = len.min(room as usize) / size * size;
     if len < 2 * size || cpu.mmu.journal.is_some() || cpu.state.mode.contains(Mode::ALIGN) {
         return 0;
     }
