@@ -373,9 +373,18 @@ const REP_BYTES: u64 = 256 << 10;
 /// As much of a REP MOVS or STOS as can be done in one go, upwards and within one page on either side; 0 bytes where
 /// it has to go element by element.
 fn rep_run(cpu: &mut Cpu, dst: u64, src: Option<u64>, len: usize, size: usize) -> usize {
-    let len = len.min((PAGE_SIZE - (dst & PAGE_MASK)) as usize) / size * size;
-    if len < 2 * size || cpu.mmu.journal.is_some() {
+    let room = PAGE_SIZE - (dst & PAGE_MASK).max(src.unwrap_or(0) & PAGE_MASK);
+    let len = len.min(room as usize) / size * size;
+    if len < 2 * size || cpu.mmu.journal.is_some() || cpu.state.mode.contains(Mode::ALIGN) {
         return 0;
+    }
+    // The source comes first: where it faults, nothing must have been noted of the destination.
+    if let Some(src) = src {
+        // SAFETY: `tlb` points at one of this processor's own sets.
+        let hit = unsafe { (*cpu.state.tlb).read[tlb::index(src)].hit(src, 1) };
+        if hit.is_none() && cpu.translate(src, Access::Read, Priv::Current, false).is_err() {
+            return 0;
+        }
     }
     // SAFETY: `tlb` points at one of this processor's own sets.
     let hit = unsafe { (*cpu.state.tlb).write[tlb::index(dst)].hit(dst, 1) };

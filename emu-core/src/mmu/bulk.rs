@@ -1,13 +1,15 @@
 //! Runs of bytes for the REP string instructions.
 //!
 //! Nothing here faults: a run that cannot be done in bulk is 0 bytes long, and the caller goes element by element,
-//! which raises the fault exactly where it belongs.
+//! which raises the fault exactly where it belongs. That is also how alignment is checked, and how stores into decoded
+//! code are done: a run ends before them, since the element after may be another instruction's by then.
 
 use super::phys::{ram_read, ram_write};
 use super::{Access, Priv, tlb};
 use crate::addr::{PAGE_MASK, PAGE_SIZE, PhysAddr};
 use crate::cpu::Cpu;
 use crate::mem::{Frame, page};
+use crate::state::Mode;
 use std::sync::atomic::Ordering;
 
 /// Bytes done at a time.
@@ -25,11 +27,12 @@ impl Cpu {
     pub fn copy_run(&mut self, dst: u64, src: u64, len: usize, unit: usize) -> usize {
         let room = PAGE_SIZE - (dst & PAGE_MASK).max(src & PAGE_MASK);
         let len = len.min(room as usize) / unit * unit;
-        if len == 0 || self.mmu.journal.is_some() || self.mmu.trace.is_some() {
+        if len == 0 || self.by_element() {
             return 0;
         }
         let Some(from) = self.readable(src) else { return 0 };
         let Some(to) = self.writable(dst) else { return 0 };
+        let len = self.before_code(&to, len) / unit * unit;
         // Writing the destination may have evicted nothing that `from` needs: it is a host address.
         // A destination ahead of the source repeats what it overlaps: only up to there is it a plain copy.
         let gap = (to.host as usize).wrapping_sub(from as usize);
@@ -58,10 +61,11 @@ impl Cpu {
     /// the bytes written, a multiple of `unit`.
     pub fn fill_run(&mut self, dst: u64, value: u64, len: usize, unit: usize) -> usize {
         let len = len.min((PAGE_SIZE - (dst & PAGE_MASK)) as usize) / unit * unit;
-        if len == 0 || self.mmu.journal.is_some() || self.mmu.trace.is_some() {
+        if len == 0 || self.by_element() {
             return 0;
         }
         let Some(to) = self.writable(dst) else { return 0 };
+        let len = self.before_code(&to, len) / unit * unit;
         let value = match unit {
             1 => (value & 0xff) * 0x0101_0101_0101_0101,
             2 => (value & 0xffff) * 0x0001_0001_0001_0001,
@@ -87,6 +91,23 @@ impl Cpu {
         }
         self.told(to, len);
         len
+    }
+
+    /// Whether somebody wants to see each element.
+    fn by_element(&self) -> bool {
+        self.mmu.journal.is_some() || self.mmu.trace.is_some() || self.state.mode.contains(Mode::ALIGN)
+    }
+
+    /// How many of the next `len` bytes of a run come before anything that has been decoded.
+    fn before_code(&self, run: &Run, len: usize) -> usize {
+        let Some((gpa, index)) = run.watched else { return len };
+        if self.mem.attrs(index).load(Ordering::Relaxed) & page::CODE == 0 {
+            return len;
+        }
+        let at = gpa.offset() as usize;
+        let ahead = self.mem.code_chunks(index).load(Ordering::Relaxed) & (!0 << (at >> 6));
+        let first = (ahead.trailing_zeros() as usize) << 6;
+        len.min(first.saturating_sub(at))
     }
 
     fn readable(&mut self, lin: u64) -> Option<*const u8> {

@@ -7,7 +7,7 @@
 use crate::operand::{Cx, Flow, Lift, NotLifted};
 use emu_core::ir::x87::{self, Access, POINTERS, WAIT};
 use emu_core::ir::{Cc, Op, Type, mem_flags};
-use emu_core::state::{Mode, gpr};
+use emu_core::state::{Mode, Seg, gpr};
 use iced_x86::Mnemonic;
 
 /// How [`x87`] names the instruction, if it is of this group.
@@ -42,6 +42,11 @@ fn memory(cx: &mut Cx, aux: u32) -> Lift {
     let control = matches!((x87::escape(aux), x87::digit(aux)), (0xd9, 5 | 7) | (0xdd, 7));
     let aux = if control { aux } else { aux | POINTERS };
     let seg = cx.seg();
+    // A pending error comes before the operand's segment is looked at; FNSTCW and FNSTSW do not wait for one.
+    let waits = !control || x87::loads_control(aux);
+    if waits && (!cx.mode.contains(Mode::FLAT) || matches!(seg, Seg::FS | Seg::GS | Seg::CS)) {
+        cx.b.op_imm(Op::X87, Type::Void, &[], 0, WAIT);
+    }
     let offset = cx.offset(0, None);
     let a = cx.linear(offset, seg, bytes, write);
     let imm = a.aux | (seg as u32) << mem_flags::SEG_SHIFT | bytes << mem_flags::SIZE_SHIFT;
