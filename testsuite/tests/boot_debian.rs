@@ -11,7 +11,7 @@ use testsuite::shell::Shell;
 
 /// The longest that a boot may take, on a machine that has other things to do.
 fn patience(engine: &str) -> Duration {
-    Duration::from_secs(if engine == "lockstep" { 600 } else { 180 })
+    Duration::from_secs(if engine == "lockstep" { 1200 } else { 180 })
 }
 
 /// Boots to the prompt at a terminal, tries what people do there, and powers off.

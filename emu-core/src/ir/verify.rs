@@ -139,6 +139,8 @@ impl Verifier<'_> {
                 self.may_fault()?;
                 self.written = Some(at);
             }
+            // FWAIT writes nothing: with an error pending, the interpreter begins the instruction anew.
+            Class::WriteState if i.op == Op::X87 && i.aux == x87::WAIT => {}
             Class::WriteState | Class::MemWrite => self.written = self.written.or(Some(at)),
             Class::Pure | Class::ReadState | Class::SideExit | Class::Terminator => {}
         }
