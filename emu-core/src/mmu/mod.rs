@@ -84,9 +84,6 @@ pub struct Mmu {
     /// Every data access since it was last taken, oldest first; None: not recorded. While it is recorded no read or
     /// write entry is cached (set it with [`Cpu::trace_accesses`], which drops those that are).
     pub trace: Option<Vec<Touch>>,
-    /// Changes whenever a fetch translation that was handed out may have become stale: it names the set of fetch
-    /// translations in force, and a value never comes back for another set.
-    pub exec_generation: u64,
     /// Numbers of fetch translations.
     exec_ids: execid::ExecIds,
 }
@@ -296,9 +293,6 @@ impl Cpu {
     }
 
     pub(crate) fn forget(&mut self, d: Dropped) {
-        if d.fetched {
-            self.mmu.exec_generation += 1;
-        }
         self.mmu.spaces.forget(d);
     }
 
@@ -343,7 +337,6 @@ impl Cpu {
 
     fn flush_caches(&mut self) {
         self.mmu.stats.flushes += 1;
-        self.mmu.exec_generation += 1;
         self.mmu.spaces.flush();
     }
 
@@ -406,14 +399,8 @@ impl Cpu {
         };
         match self.mmu.spaces.select(table, shape) {
             Selected::Same => {}
-            Selected::Kept => {
-                self.mmu.stats.cr3_kept += 1;
-                self.mmu.exec_generation += 1;
-            }
-            Selected::New(number) => {
-                self.mmu.shadow.retire_space(number);
-                self.mmu.exec_generation += 1;
-            }
+            Selected::Kept => self.mmu.stats.cr3_kept += 1,
+            Selected::New(number) => self.mmu.shadow.retire_space(number),
         }
         // The root may be known already; if there is no room for one, the first miss deals with that. Where other
         // vCPUs may write the table, it does too.
