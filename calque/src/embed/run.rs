@@ -13,7 +13,7 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic};
 pub struct Stop {
     /// Before the instruction at this RIP (an offset in CS). A run that starts there runs it first.
     pub rip: Option<u64>,
-    /// After this many instructions.
+    /// After this many instructions. A repeated string instruction counts once at least, and once per element at most.
     pub max_insns: u64,
 }
 

@@ -74,7 +74,9 @@ fn run(vm: &mut Vm, v: &Vector, mask: u64) -> Vec<String> {
     for &(at, byte) in &v.before.ram {
         vm.write(at, &[byte]).expect("RAM");
     }
-    let end = vm.run(Stop { rip: None, max_insns: 50 });
+    // Of a repeated string instruction translated code may count every element.
+    let elements = if table::repeated(v) { v.reg("cx") } else { 0 };
+    let end = vm.run(Stop { rip: None, max_insns: 50 + elements });
     let mut list = Vec::new();
     if end.end != End::Halted {
         list.push(format!("ends by {:?}", end.end));

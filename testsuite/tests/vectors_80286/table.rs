@@ -39,6 +39,12 @@ fn string(v: &Vector) -> bool {
     instruction(v).is_string_instruction()
 }
 
+/// A string instruction with a repeat prefix.
+pub fn repeated(v: &Vector) -> bool {
+    let i = instruction(v);
+    i.is_string_instruction() && (i.has_rep_prefix() || i.has_repne_prefix())
+}
+
 /// An access through SS.
 fn through_ss(v: &Vector) -> bool {
     let i = instruction(v);
@@ -46,6 +52,25 @@ fn through_ss(v: &Vector) -> bool {
     i.is_stack_instruction()
         || matches!(i.mnemonic(), iced_x86::Mnemonic::Leave | iced_x86::Mnemonic::Enter)
         || memory && i.memory_segment() == iced_x86::Register::SS
+}
+
+/// Whether AX divided by the byte operand of an IDIV is a signed byte.
+fn quotient_fits(v: &Vector) -> bool {
+    let i = instruction(v);
+    let by = if i.op0_kind() == iced_x86::OpKind::Memory {
+        let value = |r: iced_x86::Register, _, _| match r {
+            iced_x86::Register::None => Some(0),
+            r if r.is_segment_register() => Some(v.reg(&format!("{r:?}").to_lowercase()) << 4),
+            r => Some(v.reg(&format!("{r:?}").to_lowercase())),
+        };
+        let at = i.virtual_address(0, 0, value).expect("a plain operand");
+        v.before.ram.iter().find(|(a, _)| *a == at).map_or(0, |&(_, b)| b)
+    } else {
+        let name = format!("{:?}", i.op0_register()).to_lowercase();
+        let whole = v.reg(&format!("{}x", &name[..1]));
+        (if name.ends_with('h') { whole >> 8 } else { whole }) as u8
+    } as i8;
+    by != 0 && i8::try_from(i32::from(v.reg("ax") as i16) / i32::from(by)).is_ok()
 }
 
 /// Every difference.
@@ -73,8 +98,13 @@ pub const DIFFERENCES: &[Difference] = &[
         why: "SDM vol. 3B, 23.18 (new registers of the 386): FS and GS, which the 286 does not know (#UD)",
     },
     Difference {
-        covers: |v| took(v, 0) && (v.op.starts_with("F6") || v.op.starts_with("F7")),
+        covers: |v| took(v, 0) && (v.op.starts_with("F6") || v.op.starts_with("F7") || v.op == "D4"),
         why: "SDM vol. 3A, 6.15, interrupt 0: #DE is a fault, and FLAGS are saved as they were; the 286 has changed those \
-              that DIV and IDIV leave undefined",
+              that DIV, IDIV and AAM write",
+    },
+    Difference {
+        covers: |v| v.exception.is_none() && v.op == "F6.7" && !quotient_fits(v),
+        why: "SDM vol. 2A, IDIV: a quotient too large for the destination raises #DE; for one operand pair the 286 \
+              stored 80h and went on",
     },
 ];
