@@ -4,10 +4,12 @@
 //! block to block along links and the jump cache, and comes back with a [`RunExit`] and an exact processor state.
 //! The parts at the crate's root know nothing of the host; `x64/` and `aarch64/` emit code.
 
+mod addresses;
 pub mod arena;
 pub mod cache;
 pub mod exit;
 pub mod helpers;
+pub mod hold;
 pub mod jumps;
 pub mod layout;
 pub mod regalloc;
@@ -77,6 +79,10 @@ pub struct JitConfig {
     pub baseline: bool,
     /// Keep guest vector registers in host registers.
     pub pin_vectors: bool,
+    /// Let accesses share looks into the translation cache.
+    pub share_probes: bool,
+    /// Leave `base + displacement` to the accesses that use it.
+    pub fold_addresses: bool,
 }
 
 impl Default for JitConfig {
@@ -91,6 +97,8 @@ impl Default for JitConfig {
             predict_returns: true,
             baseline: false,
             pin_vectors: true,
+            share_probes: true,
+            fold_addresses: true,
         }
     }
 }
@@ -268,6 +276,7 @@ impl Jit {
         s.scratch[layout::MX_HOST] = 0x1f80;
         s.scratch[layout::LIVE] = 0;
         s.scratch[layout::X87_SITE] = 0;
+        s.scratch[layout::NO_ADDEND] = hold::no_addend();
         let word = host::enter(&self.cache, self.entry, code, cpu);
         helpers::resume_panic();
         helpers::complete_journal(cpu);

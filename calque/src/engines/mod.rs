@@ -21,8 +21,9 @@ use profile::Profile;
 use std::sync::Arc;
 use translator::Translator;
 
-/// What of the linking of blocks can be switched off: links across pages, predicted returns.
-pub const LINKS: [&str; 2] = ["links", "returns"];
+/// What of the emitter can be switched off beside the passes: links across pages, predicted returns, shared looks into
+/// the translation cache, addresses as parts of operands.
+pub const LINKS: [&str; 4] = ["links", "returns", "share", "addresses"];
 
 /// After the blocks under `hits` have been dropped from every cache: the bytes are data again, and once no decoded
 /// byte is left in a page, stores to it need not pass the slow path.
@@ -53,7 +54,7 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
     }
     let mut passes = PassSet::ALL;
     let on = |name: &str| !machine.passes_off.iter().any(|off| off == name);
-    let [links, returns] = LINKS;
+    let [links, returns, share, addresses] = LINKS;
     for name in machine.passes_off.iter().filter(|name| !LINKS.contains(&name.as_str())) {
         passes = passes.without(PassSet::named(name).with_context(|| format!("there is no pass '{name}'"))?);
     }
@@ -66,6 +67,8 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
         chain: !lockstep,
         link_pages: on(links),
         predict_returns: on(returns),
+        share_probes: on(share),
+        fold_addresses: on(addresses),
         perf_map: machine.perf_map,
         ..default
     };

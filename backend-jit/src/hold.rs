@@ -1,0 +1,307 @@
+//! Which memory accesses of a block share one look into the translation cache. Host-neutral.
+//!
+//! Accesses at constant distances from one address (the fields of a structure, the slots of a stack frame, the elements
+//! that the copies of an unrolled loop touch) nearly always fall into one page. The first of them looks the page up for
+//! the whole span and leaves the entry's addend in a scratch slot; the others take it from there, unless it is
+//! [`layout::NO_ADDEND`]: then the span crosses a page, the look-up missed, or something that may have changed
+//! translations (any helper) has come between, and each looks for itself.
+//!
+//! A group reads or writes. A read joins a group that writes if that has begun, since who may write may read; a store
+//! never relies on a look-up for reading.
+//!
+//! Invariants: the first access of a group comes before the others in the one straight list that a block is, so a slot
+//! is always written before it is read; every helper clears all slots; no group goes past an op that may change the
+//! privilege or the set that is looked into.
+
+use crate::layout;
+use emu_core::ir::{Inst, Op, Type, Value};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
+
+/// What a slot has that has no addend. Odd, which no addend is; not canonical, so that it leads nowhere from any address
+/// that a guest can use; and not known to guests, so that none can pass it off as an addend.
+pub fn no_addend() -> u64 {
+    static WORD: OnceLock<u64> = OnceLock::new();
+    *WORD.get_or_init(|| RandomState::new().hash_one(0) >> 8 | 1 << 62 | 1)
+}
+
+/// The widest span that is looked up at once.
+const SPAN: i64 = 256;
+
+/// The part of one access in a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hold {
+    /// Index of the access.
+    pub at: u32,
+    /// Scratch slot of the addend.
+    pub slot: u8,
+    /// It is the group's first.
+    pub first: bool,
+    /// It is the group's last.
+    pub last: bool,
+    /// Its distance from the span's lowest byte.
+    pub below: i32,
+    /// Bytes in the span.
+    pub span: i32,
+}
+
+/// An address: `base + (index << scale) + disp`, each part the number of a value, or NONE's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Form {
+    base: u32,
+    index: u32,
+    scale: u8,
+    disp: i64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Group {
+    form: Form,
+    lo: i64,
+    hi: i64,
+    write: bool,
+    /// Number of its first and its last access.
+    first: u32,
+    last: u32,
+    slot: u8,
+}
+
+/// The shares of a block, reusing memory.
+#[derive(Debug, Default)]
+pub struct Holds {
+    /// By value: what it is as an address.
+    forms: Vec<Form>,
+    groups: Vec<Group>,
+    /// Groups before this one can no longer be joined.
+    open: usize,
+    /// (index of the access, group, distance from the form without displacement).
+    accesses: Vec<(u32, u32, i64)>,
+    /// What came of it, in order of the accesses.
+    list: Vec<Hold>,
+}
+
+/// Bytes and kind of an access that may share: (bytes, writes).
+fn access(i: &Inst) -> Option<(i64, bool)> {
+    match i.op {
+        Op::Load => Some((i.ty.bytes().into(), false)),
+        Op::LoadW | Op::Store => Some((i.ty.bytes().into(), true)),
+        _ => None,
+    }
+}
+
+const NONE: u32 = Value::NONE.0;
+
+impl Form {
+    fn of(v: u32) -> Self {
+        Self { base: v, index: NONE, scale: 0, disp: 0 }
+    }
+
+    fn plus(self, d: i64) -> Self {
+        Self { disp: self.disp.wrapping_add(d), ..self }
+    }
+}
+
+impl Holds {
+    /// The part of the access with index `at`, if it shares.
+    pub fn at(&self, at: usize) -> Option<Hold> {
+        let n = self.list.binary_search_by_key(&(at as u32), |h| h.at).ok()?;
+        Some(self.list[n])
+    }
+
+    /// Finds the groups of `insts`.
+    pub fn run(&mut self, insts: &[Inst]) {
+        self.list.clear();
+        self.groups.clear();
+        self.accesses.clear();
+        self.forms.clear();
+        self.open = 0;
+        for (at, i) in insts.iter().enumerate() {
+            let form = self.form(insts, i).unwrap_or(Form::of(at as u32));
+            self.forms.push(form);
+            match (i.op, access(i)) {
+                (Op::System | Op::RepString, _) => self.open = self.groups.len(),
+                (_, Some((bytes, write))) => {
+                    let form = self.forms[i.args[0].index()];
+                    self.join(at as u32, form, bytes, write);
+                }
+                _ => {}
+            }
+        }
+        self.finish();
+    }
+
+    /// The form of a sum, if `i` is one.
+    fn form(&self, insts: &[Inst], i: &Inst) -> Option<Form> {
+        let constant = |v: Value| {
+            let i = insts.get(v.index()).filter(|i| v.is_some() && i.op == Op::Const)?;
+            Some(i.imm)
+        };
+        let [a, b, _] = i.args;
+        match i.op {
+            Op::Add if i.ty == Type::I64 => Some(self.forms[a.index()].plus(constant(b)?)),
+            Op::Sub if i.ty == Type::I64 => Some(self.forms[a.index()].plus(constant(b)?.wrapping_neg())),
+            Op::Lea if i.ty == Type::I64 => {
+                let base = if a.is_some() { self.forms[a.index()] } else { Form::of(NONE) };
+                if !b.is_some() {
+                    return a.is_some().then(|| base.plus(i.imm));
+                }
+                let index = self.forms[b.index()];
+                let scale = i.aux as u8;
+                if base.index != NONE || index.index != NONE {
+                    return None;
+                }
+                let disp = base.disp.wrapping_add(index.disp.wrapping_shl(scale.into()));
+                Some(Form { base: base.base, index: index.base, scale, disp: disp.wrapping_add(i.imm) })
+            }
+            _ => None,
+        }
+    }
+
+    fn join(&mut self, at: u32, form: Form, bytes: i64, write: bool) {
+        let (d, form) = (form.disp, Form { disp: 0, ..form });
+        let end = d.saturating_add(bytes);
+        let fits = |g: &Group| {
+            g.form == form && (g.write || !write) && g.hi.max(end).saturating_sub(g.lo.min(d)) <= SPAN
+        };
+        let me = self.accesses.len() as u32;
+        // The newest that fits; of those that write rather, as they serve whatever comes.
+        let open = &self.groups[self.open..];
+        let n = open.iter().rposition(|g| fits(g) && g.write).or_else(|| open.iter().rposition(fits));
+        let n = match n {
+            Some(n) => self.open + n,
+            None => {
+                self.groups.push(Group { form, lo: d, hi: end, write, first: me, last: me, slot: 0 });
+                self.groups.len() - 1
+            }
+        };
+        let g = &mut self.groups[n];
+        (g.lo, g.hi, g.last) = (g.lo.min(d), g.hi.max(end), me);
+        self.accesses.push((at, n as u32, d));
+    }
+
+    /// Deals out the slots.
+    fn finish(&mut self) {
+        let mut free = (1u32 << layout::HOLDS) - 1;
+        for (me, &(at, n, d)) in self.accesses.iter().enumerate() {
+            let g = &mut self.groups[n as usize];
+            if g.first == g.last {
+                continue;
+            }
+            let (first, last) = (g.first as usize == me, g.last as usize == me);
+            if first && free != 0 {
+                g.slot = (layout::HOLD as u32 + free.trailing_zeros()) as u8;
+                free &= free - 1;
+            }
+            if g.slot == 0 {
+                continue;
+            }
+            if last {
+                free |= 1 << (u32::from(g.slot) - layout::HOLD as u32);
+            }
+            let (below, span) = ((d - g.lo) as i32, (g.hi - g.lo) as i32);
+            self.list.push(Hold { at, slot: g.slot, first, last, below, span });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use emu_core::addr::PhysAddr;
+    use emu_core::ir::{Block, BlockKey, mem_flags};
+    use emu_core::state::Mode;
+
+    fn block() -> Block {
+        Block::new(BlockKey { phys: PhysAddr(0), rip: 0, mode: Mode(0) })
+    }
+
+    fn lea(b: &mut Block, base: Value, index: Value, scale: u32, imm: i64) -> Value {
+        b.push(Inst { op: Op::Lea, ty: Type::I64, aux: scale, args: [base, index, Value::NONE], imm })
+    }
+
+    fn load(b: &mut Block, a: Value) -> Value {
+        b.op_imm(Op::Load, Type::I32, &[a], 0, mem_flags::STACK)
+    }
+
+    fn holds(b: &Block) -> Vec<Hold> {
+        let mut h = Holds::default();
+        h.run(&b.insts);
+        h.list
+    }
+
+    #[test]
+    fn fields_share_and_strangers_do_not() {
+        let mut b = block();
+        let base = b.get_reg(Type::I64, 3);
+        let p = lea(&mut b, base, Value::NONE, 0, 16);
+        let q = lea(&mut b, base, Value::NONE, 0, -8);
+        let far = lea(&mut b, base, Value::NONE, 0, 5000);
+        let r = lea(&mut b, q, Value::NONE, 0, 8);
+        let other = b.get_reg(Type::I64, 1);
+        let first = load(&mut b, p);
+        load(&mut b, far);
+        load(&mut b, other);
+        let second = load(&mut b, q);
+        let third = load(&mut b, r);
+        let hold = |v: Value, below, first, last| Hold {
+            at: v.0,
+            slot: layout::HOLD as u8,
+            first,
+            last,
+            below,
+            span: 28,
+        };
+        let expected =
+            [hold(first, 24, true, false), hold(second, 0, false, false), hold(third, 8, false, true)];
+        assert_eq!(holds(&b), expected);
+    }
+
+    #[test]
+    fn a_store_looks_for_itself_and_serves_loads_behind_it() {
+        let mut b = block();
+        let base = b.get_reg(Type::I64, 3);
+        let v = load(&mut b, base);
+        assert!(holds(&b).is_empty());
+        b.op(Op::Store, Type::I32, &[base, v]);
+        assert!(holds(&b).is_empty());
+        load(&mut b, base);
+        let list = holds(&b);
+        assert_eq!(list.len(), 2);
+        assert!(list[0].first && list[0].at == v.0 + 1);
+    }
+
+    #[test]
+    fn indexed_addresses_share_if_their_indices_differ_by_a_constant() {
+        let mut b = block();
+        let (base, index) = (b.get_reg(Type::I64, 3), b.get_reg(Type::I64, 1));
+        let one = b.iconst(Type::I64, 1);
+        let next = b.op(Op::Add, Type::I64, &[index, one]);
+        let p = lea(&mut b, base, index, 3, 0);
+        let q = lea(&mut b, base, next, 3, 0);
+        let r = lea(&mut b, base, next, 2, 0);
+        load(&mut b, p);
+        load(&mut b, q);
+        load(&mut b, r);
+        let list = holds(&b);
+        assert_eq!(list.iter().map(|h| (h.below, h.span)).collect::<Vec<_>>(), [(0, 12), (8, 12)]);
+    }
+
+    #[test]
+    fn slots_are_used_again_and_privilege_changes_end_groups() {
+        let mut b = block();
+        for r in 0..12 {
+            let base = b.get_reg(Type::I64, r);
+            load(&mut b, base);
+            load(&mut b, base);
+        }
+        let list = holds(&b);
+        assert_eq!(list.len(), 24);
+        assert!(list.iter().all(|h| usize::from(h.slot) == layout::HOLD));
+        let mut b = block();
+        let base = b.get_reg(Type::I64, 3);
+        load(&mut b, base);
+        b.op(Op::System, Type::Void, &[]);
+        load(&mut b, base);
+        assert!(holds(&b).is_empty());
+    }
+}
