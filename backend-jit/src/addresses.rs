@@ -12,9 +12,9 @@ use emu_core::ir::{Inst, Op, Type};
 /// Displacements up to here keep every address that a host computes from them within 32 bits.
 const MOST: i64 = 1 << 30;
 
-/// Whether `i` is an access whose address may be given by parts.
+/// Whether `i` is an access, or a check of one, whose address may be given by parts.
 pub fn takes_parts(i: &Inst) -> bool {
-    matches!(i.op, Op::Load | Op::LoadW | Op::Store)
+    matches!(i.op, Op::Load | Op::LoadW | Op::Store | Op::CheckAlign)
 }
 
 /// Marks the late `Lea`s of `insts`, and prolongs the lives of their bases.

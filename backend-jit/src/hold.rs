@@ -6,15 +6,17 @@
 //! [`layout::NO_ADDEND`]: then the span crosses a page, the look-up missed, or something that may have changed
 //! translations (any helper) has come between, and each looks for itself.
 //!
-//! A group reads or writes. A read joins a group that writes if that has begun, since who may write may read; a store
-//! never relies on a look-up for reading.
+//! If an access of a group writes, all of it goes by the entries for writing: who may write may read. Where there is none
+//! (pages with code or page tables, pages not yet copied), reads look for themselves too, and a store has its slow path
+//! before it anyway.
 //!
 //! Invariants: the first access of a group comes before the others in the one straight list that a block is, so a slot
 //! is always written before it is read; every helper clears all slots; no group goes past an op that may change the
 //! privilege or the set that is looked into.
 
+use crate::forms::{Form, Forms};
 use crate::layout;
-use emu_core::ir::{Inst, Op, Type, Value};
+use emu_core::ir::{Inst, Op};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 
@@ -43,15 +45,8 @@ pub struct Hold {
     pub below: i32,
     /// Bytes in the span.
     pub span: i32,
-}
-
-/// An address: `base + (index << scale) + disp`, each part the number of a value, or NONE's.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Form {
-    base: u32,
-    index: u32,
-    scale: u8,
-    disp: i64,
+    /// Some access of the group writes.
+    pub write: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,13 +64,16 @@ struct Group {
 /// The shares of a block, reusing memory.
 #[derive(Debug, Default)]
 pub struct Holds {
-    /// By value: what it is as an address.
-    forms: Vec<Form>,
+    forms: Forms,
     groups: Vec<Group>,
     /// Groups before this one can no longer be joined.
     open: usize,
     /// (index of the access, group, distance from the form without displacement).
     accesses: Vec<(u32, u32, i64)>,
+    /// Checked addresses and what they are multiples of.
+    aligned: Vec<(Form, i64)>,
+    /// Checks that cannot fail.
+    fine: Vec<u32>,
     /// What came of it, in order of the accesses.
     list: Vec<Hold>,
 }
@@ -86,18 +84,6 @@ fn access(i: &Inst) -> Option<(i64, bool)> {
         Op::Load => Some((i.ty.bytes().into(), false)),
         Op::LoadW | Op::Store => Some((i.ty.bytes().into(), true)),
         _ => None,
-    }
-}
-
-const NONE: u32 = Value::NONE.0;
-
-impl Form {
-    fn of(v: u32) -> Self {
-        Self { base: v, index: NONE, scale: 0, disp: 0 }
-    }
-
-    fn plus(self, d: i64) -> Self {
-        Self { disp: self.disp.wrapping_add(d), ..self }
     }
 }
 
@@ -113,15 +99,19 @@ impl Holds {
         self.list.clear();
         self.groups.clear();
         self.accesses.clear();
-        self.forms.clear();
+        self.aligned.clear();
+        self.fine.clear();
         self.open = 0;
+        self.forms.run(insts);
         for (at, i) in insts.iter().enumerate() {
-            let form = self.form(insts, i).unwrap_or(Form::of(at as u32));
-            self.forms.push(form);
             match (i.op, access(i)) {
                 (Op::System | Op::RepString, _) => self.open = self.groups.len(),
+                (Op::CheckAlign, _) => {
+                    let form = self.forms.of(i.args[0]);
+                    self.check(at as u32, form, i.imm);
+                }
                 (_, Some((bytes, write))) => {
-                    let form = self.forms[i.args[0].index()];
+                    let form = self.forms.of(i.args[0]);
                     self.join(at as u32, form, bytes, write);
                 }
                 _ => {}
@@ -130,44 +120,29 @@ impl Holds {
         self.finish();
     }
 
-    /// The form of a sum, if `i` is one.
-    fn form(&self, insts: &[Inst], i: &Inst) -> Option<Form> {
-        let constant = |v: Value| {
-            let i = insts.get(v.index()).filter(|i| v.is_some() && i.op == Op::Const)?;
-            Some(i.imm)
+    /// Whether the alignment check with index `at` cannot fail after an earlier one.
+    pub fn is_aligned(&self, at: usize) -> bool {
+        self.fine.binary_search(&(at as u32)).is_ok()
+    }
+
+    fn check(&mut self, at: u32, form: Form, to: i64) {
+        let root = form.root();
+        let known = |&(f, to_known): &(Form, i64)| {
+            f.root() == root && to <= to_known && form.disp.wrapping_sub(f.disp) & (to - 1) == 0
         };
-        let [a, b, _] = i.args;
-        match i.op {
-            Op::Add if i.ty == Type::I64 => Some(self.forms[a.index()].plus(constant(b)?)),
-            Op::Sub if i.ty == Type::I64 => Some(self.forms[a.index()].plus(constant(b)?.wrapping_neg())),
-            Op::Lea if i.ty == Type::I64 => {
-                let base = if a.is_some() { self.forms[a.index()] } else { Form::of(NONE) };
-                if !b.is_some() {
-                    return a.is_some().then(|| base.plus(i.imm));
-                }
-                let index = self.forms[b.index()];
-                let scale = i.aux as u8;
-                if base.index != NONE || index.index != NONE {
-                    return None;
-                }
-                let disp = base.disp.wrapping_add(index.disp.wrapping_shl(scale.into()));
-                Some(Form { base: base.base, index: index.base, scale, disp: disp.wrapping_add(i.imm) })
-            }
-            _ => None,
+        if self.aligned.iter().any(known) {
+            self.fine.push(at);
+        } else {
+            self.aligned.push((form, to));
         }
     }
 
     fn join(&mut self, at: u32, form: Form, bytes: i64, write: bool) {
-        let (d, form) = (form.disp, Form { disp: 0, ..form });
+        let (d, form) = (form.disp, form.root());
         let end = d.saturating_add(bytes);
-        let fits = |g: &Group| {
-            g.form == form && (g.write || !write) && g.hi.max(end).saturating_sub(g.lo.min(d)) <= SPAN
-        };
+        let fits = |g: &Group| g.form == form && g.hi.max(end).saturating_sub(g.lo.min(d)) <= SPAN;
         let me = self.accesses.len() as u32;
-        // The newest that fits; of those that write rather, as they serve whatever comes.
-        let open = &self.groups[self.open..];
-        let n = open.iter().rposition(|g| fits(g) && g.write).or_else(|| open.iter().rposition(fits));
-        let n = match n {
+        let n = match self.groups[self.open..].iter().rposition(fits) {
             Some(n) => self.open + n,
             None => {
                 self.groups.push(Group { form, lo: d, hi: end, write, first: me, last: me, slot: 0 });
@@ -176,6 +151,7 @@ impl Holds {
         };
         let g = &mut self.groups[n];
         (g.lo, g.hi, g.last) = (g.lo.min(d), g.hi.max(end), me);
+        g.write |= write;
         self.accesses.push((at, n as u32, d));
     }
 
@@ -199,7 +175,7 @@ impl Holds {
                 free |= 1 << (u32::from(g.slot) - layout::HOLD as u32);
             }
             let (below, span) = ((d - g.lo) as i32, (g.hi - g.lo) as i32);
-            self.list.push(Hold { at, slot: g.slot, first, last, below, span });
+            self.list.push(Hold { at, slot: g.slot, first, last, below, span, write: g.write });
         }
     }
 }
@@ -208,7 +184,7 @@ impl Holds {
 mod tests {
     use super::*;
     use emu_core::addr::PhysAddr;
-    use emu_core::ir::{Block, BlockKey, mem_flags};
+    use emu_core::ir::{Block, BlockKey, Type, Value, mem_flags};
     use emu_core::state::Mode;
 
     fn block() -> Block {
@@ -250,6 +226,7 @@ mod tests {
             last,
             below,
             span: 28,
+            write: false,
         };
         let expected =
             [hold(first, 24, true, false), hold(second, 0, false, false), hold(third, 8, false, true)];
@@ -257,17 +234,32 @@ mod tests {
     }
 
     #[test]
-    fn a_store_looks_for_itself_and_serves_loads_behind_it() {
+    fn a_group_that_writes_says_so_from_its_first_access_on() {
         let mut b = block();
         let base = b.get_reg(Type::I64, 3);
         let v = load(&mut b, base);
         assert!(holds(&b).is_empty());
         b.op(Op::Store, Type::I32, &[base, v]);
-        assert!(holds(&b).is_empty());
-        load(&mut b, base);
         let list = holds(&b);
-        assert_eq!(list.len(), 2);
-        assert!(list[0].first && list[0].at == v.0 + 1);
+        assert_eq!(list.iter().map(|h| (h.at, h.write)).collect::<Vec<_>>(), [(v.0, true), (v.0 + 1, true)]);
+    }
+
+    #[test]
+    fn an_alignment_is_checked_once() {
+        let mut b = block();
+        let base = b.get_reg(Type::I64, 3);
+        let (p, q) = (lea(&mut b, base, Value::NONE, 0, 32), lea(&mut b, base, Value::NONE, 0, 8));
+        let check = |b: &mut Block, v: Value, to| b.op_imm(Op::CheckAlign, Type::Void, &[v], to, 0);
+        let first = check(&mut b, base, 16);
+        let second = check(&mut b, p, 16);
+        let other = check(&mut b, q, 16);
+        let wider = check(&mut b, base, 32);
+        let mut h = Holds::default();
+        h.run(&b.insts);
+        assert_eq!(
+            [first, second, other, wider].map(|v| h.is_aligned(v.index())),
+            [false, true, false, false]
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod addresses;
 pub mod arena;
 pub mod cache;
 pub mod exit;
+mod forms;
 pub mod helpers;
 pub mod hold;
 pub mod jumps;
@@ -65,8 +66,10 @@ pub struct JitConfig {
     pub cache_bytes: usize,
     /// Link blocks and use the jump cache.
     pub chain: bool,
-    /// Count completed instructions in `icount`, and heed [`Jit::set_budget`].
+    /// Count completed instructions in `icount`.
     pub count_insns: bool,
+    /// Heed [`Jit::set_budget`] in translated code; without it a budget ends a run only where that comes back anyway.
+    pub heed_budget: bool,
     /// Return after each block.
     pub single_block: bool,
     /// Write `/tmp/perf-PID.map` for `perf`.
@@ -91,6 +94,7 @@ impl Default for JitConfig {
             cache_bytes: 256 << 20,
             chain: true,
             count_insns: true,
+            heed_budget: true,
             single_block: false,
             perf_map: false,
             link_pages: true,

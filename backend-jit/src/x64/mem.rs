@@ -109,7 +109,7 @@ impl Codegen {
         value: impl FnOnce(&mut Self) -> Option<Stored>,
     ) -> Mem {
         let addr = self.address(addr);
-        let table = if matches!(helper, Helper::Load) { READ } else { WRITE };
+        let table = if matches!(helper, Helper::Load | Helper::LoadVec) { READ } else { WRITE };
         let hold = self.holds.at(self.at);
         let kept = hold.filter(|h| !h.first).and_then(|h| self.kept(h.slot));
         let t = match kept {
@@ -123,6 +123,7 @@ impl Codegen {
         let slow = self.asm.label();
         let resume = self.asm.label();
         let look = Look { addr, entry: t, aside, table };
+        let group = Look { table: if hold.is_some_and(|h| h.write) { WRITE } else { table }, ..look };
         match (hold, aside) {
             (Some(hold), None) => {
                 let (slot, alone) = (state(layout::slot(hold.slot.into())), self.asm.label());
@@ -139,7 +140,7 @@ impl Codegen {
             (Some(hold), Some(u)) => {
                 let alone = self.asm.label();
                 self.find_entry(look);
-                self.check_entry(look, u, hold.below, hold.span, alone);
+                self.check_entry(group, u, hold.below, hold.span, alone);
                 self.asm.store(Type::I64, state(layout::slot(hold.slot.into())), t);
                 self.push_alone(hold, look, bytes, alone, resume, slow);
             }
@@ -181,6 +182,17 @@ impl Codegen {
             return At { reg: self.reg(inst.args[0]), disp: inst.imm as i32 };
         }
         At { reg: self.reg(v), disp: 0 }
+    }
+
+    /// An access's address in one register.
+    pub fn address_reg(&mut self, v: Value) -> Reg {
+        let at = self.address(v);
+        if at.disp == 0 {
+            return at.reg;
+        }
+        let r = self.grab();
+        self.lea_at(Type::I64, r, at, 0);
+        r
     }
 
     /// Whether nothing has been emitted for `v` yet, a late address.
@@ -454,19 +466,16 @@ impl Codegen {
         if self.imm32(v, inst.ty).is_none() && self.constant(v).is_some() {
             // A wide constant: in a temporary of its own before the probe.
             let c = self.constant(v).unwrap_or(0);
-            let m = {
-                let s = self.new_slot(1);
-                let t = self.grab();
-                self.asm.mov_imm(t, c);
-                self.asm.store(Type::I64, state(layout::slot(s)), t);
-                self.drop_temp(t);
-                let m = self.probe_const(inst, s);
-                self.free_slots(s, 1);
-                (m, s)
-            };
+            let s = self.new_slot(1);
             let t = self.grab();
-            self.asm.load(Type::I64, t, state(layout::slot(m.1)));
-            self.asm.store(inst.ty, m.0, t);
+            self.asm.mov_imm(t, c);
+            self.asm.store(Type::I64, state(layout::slot(s)), t);
+            self.drop_temp(t);
+            let m = self.probe_const(inst, s);
+            let t = self.grab();
+            self.asm.load(Type::I64, t, state(layout::slot(s)));
+            self.asm.store(inst.ty, m, t);
+            self.free_slots(s, 1);
             return;
         }
         self.save_bool(v);

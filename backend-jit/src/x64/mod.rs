@@ -224,6 +224,7 @@ pub struct Codegen {
     share_probes: bool,
     fold_addresses: bool,
     count: bool,
+    heed_budget: bool,
     error: Option<JitError>,
 }
 
@@ -294,6 +295,7 @@ impl Codegen {
             share_probes: cfg.share_probes,
             fold_addresses: cfg.fold_addresses,
             count: cfg.count_insns,
+            heed_budget: cfg.heed_budget,
             error: None,
         })
     }

@@ -7,7 +7,7 @@ pub mod profile;
 mod replay;
 pub mod translator;
 
-use crate::config::{EngineKind, Machine};
+use crate::config::{ClockKind, EngineKind, Machine};
 use crate::log::Log;
 use crate::symbols::Symbols;
 use anyhow::{Context, Result};
@@ -68,6 +68,8 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
         link_pages: on(links),
         predict_returns: on(returns),
         share_probes: on(share),
+        // Under the real clock nothing waits for a turn to end but what raises a signal.
+        heed_budget: machine.clock == ClockKind::Virtual,
         fold_addresses: on(addresses),
         perf_map: machine.perf_map,
         ..default
