@@ -84,6 +84,8 @@ pub struct JitConfig {
     pub pin_vectors: bool,
     /// Let accesses share looks into the translation cache.
     pub share_probes: bool,
+    /// Ask the host for large pages behind translated code.
+    pub large_pages: bool,
     /// Leave `base + displacement` to the accesses that use it.
     pub fold_addresses: bool,
 }
@@ -103,6 +105,7 @@ impl Default for JitConfig {
             pin_vectors: true,
             share_probes: true,
             fold_addresses: true,
+            large_pages: true,
         }
     }
 }
@@ -160,7 +163,7 @@ impl Jit {
     pub fn new(cfg: JitConfig) -> Result<Self, JitError> {
         let mut codegen = host::Codegen::new(&cfg)?;
         // Displacements are 32 bits, and so are offsets in the jump cache.
-        let arena = Arena::new(cfg.cache_bytes.clamp(1 << 16, 1 << 30))?;
+        let arena = Arena::new(cfg.cache_bytes.clamp(1 << 16, 1 << 30), cfg.large_pages)?;
         let entry = codegen.prologue();
         let cache = Cache::new(arena, codegen.code(), entry.way_out())
             .ok_or(JitError::Internal("the trampolines do not fit"))?;

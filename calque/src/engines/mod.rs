@@ -22,8 +22,10 @@ use std::sync::Arc;
 use translator::Translator;
 
 /// What of the emitter can be switched off beside the passes: links across pages, predicted returns, shared looks into
-/// the translation cache, addresses as parts of operands.
-pub const LINKS: [&str; 4] = ["links", "returns", "share", "addresses"];
+/// the translation cache, addresses as parts of operands, large pages.
+pub const LINKS: [&str; 5] = ["links", "returns", "share", "addresses", LARGE_PAGES];
+/// Large host pages behind RAM and translated code.
+pub const LARGE_PAGES: &str = "pages";
 
 /// After the blocks under `hits` have been dropped from every cache: the bytes are data again, and once no decoded
 /// byte is left in a page, stores to it need not pass the slow path.
@@ -54,7 +56,7 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
     }
     let mut passes = PassSet::ALL;
     let on = |name: &str| !machine.passes_off.iter().any(|off| off == name);
-    let [links, returns, share, addresses] = LINKS;
+    let [links, returns, share, addresses, pages] = LINKS;
     for name in machine.passes_off.iter().filter(|name| !LINKS.contains(&name.as_str())) {
         passes = passes.without(PassSet::named(name).with_context(|| format!("there is no pass '{name}'"))?);
     }
@@ -68,6 +70,7 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
         link_pages: on(links),
         predict_returns: on(returns),
         share_probes: on(share),
+        large_pages: on(pages),
         // Under the real clock nothing waits for a turn to end but what raises a signal.
         heed_budget: machine.clock == ClockKind::Virtual,
         fold_addresses: on(addresses),
