@@ -28,7 +28,7 @@ impl Text {
     fn new(v: u128, imm: u8, len: Option<i64>) -> Self {
         let n = capacity(imm);
         let bytes = v.to_le_bytes();
-        let word = |i: usize| u16::from_le_bytes([bytes[2 * i & 15], bytes[2 * i + 1 & 15]]);
+        let word = |i: usize| u16::from_le_bytes([bytes[(2 * i) & 15], bytes[(2 * i + 1) & 15]]);
         let elements: [i32; 16] = match imm & 3 {
             0 => bytes.map(i32::from),
             2 => bytes.map(|b| (b as i8).into()),
