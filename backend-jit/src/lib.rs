@@ -257,6 +257,26 @@ impl Jit {
         }
     }
 
+    /// Goes on in translated code after the interpreter has executed what [`Jit::run`] came back for, if the jump cache
+    /// has the place; None: nothing was done. What would make [`Jit::run`] wrong there makes this wrong.
+    pub fn resume(&mut self, cpu: &mut Cpu) -> Option<RunExit> {
+        let mode = cpu.state.mode;
+        if !mode.contains(Mode::FLAT) || !self.cfg.chain || self.cfg.single_block {
+            return None;
+        }
+        let set = self.cache.jumps.select(mode);
+        let code = self.cache.jumps.find(set, cpu.state.rip, cpu.exec_id(cpu.state.rip))?;
+        self.pending = None;
+        let exit = self.run_code(cpu, set, code);
+        if exit != RunExit::NeedBlock {
+            return Some(exit);
+        }
+        Some(match self.known(cpu) {
+            Some(next) => self.run(cpu, next),
+            None => exit,
+        })
+    }
+
     /// The translated block that the processor's RIP leads to, if it is flat code.
     fn known(&self, cpu: &mut Cpu) -> Option<BlockId> {
         let (rip, mode) = (cpu.state.rip, cpu.state.mode);
@@ -273,6 +293,11 @@ impl Jit {
         let exec = if self.cfg.chain && !self.cfg.single_block { self.entered(cpu, id) } else { 0 };
         let set = self.cache.jumps.select(cpu.state.mode);
         self.cache.remember(set, id, exec);
+        self.run_code(cpu, set, code)
+    }
+
+    /// Runs the code at an offset of the arena, a live block's that the processor's RIP leads to in the mode of `set`.
+    fn run_code(&mut self, cpu: &mut Cpu, set: usize, code: usize) -> RunExit {
         self.stats.entries += 1;
         let s = &mut cpu.state;
         s.scratch[layout::FLAGS] = exit::to_word(s.rflags);

@@ -22,8 +22,8 @@ use std::sync::Arc;
 use translator::Translator;
 
 /// What of the emitter can be switched off beside the passes: links across pages, predicted returns, shared looks into
-/// the translation cache, addresses as parts of operands, large pages.
-pub const LINKS: [&str; 5] = ["links", "returns", "share", "addresses", LARGE_PAGES];
+/// the translation cache, addresses as parts of operands, large pages, going on right after an interpreted instruction.
+pub const LINKS: [&str; 6] = ["links", "returns", "share", "addresses", LARGE_PAGES, "resume"];
 /// Large host pages behind RAM and translated code.
 pub const LARGE_PAGES: &str = "pages";
 
@@ -56,7 +56,7 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
     }
     let mut passes = PassSet::ALL;
     let on = |name: &str| !machine.passes_off.iter().any(|off| off == name);
-    let [links, returns, share, addresses, pages] = LINKS;
+    let [links, returns, share, addresses, pages, resume] = LINKS;
     for name in machine.passes_off.iter().filter(|name| !LINKS.contains(&name.as_str())) {
         passes = passes.without(PassSet::named(name).with_context(|| format!("there is no pass '{name}'"))?);
     }
@@ -83,6 +83,7 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
         true => Box::new(Lockstep::new(translator)),
         false => {
             let mut engine = JitEngine::new(translator, machine.hot, machine.stats);
+            engine.resume = on(resume);
             if machine.profile {
                 let mut symbols = Symbols::default();
                 machine.symbols.iter().try_for_each(|path| symbols.load(path))?;
