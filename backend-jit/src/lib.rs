@@ -14,18 +14,18 @@ pub mod regalloc;
 pub mod sidetable;
 pub mod x87;
 
-#[cfg(not(target_arch = "x86_64"))]
-#[path = "aarch64/mod.rs"]
-mod host;
+pub mod aarch64;
 #[cfg(target_arch = "x86_64")]
 #[path = "x64/mod.rs"]
 mod host;
+#[cfg(not(target_arch = "x86_64"))]
+use aarch64 as host;
 
 use arena::Arena;
-use cache::{Cache, NewBlock};
+use cache::{Cache, NewBlock, Place};
 use emu_core::addr::{PAGE_MASK, PAGE_SIZE, PhysAddr};
 use emu_core::cpu::{CodeHit, Cpu};
-use emu_core::ir::{Block, BlockKey};
+use emu_core::ir::{Block, BlockKey, Inst};
 use emu_core::state::bits::rflags;
 use emu_core::state::{Mode, Seg};
 use exit::Kind;
@@ -77,6 +77,8 @@ pub struct JitConfig {
     pub baseline: bool,
     /// Keep guest vector registers in host registers.
     pub pin_vectors: bool,
+    /// Keep the guest's order of loads and stores where the host's is weaker: when other threads share memory.
+    pub ordered: bool,
 }
 
 impl Default for JitConfig {
@@ -91,6 +93,7 @@ impl Default for JitConfig {
             predict_returns: true,
             baseline: false,
             pin_vectors: true,
+            ordered: true,
         }
     }
 }
@@ -147,8 +150,7 @@ impl Jit {
     /// When the host's processor is not served or it gives no memory.
     pub fn new(cfg: JitConfig) -> Result<Self, JitError> {
         let mut codegen = host::Codegen::new(&cfg)?;
-        // Displacements are 32 bits, and so are offsets in the jump cache.
-        let arena = Arena::new(cfg.cache_bytes.clamp(1 << 16, 1 << 30))?;
+        let arena = Arena::new(cfg.cache_bytes.clamp(1 << 16, host::MAX_ARENA))?;
         let entry = codegen.prologue();
         let cache = Cache::new(arena, codegen.code(), entry.way_out())
             .ok_or(JitError::Internal("the trampolines do not fit"))?;
@@ -188,7 +190,7 @@ impl Jit {
     pub fn compile(&mut self, block: &Block) -> Result<BlockId, JitError> {
         for again in [true, false] {
             let (base, first_exit) = self.cache.place();
-            let place = host::Place { base, first_exit, first_site: self.cache.sites.next() };
+            let place = Place { base, first_exit, first_site: self.cache.sites.next() };
             self.codegen.compile(block, place)?;
             let new = NewBlock {
                 key: block.key,
@@ -260,7 +262,7 @@ impl Jit {
         self.cache.remember(set, id, exec);
         self.stats.entries += 1;
         let s = &mut cpu.state;
-        s.scratch[layout::FLAGS] = exit::to_word(s.rflags);
+        s.scratch[layout::FLAGS] = host::to_word(s.rflags);
         (s.scratch[layout::JUMP_CACHE], s.scratch[layout::RETURNS]) = self.cache.jumps.places(set);
         s.scratch[layout::CODE_BASE] = self.cache.address(0) as u64;
         s.scratch[layout::BUDGET] = self.budget;
@@ -275,7 +277,7 @@ impl Jit {
         let s = &mut cpu.state;
         self.cache.jumps.returned(set, s.scratch[layout::RETURNS]);
         s.mxcsr |= s.scratch[layout::MX_GUEST] as u32 & 0x3f;
-        s.rflags = s.rflags & !rflags::STATUS | exit::from_word(s.scratch[layout::FLAGS]);
+        s.rflags = s.rflags & !rflags::STATUS | host::from_word(s.scratch[layout::FLAGS]);
         self.after(cpu, word)
     }
 
@@ -426,6 +428,12 @@ impl Jit {
     pub fn host_address(&self, id: BlockId) -> Option<u64> {
         self.cache.host_code(id).map(|(_, at)| at as u64)
     }
+}
+
+/// Whether this host's emitter knows each of `insts` from `from` on: the front end ends a block before an instruction
+/// that it does not.
+pub fn emits(insts: &[Inst], from: usize) -> bool {
+    host::emits(insts, from)
 }
 
 /// First linear address of the page behind that of `lin`.

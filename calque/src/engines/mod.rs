@@ -7,7 +7,7 @@ pub mod profile;
 mod replay;
 pub mod translator;
 
-use crate::config::{EngineKind, Machine};
+use crate::config::{ClockKind, EngineKind, Machine};
 use crate::log::Log;
 use crate::symbols::Symbols;
 use anyhow::{Context, Result};
@@ -67,6 +67,8 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
         link_pages: on(links),
         predict_returns: on(returns),
         perf_map: machine.perf_map,
+        // With one processor on the virtual clock, devices work in its thread.
+        ordered: machine.cpus > 1 || machine.clock != ClockKind::Virtual,
         ..default
     };
     let translator = Translator::new(config, passes, log.clone(), lockstep)
