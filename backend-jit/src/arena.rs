@@ -19,16 +19,22 @@ pub struct Arena {
     used: usize,
     /// The end of what has ever been written: code beyond it cannot have been executed.
     high: usize,
+    /// Up to here large pages have been asked for; None: they are not wanted.
+    large: Option<usize>,
 }
 
+/// The size of a large page, where there are any. Of another size they are not used.
+const LARGE: usize = 2 << 20;
+
 impl Arena {
-    /// Maps an arena of `len` bytes (rounded up to 64 KiB); the host commits pages as they are used.
+    /// Maps an arena of `len` bytes (rounded up to 64 KiB); the host commits pages as they are used. With `large`, code is
+    /// moved to large pages as it fills them: big programs spend much of their time on misses of the host's TLB else.
     ///
     /// # Errors
     /// When the host refuses.
-    pub fn new(len: usize) -> io::Result<Self> {
+    pub fn new(len: usize, large: bool) -> io::Result<Self> {
         let len = len.max(1 << 16).next_multiple_of(1 << 16);
-        let arena = Self { views: sys::Views::new(len)?, len, used: 0, high: 0 };
+        let arena = Self { views: sys::Views::new(len)?, len, used: 0, high: 0, large: large.then_some(0) };
         #[cfg(all(target_arch = "aarch64", not(target_os = "macos")))]
         let arena = arena.try_patching();
         Ok(arena)
@@ -80,6 +86,12 @@ impl Arena {
         }
         self.write(at, code);
         self.used = at + code.len();
+        if let Some(from) = self.large
+            && self.used >= from + LARGE
+        {
+            self.views.make_large(from, LARGE);
+            self.large = Some(from + LARGE);
+        }
         Some(at)
     }
 
@@ -119,17 +131,70 @@ impl Arena {
 
 #[cfg(not(target_os = "macos"))]
 mod sys {
+    use super::LARGE;
     use memmap2::{MmapOptions, MmapRaw};
+    use rustix::mm::{MapFlags, ProtFlags};
+    use std::ffi::{c_int, c_void};
     use std::fs::File;
     use std::io;
+
+    /// Linux 6.1; older kernels refuse. (rustix has no name for it.)
+    const MADV_COLLAPSE: c_int = 25;
+
+    unsafe extern "C" {
+        fn madvise(addr: *mut c_void, len: usize, advice: c_int) -> c_int;
+    }
 
     /// Two views of one memory file.
     #[derive(Debug)]
     pub struct Views {
         write: MmapRaw,
-        exec: memmap2::Mmap,
+        exec: Exec,
         /// Cache maintenance is not enough to have a patch seen.
         pub deaf: bool,
+    }
+
+    /// The executable view, at a multiple of [`LARGE`].
+    #[derive(Debug)]
+    struct Exec {
+        /// What was reserved for it: start and length.
+        start: *mut c_void,
+        reserved: usize,
+        base: *mut c_void,
+    }
+
+    // SAFETY: the mapping is owned by this value alone.
+    unsafe impl Send for Exec {}
+
+    impl Exec {
+        fn new(file: &File, len: usize) -> io::Result<Self> {
+            let reserved = len + LARGE;
+            // SAFETY: a fresh anonymous mapping touches nothing that exists.
+            let start = unsafe {
+                rustix::mm::mmap_anonymous(
+                    std::ptr::null_mut(),
+                    reserved,
+                    ProtFlags::empty(),
+                    MapFlags::PRIVATE | MapFlags::NORESERVE,
+                )?
+            };
+            let base = start.wrapping_byte_add(start.addr().next_multiple_of(LARGE) - start.addr());
+            let this = Self { start, reserved, base };
+            // SAFETY: lies within what was reserved just now, which nothing else uses. The file is private to this
+            // process and is changed through the other view alone, by `Arena`, which hands out no reference into either.
+            unsafe {
+                let flags = MapFlags::SHARED | MapFlags::FIXED;
+                rustix::mm::mmap(base, len, ProtFlags::READ | ProtFlags::EXEC, flags, file, 0)?;
+            }
+            Ok(this)
+        }
+    }
+
+    impl Drop for Exec {
+        fn drop(&mut self) {
+            // SAFETY: the range came from `mmap` and nothing uses it any more. Failure would only leave it mapped.
+            let _ = unsafe { rustix::mm::munmap(self.start, self.reserved) };
+        }
     }
 
     impl Views {
@@ -138,14 +203,19 @@ mod sys {
             rustix::fs::ftruncate(&fd, len as u64)?;
             let file = File::from(fd);
             let write = MmapOptions::new().len(len).map_raw(&file)?;
-            // SAFETY: the file is private to this process and is changed through `write` alone, by `Arena`, which
-            // hands out no reference into either view.
-            let exec = unsafe { MmapOptions::new().len(len).map_exec(&file)? };
+            let exec = Exec::new(&file, len)?;
             Ok(Self { write, exec, deaf: false })
         }
 
         pub fn exec(&self) -> *const u8 {
-            self.exec.as_ptr()
+            self.exec.base.cast_const().cast()
+        }
+
+        /// Moves what is in a range to a large page, if the host has any.
+        pub fn make_large(&self, at: usize, len: usize) {
+            // SAFETY: within the mapping, as the caller has checked; contents and rights stay. Whether it worked does
+            // not matter.
+            let _ = unsafe { madvise(self.exec.base.wrapping_byte_add(at), len, MADV_COLLAPSE) };
         }
 
         pub fn with_write(&mut self, f: impl FnOnce(*mut u8)) {
@@ -160,7 +230,7 @@ mod sys {
             #[cfg(target_arch = "aarch64")]
             {
                 // SAFETY: within the mapping, as the caller has checked.
-                let start = unsafe { self.exec.as_ptr().add(at) };
+                let start = unsafe { self.exec().add(at) };
                 dynasmrt::cache_control::synchronize_icache(
                     // SAFETY: as above; the bytes stay mapped while `self` lives.
                     unsafe { std::slice::from_raw_parts(start, len) },
@@ -177,7 +247,7 @@ mod sys {
             for prot in [Prot::READ | Prot::WRITE, Prot::READ | Prot::EXEC] {
                 // SAFETY: within the mapping, whose length is a multiple of any page size; nobody executes it meanwhile,
                 // since whoever writes code is the thread that runs it.
-                let done = unsafe { mprotect(self.exec.as_ptr().add(from).cast_mut().cast(), len, prot) };
+                let done = unsafe { mprotect(self.exec().add(from).cast_mut().cast(), len, prot) };
                 assert!(done.is_ok(), "the host refuses to change the protection of code");
             }
         }
@@ -225,6 +295,9 @@ mod sys {
             self.base
         }
 
+        /// There is no asking for large pages here.
+        pub fn make_large(&self, _at: usize, _len: usize) {}
+
         pub fn with_write(&mut self, f: impl FnOnce(*mut u8)) {
             // SAFETY: toggles this thread's view of MAP_JIT memory; restored below.
             #[cfg(target_arch = "aarch64")]
@@ -259,7 +332,7 @@ mod tests {
 
     #[test]
     fn what_is_appended_can_be_read_through_the_other_view() {
-        let mut a = Arena::new(1).unwrap();
+        let mut a = Arena::new(1, true).unwrap();
         assert_eq!(a.append(&[1, 2, 3, 4, 5]), Some(0));
         assert_eq!(a.append(&[9; 3]), Some(32));
         a.patch_u32(0, 0x0a0b_0c0d);

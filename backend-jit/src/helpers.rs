@@ -101,6 +101,9 @@ fn run(cpu: *mut Cpu, f: impl FnOnce(&mut Cpu) -> Done) -> u64 {
     // not touch until translated code returns.
     let cpu = unsafe { &mut *cpu };
     let done = catch_unwind(AssertUnwindSafe(|| f(cpu)));
+    // Translations may be others now: see `hold`.
+    let none = cpu.state.scratch[layout::NO_ADDEND];
+    cpu.state.scratch[layout::HOLD..layout::HOLD + layout::HOLDS].fill(none);
     match done {
         Ok(Ok(())) => 0,
         Ok(Err(Leave::Interpret)) => Kind::Interpret as u64,

@@ -124,6 +124,12 @@ impl Jumps {
         }
     }
 
+    /// Arena offset of the code that set `i` has for `rip` under fetch translation `exec`.
+    pub fn find(&self, i: usize, rip: u64, exec: u32) -> Option<usize> {
+        let e = &self.sets[i].jumps[jump_index(rip)];
+        (exec != 0 && e.rip == rip && e.exec == exec).then_some(e.code as usize)
+    }
+
     /// The block at `rip` and arena offset `code` has gone.
     pub fn forget(&mut self, mode: Mode, rip: u64, code: usize) {
         if let Some(set) = self.sets.iter_mut().find(|s| s.mode == mode) {

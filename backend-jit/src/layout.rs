@@ -56,6 +56,12 @@ pub const SPILL: usize = 27;
 pub const SPILLS: usize = 64 - SPILL;
 /// An image of the x87 in the form of FNSAVE: 108 bytes.
 pub const X87_IMAGE: usize = 64;
+/// First slot for addends that accesses share: see [`crate::hold`].
+pub const HOLD: usize = 80;
+/// Number of them.
+pub const HOLDS: usize = 8;
+/// What such a slot has while there is no addend in it: see [`crate::hold::no_addend`].
+pub const NO_ADDEND: usize = HOLD + HOLDS;
 
 /// Byte of [`LIVE`]: the host's x87 is the guest's.
 pub const LIVE_X87: i32 = 0;

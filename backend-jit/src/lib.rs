@@ -4,10 +4,13 @@
 //! block to block along links and the jump cache, and comes back with a [`RunExit`] and an exact processor state.
 //! The parts at the crate's root know nothing of the host; `x64/` and `aarch64/` emit code.
 
+mod addresses;
 pub mod arena;
 pub mod cache;
 pub mod exit;
+mod forms;
 pub mod helpers;
+pub mod hold;
 pub mod jumps;
 pub mod layout;
 pub mod regalloc;
@@ -63,8 +66,10 @@ pub struct JitConfig {
     pub cache_bytes: usize,
     /// Link blocks and use the jump cache.
     pub chain: bool,
-    /// Count completed instructions in `icount`, and heed [`Jit::set_budget`].
+    /// Count completed instructions in `icount`.
     pub count_insns: bool,
+    /// Heed [`Jit::set_budget`] in translated code; without it a budget ends a run only where that comes back anyway.
+    pub heed_budget: bool,
     /// Return after each block.
     pub single_block: bool,
     /// Write `/tmp/perf-PID.map` for `perf`.
@@ -79,6 +84,12 @@ pub struct JitConfig {
     pub pin_vectors: bool,
     /// Keep the guest's order of loads and stores where the host's is weaker: when other threads share memory.
     pub ordered: bool,
+    /// Let accesses share looks into the translation cache.
+    pub share_probes: bool,
+    /// Ask the host for large pages behind translated code.
+    pub large_pages: bool,
+    /// Leave `base + displacement` to the accesses that use it.
+    pub fold_addresses: bool,
 }
 
 impl Default for JitConfig {
@@ -87,6 +98,7 @@ impl Default for JitConfig {
             cache_bytes: 256 << 20,
             chain: true,
             count_insns: true,
+            heed_budget: true,
             single_block: false,
             perf_map: false,
             link_pages: true,
@@ -94,6 +106,9 @@ impl Default for JitConfig {
             baseline: false,
             pin_vectors: true,
             ordered: true,
+            share_probes: true,
+            fold_addresses: true,
+            large_pages: true,
         }
     }
 }
@@ -150,7 +165,7 @@ impl Jit {
     /// When the host's processor is not served or it gives no memory.
     pub fn new(cfg: JitConfig) -> Result<Self, JitError> {
         let mut codegen = host::Codegen::new(&cfg)?;
-        let arena = Arena::new(cfg.cache_bytes.clamp(1 << 16, host::MAX_ARENA))?;
+        let arena = Arena::new(cfg.cache_bytes.clamp(1 << 16, host::MAX_ARENA), cfg.large_pages)?;
         let entry = codegen.prologue();
         let cache = Cache::new(arena, codegen.code(), entry.way_out())
             .ok_or(JitError::Internal("the trampolines do not fit"))?;
@@ -244,6 +259,26 @@ impl Jit {
         }
     }
 
+    /// Goes on in translated code after the interpreter has executed what [`Jit::run`] came back for, if the jump cache
+    /// has the place; None: nothing was done. What would make [`Jit::run`] wrong there makes this wrong.
+    pub fn resume(&mut self, cpu: &mut Cpu) -> Option<RunExit> {
+        let mode = cpu.state.mode;
+        if !mode.contains(Mode::FLAT) || !self.cfg.chain || self.cfg.single_block {
+            return None;
+        }
+        let set = self.cache.jumps.select(mode);
+        let code = self.cache.jumps.find(set, cpu.state.rip, cpu.exec_id(cpu.state.rip))?;
+        self.pending = None;
+        let exit = self.run_code(cpu, set, code);
+        if exit != RunExit::NeedBlock {
+            return Some(exit);
+        }
+        Some(match self.known(cpu) {
+            Some(next) => self.run(cpu, next),
+            None => exit,
+        })
+    }
+
     /// The translated block that the processor's RIP leads to, if it is flat code.
     fn known(&self, cpu: &mut Cpu) -> Option<BlockId> {
         let (rip, mode) = (cpu.state.rip, cpu.state.mode);
@@ -260,6 +295,11 @@ impl Jit {
         let exec = if self.cfg.chain && !self.cfg.single_block { self.entered(cpu, id) } else { 0 };
         let set = self.cache.jumps.select(cpu.state.mode);
         self.cache.remember(set, id, exec);
+        self.run_code(cpu, set, code)
+    }
+
+    /// Runs the code at an offset of the arena, a live block's that the processor's RIP leads to in the mode of `set`.
+    fn run_code(&mut self, cpu: &mut Cpu, set: usize, code: usize) -> RunExit {
         self.stats.entries += 1;
         let s = &mut cpu.state;
         s.scratch[layout::FLAGS] = host::to_word(s.rflags);
@@ -270,6 +310,7 @@ impl Jit {
         s.scratch[layout::MX_HOST] = 0x1f80;
         s.scratch[layout::LIVE] = 0;
         s.scratch[layout::X87_SITE] = 0;
+        s.scratch[layout::NO_ADDEND] = hold::no_addend();
         let word = host::enter(&self.cache, self.entry, code, cpu);
         helpers::resume_panic();
         helpers::complete_journal(cpu);

@@ -47,6 +47,12 @@ pub struct Fact {
     pub vset: u32,
     /// It must be emitted.
     pub needed: bool,
+    /// It is left to the accesses that use it: see [`crate::addresses`].
+    pub late: bool,
+    /// Some access names it by its parts.
+    pub parts: bool,
+    /// For what is late: the first instruction that wants it as a value, or 0.
+    pub made: u32,
 }
 
 /// The facts about a block, by value.

@@ -8,6 +8,7 @@ use crate::config::{Chardev, ClockKind, EngineKind, Machine};
 use crate::control::Control;
 use crate::ending::Ending;
 use crate::engines;
+use crate::engines::LARGE_PAGES;
 use crate::log::Log;
 use crate::stats;
 use crate::vcpu::{self, Stop, Vcpu};
@@ -152,6 +153,9 @@ struct Built {
 impl Built {
     fn new(machine: &Machine, image: &Image, host: &Host) -> Result<Self> {
         let mem = PhysMem::new(machine.memory)?;
+        if !machine.passes_off.iter().any(|off| off == LARGE_PAGES) {
+            mem.prefer_large_pages();
+        }
         let entry = image.load(machine, &mem)?;
         let clock = match machine.clock {
             ClockKind::Real => Clock::real(),

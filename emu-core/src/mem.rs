@@ -138,6 +138,13 @@ impl PhysMem {
         Ok(())
     }
 
+    /// Asks the host for large pages behind RAM. Guests touch it all over, and misses of the host's own TLB are dear,
+    /// above all where the host is a guest itself. A host that has none is no worse for it.
+    pub fn prefer_large_pages(&self) {
+        #[cfg(target_os = "linux")]
+        let _ = self.ram.advise(memmap2::Advice::HugePage);
+    }
+
     /// Registers the vCPUs, once, and returns their mailboxes in order.
     pub fn connect(&self, signals: &[Arc<Signals>]) -> Vec<Arc<Mailbox>> {
         self.crew.get_or_init(|| Crew::new(signals)).members().to_vec()

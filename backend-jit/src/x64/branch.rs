@@ -105,7 +105,7 @@ impl Codegen {
         self.asm.load(Type::I64, RCX, word);
         self.asm.alu_imm(Type::I32, Alu::Cmp, Rm::M(Mem { base: RCX, index: None, scale: 0, disp: 0 }), 0);
         self.asm.jcc(NE, stub);
-        if self.count {
+        if self.count && self.heed_budget {
             self.asm.load(Type::I64, RCX, state(layout::field(ICOUNT as usize)));
             self.asm.alu(Type::I64, Alu::Cmp, RCX, Rm::M(state(layout::slot(layout::BUDGET))));
             self.asm.jcc(AE, stub);

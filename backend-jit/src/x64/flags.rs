@@ -60,7 +60,8 @@ impl Codegen {
 
     /// Runs `f` with RAX free for use, without touching the host's flags.
     pub fn with_rax(&mut self, f: impl FnOnce(&mut Self)) {
-        if self.owner[0] == Owner::Free {
+        if matches!(self.owner[0], Owner::Free | Owner::Addend(_)) {
+            self.owner[0] = Owner::Free;
             return f(self);
         }
         self.asm.store(Type::I64, state(layout::slot(layout::SAVE0)), RAX);

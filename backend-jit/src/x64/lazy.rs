@@ -31,7 +31,7 @@ impl Codegen {
                 Op::RepString if [gpr::RCX, gpr::RSI, gpr::RDI].into_iter().any(|g| named(g as i64)) => {
                     return false;
                 }
-                op if op.can_fault() || op == Op::ExitIf => last_fault = j,
+                op if op.can_fault() || matches!(op, Op::ExitIf | Op::X87) => last_fault = j,
                 _ => {}
             }
         }

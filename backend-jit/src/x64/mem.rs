@@ -8,11 +8,14 @@
 //! Stores are looked at before they are done: one that would hit decoded code leaves for the interpreter with the
 //! instruction not begun, so a block never runs on after it has modified itself.
 
-use super::asm::{Alu, Mem, Opc, RAX, RDX, Reg, Rm, Shift, state};
+use super::asm::{Alu, Mem, Opc, RAX, RCX, RDX, Reg, Rm, Shift, state};
 use super::vals::Src;
 use super::{Codegen, Loc, Owner};
+use crate::addresses;
 use crate::helpers::Helper;
+use crate::hold::Hold;
 use crate::layout;
+use crate::regalloc::Hint;
 use dynasmrt::DynamicLabel;
 use emu_core::ir::{Cc, Inst, Op, Type, Value, mem_flags};
 use emu_core::mmu::tlb::{TLB_BITS, TlbSet};
@@ -34,7 +37,9 @@ pub enum Stored {
 #[derive(Clone, Copy, Debug)]
 pub enum StubKind {
     /// A missed probe.
-    Access { helper: Helper, addr: Reg, addend: Reg, bytes: u32, stack: bool, value: Option<Stored> },
+    Access { helper: Helper, addr: At, addend: Reg, bytes: u32, stack: bool, value: Option<Stored> },
+    /// An access whose shared look-up has failed.
+    Alone { hold: Hold, look: Look, bytes: u32, slow: DynamicLabel },
     /// A division that the host might trap on.
     Div { signed: bool, ty: Type, by: Reg },
     /// Loads the guest's x87 into the host's.
@@ -43,6 +48,24 @@ pub enum StubKind {
     Vec,
     /// Leaves for the interpreter.
     Leave,
+}
+
+/// A linear address: a register and a displacement.
+#[derive(Clone, Copy, Debug)]
+pub struct At {
+    reg: Reg,
+    disp: i32,
+}
+
+/// The registers of a look into the translation cache.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    addr: At,
+    /// The entry, then its addend.
+    entry: Reg,
+    /// Free for use, but where the shared look-up is another's.
+    aside: Option<Reg>,
+    table: i32,
 }
 
 /// An out-of-line path.
@@ -85,34 +108,177 @@ impl Codegen {
         helper: Helper,
         value: impl FnOnce(&mut Self) -> Option<Stored>,
     ) -> Mem {
-        let write = helper != Helper::Load;
-        let a = self.reg(addr);
-        let t = self.grab();
-        let u = self.grab();
+        let addr = self.address(addr);
+        let table = if matches!(helper, Helper::Load | Helper::LoadVec) { READ } else { WRITE };
+        let hold = self.holds.at(self.at);
+        let kept = hold.filter(|h| !h.first).and_then(|h| self.kept(h.slot));
+        let t = match kept {
+            Some(t) => t,
+            None => self.grab(),
+        };
+        let aside = hold.is_none_or(|h| h.first).then(|| self.grab());
         self.save_flags(false);
         // Where the value is now: a temporary that was taken for the probe has been spilled by `grab`.
         let value = value(self);
         let slow = self.asm.label();
         let resume = self.asm.label();
-        let table = if write { WRITE } else { READ };
-        self.asm.mov(Type::I32, t, a);
-        self.asm.shift_imm(Type::I32, Shift::Shr, Rm::R(t), 8);
-        self.asm.alu_imm(Type::I32, Alu::And, Rm::R(t), ((1 << TLB_BITS) - 1) << 4);
-        let tlb = state(layout::field(offset_of!(CpuState, tlb)));
-        self.asm.alu(Type::I64, Alu::Add, t, Rm::M(tlb));
-        self.asm.mov(Type::I64, u, a);
-        self.asm.alu(Type::I64, Alu::Sub, u, Rm::M(Mem { base: t, index: None, scale: 0, disp: table }));
-        self.asm.alu_imm(Type::I64, Alu::Cmp, Rm::R(u), 4096 - bytes as i32);
-        self.asm.jcc(Cc::A as u8, slow);
-        self.asm.load(Type::I64, t, Mem { base: t, index: None, scale: 0, disp: table + 8 });
+        let look = Look { addr, entry: t, aside, table };
+        let group = Look { table: if hold.is_some_and(|h| h.write) { WRITE } else { table }, ..look };
+        match (hold, aside) {
+            (Some(hold), None) => {
+                let (slot, alone) = (state(layout::slot(hold.slot.into())), self.asm.label());
+                if kept.is_some() {
+                    self.asm.alu(Type::I64, Alu::Cmp, t, Rm::M(slot));
+                    self.asm.jcc(super::flags::NE, alone);
+                } else {
+                    self.asm.load(Type::I64, t, slot);
+                    self.asm.test_imm(Type::I8, Rm::R(t), 1);
+                    self.asm.jcc(super::flags::NE, alone);
+                }
+                self.push_alone(hold, look, bytes, alone, resume, slow);
+            }
+            (Some(hold), Some(u)) => {
+                let alone = self.asm.label();
+                self.find_entry(look);
+                self.check_entry(group, u, hold.below, hold.span, alone);
+                self.asm.store(Type::I64, state(layout::slot(hold.slot.into())), t);
+                self.push_alone(hold, look, bytes, alone, resume, slow);
+            }
+            (None, u) => {
+                self.find_entry(look);
+                self.check_entry(look, u.unwrap_or(t), 0, bytes as i32, slow);
+            }
+        }
         self.asm.bind(resume);
-        self.drop_temp(u);
+        if let Some(u) = aside {
+            self.drop_temp(u);
+        }
+        self.addend = hold.filter(|h| !h.last).map(|h| (t, h.slot));
         let stack = inst.aux & mem_flags::STACK != 0;
         let site = self.site();
-        let kind = StubKind::Access { helper, addr: a, addend: t, bytes, stack, value };
+        let kind = StubKind::Access { helper, addr, addend: t, bytes, stack, value };
         let live_xmm = self.live_xmm();
         self.stubs.push(Stub { label: slow, resume, site, kind, live_xmm });
-        Mem { base: t, index: Some(a), scale: 0, disp: 0 }
+        Mem { base: t, index: Some(addr.reg), scale: 0, disp: addr.disp }
+    }
+
+    fn push_alone(
+        &mut self,
+        hold: Hold,
+        look: Look,
+        bytes: u32,
+        label: DynamicLabel,
+        resume: DynamicLabel,
+        slow: DynamicLabel,
+    ) {
+        let kind = StubKind::Alone { hold, look, bytes, slow };
+        self.stubs.push(Stub { label, resume, site: 0, kind, live_xmm: 0 });
+    }
+
+    /// Where an access's address comes from.
+    fn address(&mut self, v: Value) -> At {
+        let inst = self.insts[v.index()];
+        if self.is_late(v) {
+            return At { reg: self.reg(inst.args[0]), disp: inst.imm as i32 };
+        }
+        At { reg: self.reg(v), disp: 0 }
+    }
+
+    /// An access's address in one register.
+    pub fn address_reg(&mut self, v: Value) -> Reg {
+        let at = self.address(v);
+        if at.disp == 0 {
+            return at.reg;
+        }
+        let r = self.grab();
+        self.lea_at(Type::I64, r, at, 0);
+        r
+    }
+
+    /// Whether nothing has been emitted for `v` yet, a late address.
+    fn is_late(&self, v: Value) -> bool {
+        self.an.facts[v.index()].late && self.val[v.index()].loc == Loc::None
+    }
+
+    /// Makes `v` a value like any other if it is a late address.
+    pub fn make_late(&mut self, v: Value) {
+        if self.is_late(v) {
+            let inst = self.insts[v.index()];
+            self.lea(v, &inst);
+        }
+    }
+
+    /// Makes those operands of `inst` that it wants as values.
+    pub fn make_late_operands(&mut self, inst: &Inst) {
+        if inst.op == Op::SetReg && inst.ty == Type::I64 && self.is_late(inst.args[0]) {
+            // Straight into the register.
+            self.an.facts[inst.args[0].index()].hint = Hint::Full(inst.imm as u8 & 15);
+        }
+        for (n, v) in inst.args.into_iter().enumerate() {
+            if v.is_some() && !(n == 0 && addresses::takes_parts(inst)) {
+                self.make_late(v);
+            }
+        }
+    }
+
+    /// The temporary that has the addend of `slot`, which is then the op's.
+    fn kept(&mut self, slot: u8) -> Option<Reg> {
+        let t = super::vals::TEMPS.into_iter().find(|t| self.owner[t.0 as usize] == Owner::Addend(slot))?;
+        self.owner[t.0 as usize] = Owner::Transient;
+        self.lock(t);
+        Some(t)
+    }
+
+    /// The set's entry for an address, before the table's displacement.
+    fn find_entry(&mut self, l: Look) {
+        self.lea_at(Type::I32, l.entry, l.addr, 0);
+        self.asm.shift_imm(Type::I32, Shift::Shr, Rm::R(l.entry), 8);
+        self.asm.alu_imm(Type::I32, Alu::And, Rm::R(l.entry), ((1 << TLB_BITS) - 1) << 4);
+        let tlb = state(layout::field(offset_of!(CpuState, tlb)));
+        self.asm.alu(Type::I64, Alu::Add, l.entry, Rm::M(tlb));
+    }
+
+    /// Whether the entry covers `span` bytes from `below` before the address on; if so its addend replaces it.
+    fn check_entry(&mut self, l: Look, aside: Reg, below: i32, span: i32, miss: DynamicLabel) {
+        let at = |disp| Mem { base: l.entry, index: None, scale: 0, disp: l.table + disp };
+        self.lea_at(Type::I64, aside, l.addr, -below);
+        self.asm.alu(Type::I64, Alu::Sub, aside, Rm::M(at(0)));
+        self.asm.alu_imm(Type::I64, Alu::Cmp, Rm::R(aside), 4096 - span);
+        self.asm.jcc(Cc::A as u8, miss);
+        self.asm.load(Type::I64, l.entry, at(8));
+    }
+
+    /// `d` = an address and `more`.
+    fn lea_at(&mut self, ty: Type, d: Reg, a: At, more: i32) {
+        match a.disp + more {
+            0 if a.reg == d && ty == Type::I64 => {}
+            0 => self.asm.mov(ty, d, a.reg),
+            disp => self.asm.lea(ty, d, Mem { base: a.reg, index: None, scale: 0, disp }),
+        }
+    }
+
+    /// An access of a group that has to look for itself.
+    fn alone_stub(&mut self, hold: Hold, look: Look, bytes: u32, slow: DynamicLabel) {
+        let bytes = bytes as i32;
+        if let Some(u) = look.aside {
+            // The entry is there; it does not cover the group.
+            self.asm.load(Type::I64, u, state(layout::slot(layout::NO_ADDEND)));
+            self.asm.store(Type::I64, state(layout::slot(hold.slot.into())), u);
+            return self.check_entry(look, u, 0, bytes, slow);
+        }
+        // No temporary is free: any register other than the two will do if it is restored.
+        let u = if look.entry == RAX || look.addr.reg == RAX { RDX } else { RAX };
+        let u = if look.entry == u || look.addr.reg == u { RCX } else { u };
+        let save = state(layout::slot(layout::SAVE0));
+        let at = |disp| Mem { base: look.entry, index: None, scale: 0, disp: look.table + disp };
+        self.find_entry(look);
+        self.asm.store(Type::I64, save, u);
+        self.lea_at(Type::I64, u, look.addr, 0);
+        self.asm.alu(Type::I64, Alu::Sub, u, Rm::M(at(0)));
+        self.asm.alu_imm(Type::I64, Alu::Cmp, Rm::R(u), 4096 - bytes);
+        self.asm.load(Type::I64, u, save);
+        self.asm.jcc(Cc::A as u8, slow);
+        self.asm.load(Type::I64, look.entry, at(8));
     }
 
     fn stored(&mut self, v: Value) -> Stored {
@@ -152,9 +318,10 @@ impl Codegen {
     /// The loaded value may go where the address was.
     fn dest_for_load(&mut self, me: Value, m: Mem) -> super::alu::Dest {
         use super::alu::Dest;
-        use crate::regalloc::Hint;
         match self.an.facts[me.index()].hint {
             Hint::Full(g) if Self::pinned(g).is_some() => self.dest_empty(me, &[]),
+            // Rather elsewhere if the addend will be wanted again.
+            _ if self.addend.is_some() && self.vacant().is_some() => Dest::Temp(self.grab()),
             _ => Dest::Temp(m.base),
         }
     }
@@ -176,7 +343,7 @@ impl Codegen {
         self.asm.load(inst.ty, d, m);
         self.set_temp(me, d, true);
         if let Some(at) = at {
-            self.asm.lea(Type::I64, m.base, Mem { base: m.base, index: Some(index), scale: 0, disp: 0 });
+            self.asm.lea(Type::I64, m.base, Mem { index: Some(index), ..m });
             // The StoreW has no value, so its number is free to name the address.
             self.an.facts[at].last = at as u32;
             self.set_temp(Value(at as u32), m.base, true);
@@ -299,19 +466,16 @@ impl Codegen {
         if self.imm32(v, inst.ty).is_none() && self.constant(v).is_some() {
             // A wide constant: in a temporary of its own before the probe.
             let c = self.constant(v).unwrap_or(0);
-            let m = {
-                let s = self.new_slot(1);
-                let t = self.grab();
-                self.asm.mov_imm(t, c);
-                self.asm.store(Type::I64, state(layout::slot(s)), t);
-                self.drop_temp(t);
-                let m = self.probe_const(inst, s);
-                self.free_slots(s, 1);
-                (m, s)
-            };
+            let s = self.new_slot(1);
             let t = self.grab();
-            self.asm.load(Type::I64, t, state(layout::slot(m.1)));
-            self.asm.store(inst.ty, m.0, t);
+            self.asm.mov_imm(t, c);
+            self.asm.store(Type::I64, state(layout::slot(s)), t);
+            self.drop_temp(t);
+            let m = self.probe_const(inst, s);
+            let t = self.grab();
+            self.asm.load(Type::I64, t, state(layout::slot(s)));
+            self.asm.store(inst.ty, m, t);
+            self.free_slots(s, 1);
             return;
         }
         self.save_bool(v);
@@ -384,11 +548,11 @@ impl Codegen {
     fn atomic_loop(&mut self, me: Value, ty: Type, op: Op, m: Mem, b: Value) {
         // The host address as one register other than RAX, then RAX = old and another = new.
         let Some(index) = m.index else { return self.fail("probe without address") };
-        let base = if m.base == RAX || m.base == RDX { super::asm::RCX } else { m.base };
-        let other = if base == RDX { super::asm::RCX } else { RDX };
+        let base = if m.base == RAX || m.base == RDX { RCX } else { m.base };
+        let other = if base == RDX { RCX } else { RDX };
         // The address goes through a slot, so that the temporaries can be dealt anew.
         let tmp = state(layout::slot(layout::SAVE0));
-        self.asm.lea(Type::I64, m.base, Mem { base: m.base, index: Some(index), scale: 0, disp: 0 });
+        self.asm.lea(Type::I64, m.base, Mem { index: Some(index), ..m });
         self.asm.store(Type::I64, tmp, m.base);
         self.drop_temp(m.base);
         self.locked = 0;
@@ -430,7 +594,7 @@ impl Codegen {
             if let Owner::Val(_) = self.owner[r.0 as usize] {
                 // Taking and dropping a temporary leaves it free.
                 for t in super::vals::TEMPS {
-                    if self.owner[t.0 as usize] == Owner::Free {
+                    if matches!(self.owner[t.0 as usize], Owner::Free | Owner::Addend(_)) {
                         self.owner[t.0 as usize] = Owner::Transient;
                     }
                 }
@@ -453,7 +617,7 @@ impl Codegen {
         let m = self.probe(inst, inst.args[0], ty.bytes(), Helper::Atomic, None);
         let Some(index) = m.index else { return self.fail("probe without address") };
         let tmp = state(layout::slot(layout::SAVE0));
-        self.asm.lea(Type::I64, m.base, Mem { base: m.base, index: Some(index), scale: 0, disp: 0 });
+        self.asm.lea(Type::I64, m.base, Mem { index: Some(index), ..m });
         self.asm.store(Type::I64, tmp, m.base);
         self.drop_temp(m.base);
         self.locked = 0;
@@ -489,6 +653,7 @@ impl Codegen {
                 StubKind::Access { helper, addr, addend, bytes, stack, value } => {
                     self.access_stub(s, helper, addr, addend, bytes, stack, value);
                 }
+                StubKind::Alone { hold, look, bytes, slow } => self.alone_stub(hold, look, bytes, slow),
                 StubKind::Div { signed, ty, by } => self.div_stub(s, signed, ty, by),
                 StubKind::X87 => self.x87_stub(s),
                 StubKind::Vec => {
@@ -513,21 +678,26 @@ impl Codegen {
         &mut self,
         s: &Stub,
         helper: Helper,
-        addr: Reg,
+        addr: At,
         addend: Reg,
         bytes: u32,
         stack: bool,
         value: Option<Stored>,
     ) {
         let arg = |n: usize| state(layout::slot(layout::ARG + n));
-        self.asm.store(Type::I64, arg(0), addr);
+        if addr.disp == 0 {
+            self.asm.store(Type::I64, arg(0), addr.reg);
+        } else {
+            // The addend's register is free on this path.
+            self.lea_at(Type::I64, addend, addr, 0);
+            self.asm.store(Type::I64, arg(0), addend);
+        }
         self.asm.store_imm(Type::I32, arg(2), (bytes | u32::from(stack) << 8) as i32);
         match value {
             None => {}
             Some(Stored::Imm(i)) => self.asm.store_imm(Type::I64, arg(1), i),
             Some(Stored::Reg(r)) => self.asm.store(Type::I64, arg(1), r),
             Some(Stored::State(disp)) => {
-                // The addend's register is free on this path.
                 self.asm.load(Type::I64, addend, state(disp));
                 self.asm.store(Type::I64, arg(1), addend);
             }
@@ -548,8 +718,8 @@ impl Codegen {
                 self.asm.load(Type::I64, addend, state(layout::slot(layout::RESULT)));
             }
             _ => {
-                self.asm.lea(Type::I64, addend, state(layout::slot(layout::RESULT)));
-                self.asm.alu(Type::I64, Alu::Sub, addend, Rm::R(addr));
+                self.asm.lea(Type::I64, addend, state(layout::slot(layout::RESULT) - addr.disp));
+                self.asm.alu(Type::I64, Alu::Sub, addend, Rm::R(addr.reg));
             }
         }
     }

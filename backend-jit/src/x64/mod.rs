@@ -26,9 +26,10 @@ use crate::cache::ExitDesc;
 pub use crate::cache::Place;
 pub use crate::exit::{from_word, to_word};
 use crate::helpers::Helper;
+use crate::hold::Holds;
 use crate::regalloc::Analysis;
 use crate::sidetable::{Last, Recipe, Site};
-use crate::{JitConfig, JitError};
+use crate::{JitConfig, JitError, addresses};
 use asm::{Alu, Asm, Reg};
 use emu_core::addr::PhysAddr;
 use emu_core::ir::{Block, BlockKey, Inst, Op, Value};
@@ -105,6 +106,8 @@ const NEW_VAL: Val = Val {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Owner {
     Free,
+    /// Nobody, but it has the addend that is in this scratch slot too: see [`crate::hold`].
+    Addend(u8),
     Val(Value),
     Transient,
 }
@@ -178,6 +181,9 @@ pub struct Codegen {
     asm: Asm,
     insts: Vec<Inst>,
     an: Analysis,
+    holds: Holds,
+    /// The temporary that the access in hand leaves with the addend of this slot.
+    addend: Option<(Reg, u8)>,
     val: Vec<Val>,
     owner: [Owner; 16],
     locked: u16,
@@ -230,7 +236,10 @@ pub struct Codegen {
     chain: bool,
     link_pages: bool,
     predict_returns: bool,
+    share_probes: bool,
+    fold_addresses: bool,
     count: bool,
+    heed_budget: bool,
     error: Option<JitError>,
 }
 
@@ -244,6 +253,8 @@ impl Codegen {
             asm: Asm::default(),
             insts: Vec::new(),
             an: Analysis::default(),
+            holds: Holds::default(),
+            addend: None,
             val: Vec::new(),
             owner: [Owner::Free; 16],
             locked: 0,
@@ -285,7 +296,10 @@ impl Codegen {
             chain: cfg.chain && !cfg.single_block,
             link_pages: cfg.link_pages,
             predict_returns: cfg.predict_returns,
+            share_probes: cfg.share_probes,
+            fold_addresses: cfg.fold_addresses,
             count: cfg.count_insns,
+            heed_budget: cfg.heed_budget,
             error: None,
         })
     }
@@ -303,6 +317,7 @@ impl Codegen {
         self.val.resize(block.insts.len(), NEW_VAL);
         self.owner = [Owner::Free; 16];
         self.locked = 0;
+        self.addend = None;
         self.alias.iter_mut().for_each(Vec::clear);
         self.slots = 0;
         self.xmm = [None; 16];
@@ -343,6 +358,10 @@ impl Codegen {
         self.reset(block, place);
         let insts = std::mem::take(&mut self.insts);
         self.an.run(&insts);
+        if self.fold_addresses {
+            addresses::find(&insts, &mut self.an);
+        }
+        self.holds.run(if self.share_probes { &insts } else { &[] });
         self.insts = insts;
         self.guard_entry(block.next_page.is_some());
         self.count_block();
@@ -398,6 +417,7 @@ impl Codegen {
         if inst.op.is_terminator() {
             self.x87_end();
         }
+        self.make_late_operands(inst);
         match inst.op {
             Op::Guest | Op::FlagsOf => {}
             Op::Const => self.konst(me),
@@ -435,6 +455,7 @@ impl Codegen {
             Op::Select if inst.ty.bits() > 64 => self.select_vec(me, inst),
             Op::Select => self.select(me, inst),
             Op::NotBool => self.not_bool(me, inst),
+            Op::Lea if self.an.facts[me.index()].late => {}
             Op::Lea => self.lea(me, inst),
             Op::MergeFlags => self.merge_flags(me, inst),
             Op::SelectFlags => self.select_flags(me, inst),

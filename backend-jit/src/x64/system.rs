@@ -130,9 +130,12 @@ impl Codegen {
 
     pub fn check_align(&mut self, inst: &Inst) {
         // Aligned almost always: test here, raise in the helper.
+        if self.holds.is_aligned(self.at) {
+            return;
+        }
         self.save_flags(false);
         let mask = (inst.imm - 1) as i32;
-        let r = self.reg(inst.args[0]);
+        let r = self.address_reg(inst.args[0]);
         self.asm.test_imm(Type::I32, Rm::R(r), mask);
         let fine = self.asm.jcc8(super::flags::E);
         // The helper does not come back.

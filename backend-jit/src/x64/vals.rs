@@ -80,6 +80,7 @@ impl Codegen {
                     pick = Some((r, u32::MAX));
                     break;
                 }
+                Owner::Addend(_) if self.locked & 1 << r.0 == 0 => pick = Some((r, u32::MAX)),
                 Owner::Val(v) if self.locked & 1 << r.0 == 0 => {
                     let last = self.an.facts[v.index()].last;
                     if pick.is_none_or(|(_, l)| last > l) {
@@ -110,9 +111,7 @@ impl Codegen {
     /// Moves whatever is in `r` to another temporary or to a slot.
     pub fn vacate(&mut self, r: Reg) {
         let Owner::Val(v) = self.owner[r.0 as usize] else { return };
-        if let Some(&free) =
-            TEMPS.iter().find(|t| self.owner[t.0 as usize] == Owner::Free && self.locked & 1 << t.0 == 0)
-        {
+        if let Some(free) = self.vacant() {
             self.asm.mov(Type::I64, free, r);
             self.owner[free.0 as usize] = Owner::Val(v);
             self.owner[r.0 as usize] = Owner::Free;
@@ -120,6 +119,14 @@ impl Codegen {
         } else {
             self.spill(r);
         }
+    }
+
+    /// A temporary without a value, if there is one.
+    pub fn vacant(&self) -> Option<Reg> {
+        let has = |f: fn(Owner) -> bool| {
+            TEMPS.into_iter().find(|t| f(self.owner[t.0 as usize]) && self.locked & 1 << t.0 == 0)
+        };
+        has(|o| o == Owner::Free).or_else(|| has(|o| matches!(o, Owner::Addend(_))))
     }
 
     /// Ends the use of a transient temporary early.
@@ -183,6 +190,7 @@ impl Codegen {
         if let Loc::Cc(_) = self.val[v.index()].loc {
             self.save_bool(v);
         }
+        self.make_late(v);
         match self.val[v.index()].loc {
             Loc::Temp(r) => {
                 self.lock(r);
@@ -295,8 +303,7 @@ impl Codegen {
             if v == keep || !self.lives(v) {
                 continue;
             }
-            let free = TEMPS.iter().find(|t| self.owner[t.0 as usize] == Owner::Free).copied();
-            match (free, Self::pinned(g)) {
+            match (self.vacant(), Self::pinned(g)) {
                 (Some(t), Some(h)) => {
                     self.asm.mov(Type::I64, t, h);
                     self.set_temp(v, t, false);
@@ -355,13 +362,21 @@ impl Codegen {
         }
     }
 
+    /// Gives up `v` if the op in hand is its last use.
+    fn end_value(&mut self, v: Value) {
+        if self.an.facts[v.index()].last as usize == self.at {
+            self.release(v);
+        }
+    }
+
     /// After an op: frees transients and what has died.
     pub fn end_op(&mut self) {
         let inst = self.insts[self.at];
         for v in inst.used() {
-            if !self.lives(v) && self.an.facts[v.index()].last as usize == self.at {
-                self.release(v);
+            if self.an.facts[v.index()].late {
+                self.end_value(self.insts[v.index()].args[0]);
             }
+            self.end_value(v);
         }
         if inst.op == Op::ExitIf
             && let Some(f) = self.deferred
@@ -375,9 +390,13 @@ impl Codegen {
         if self.an.facts[self.at].last == 0 && self.val[self.at].loc != Loc::None {
             self.release(me);
         }
+        let addend = self.addend.take();
         for r in TEMPS {
             if self.owner[r.0 as usize] == Owner::Transient {
-                self.owner[r.0 as usize] = Owner::Free;
+                self.owner[r.0 as usize] = match addend {
+                    Some((t, slot)) if t == r => Owner::Addend(slot),
+                    _ => Owner::Free,
+                };
             }
         }
         self.locked = 0;

@@ -13,7 +13,7 @@ use interp::Interp;
 use interp::system::deliver::{self, Service};
 
 /// Slots of the table that counts how often cold blocks ran.
-const HEAT_SLOTS: usize = 1 << 15;
+const HEAT_SLOTS: usize = 1 << 17;
 /// Slots of the table that counts changes of code by page.
 const CHANGE_SLOTS: usize = 1 << 12;
 /// A block that has proved not to be translatable.
@@ -39,7 +39,7 @@ impl Heat {
 /// Where the heat of `key` is.
 fn slot_of(key: &BlockKey) -> usize {
     let hash = (key.phys.0 ^ u64::from(key.mode.0) << 7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (hash >> 49) as usize % HEAT_SLOTS
+    (hash >> 47) as usize % HEAT_SLOTS
 }
 
 /// Counters of the engine.
@@ -66,6 +66,8 @@ pub struct JitEngine {
     hot: u32,
     count_fallbacks: bool,
     counters: Counters,
+    /// Go on in translated code right after an interpreted instruction.
+    pub resume: bool,
     /// Samples of where the guest is, under `--profile`.
     pub profile: Option<Profile>,
 }
@@ -83,6 +85,7 @@ impl JitEngine {
             hot,
             count_fallbacks,
             counters: Counters::default(),
+            resume: true,
             profile: None,
         }
     }
@@ -96,6 +99,13 @@ impl JitEngine {
         slot
     }
 
+    /// Whether the block with `key` is known to be on the way to its translation.
+    fn is_cold(&self, key: &BlockKey) -> bool {
+        let heat = &self.heat[slot_of(key)];
+        let change = self.changes[key.phys.page() as usize % CHANGE_SLOTS];
+        (1..=self.hot).contains(&heat.runs) && heat.change == change && heat.is(key)
+    }
+
     fn drain_code_hits(&mut self, cpu: &mut Cpu) {
         if cpu.code_hits.is_empty() {
             return;
@@ -106,8 +116,8 @@ impl JitEngine {
         forget_code(cpu, &hits);
     }
 
-    /// Runs one block or instruction; Some to leave.
-    fn turn(&mut self, cpu: &mut Cpu) -> Option<Exit> {
+    /// Runs one block or instruction, with what follows it in translated code; Some to leave. At `end` it goes no further.
+    fn turn(&mut self, cpu: &mut Cpu, end: u64) -> Option<Exit> {
         if cpu.state.mode.0 & Mode::STEP != 0 || cpu.state.shadow != 0 {
             return super::left(self.interp.step(cpu));
         }
@@ -115,10 +125,12 @@ impl JitEngine {
             // The interpreter meets the same fault and delivers it.
             return super::left(self.interp.step(cpu));
         };
-        let id = match self.translator.jit.find(cpu, &key) {
+        let hot = self.hot;
+        // What is still cold has not been translated.
+        let found = if self.is_cold(&key) { None } else { self.translator.jit.find(cpu, &key) };
+        let id = match found {
             Some(id) => id,
             None => {
-                let hot = self.hot;
                 let heat = self.heat(&key);
                 if heat.runs == NEVER {
                     return self.interpret_one(cpu);
@@ -144,13 +156,23 @@ impl JitEngine {
             }
         };
         self.counters.entries += 1;
-        let exit = self.translator.jit.run(cpu, id);
+        let mut exit = self.translator.jit.run(cpu, id);
         if let Some(profile) = &mut self.profile {
             profile.exit(cpu.state.rip, &exit);
         }
+        while exit == RunExit::Interpret {
+            if let Some(exit) = self.interpret_one(cpu) {
+                return Some(exit);
+            }
+            let next = if self.resumable(cpu, end) { self.translator.jit.resume(cpu) } else { None };
+            match next {
+                Some(next) => exit = next,
+                None => return None,
+            }
+        }
         match exit {
             RunExit::NeedBlock => self.counters.need_block += 1,
-            RunExit::Interpret => return self.interpret_one(cpu),
+            RunExit::Interpret => {}
             RunExit::Fault(e) => {
                 self.counters.faults += 1;
                 if deliver::exception(cpu, e).is_err() {
@@ -161,6 +183,18 @@ impl JitEngine {
             RunExit::CodeHit => {}
         }
         None
+    }
+
+    /// Whether translated code may go on with nothing looked at in between.
+    fn resumable(&self, cpu: &Cpu, end: u64) -> bool {
+        self.resume
+            && self.profile.is_none()
+            && cpu.signals.peek() == 0
+            && cpu.code_hits.is_empty()
+            && cpu.state.mode.0 & Mode::STEP == 0
+            && cpu.state.shadow == 0
+            && cpu.state.activity == Activity::Active
+            && cpu.state.icount < end
     }
 
     fn interpret_one(&mut self, cpu: &mut Cpu) -> Option<Exit> {
@@ -193,7 +227,7 @@ impl Engine for JitEngine {
             if cpu.state.icount >= end {
                 return Exit::Budget;
             }
-            if let Some(exit) = self.turn(cpu) {
+            if let Some(exit) = self.turn(cpu, end) {
                 self.drain_code_hits(cpu);
                 return exit;
             }

@@ -21,8 +21,11 @@ use profile::Profile;
 use std::sync::Arc;
 use translator::Translator;
 
-/// What of the linking of blocks can be switched off: links across pages, predicted returns.
-pub const LINKS: [&str; 2] = ["links", "returns"];
+/// What of the emitter can be switched off beside the passes: links across pages, predicted returns, shared looks into
+/// the translation cache, addresses as parts of operands, large pages, going on right after an interpreted instruction.
+pub const LINKS: [&str; 6] = ["links", "returns", "share", "addresses", LARGE_PAGES, "resume"];
+/// Large host pages behind RAM and translated code.
+pub const LARGE_PAGES: &str = "pages";
 
 /// After the blocks under `hits` have been dropped from every cache: the bytes are data again, and once no decoded
 /// byte is left in a page, stores to it need not pass the slow path.
@@ -53,7 +56,7 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
     }
     let mut passes = PassSet::ALL;
     let on = |name: &str| !machine.passes_off.iter().any(|off| off == name);
-    let [links, returns] = LINKS;
+    let [links, returns, share, addresses, pages, resume] = LINKS;
     for name in machine.passes_off.iter().filter(|name| !LINKS.contains(&name.as_str())) {
         passes = passes.without(PassSet::named(name).with_context(|| format!("there is no pass '{name}'"))?);
     }
@@ -66,6 +69,11 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
         chain: !lockstep,
         link_pages: on(links),
         predict_returns: on(returns),
+        share_probes: on(share),
+        large_pages: on(pages),
+        // Under the real clock nothing waits for a turn to end but what raises a signal.
+        heed_budget: machine.clock == ClockKind::Virtual,
+        fold_addresses: on(addresses),
         perf_map: machine.perf_map,
         // With one processor on the virtual clock, devices work in its thread.
         ordered: machine.cpus > 1 || machine.clock != ClockKind::Virtual,
@@ -77,6 +85,7 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
         true => Box::new(Lockstep::new(translator)),
         false => {
             let mut engine = JitEngine::new(translator, machine.hot, machine.stats);
+            engine.resume = on(resume);
             if machine.profile {
                 let mut symbols = Symbols::default();
                 machine.symbols.iter().try_for_each(|path| symbols.load(path))?;

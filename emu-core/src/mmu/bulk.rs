@@ -144,7 +144,9 @@ impl Cpu {
     }
 
     fn told(&mut self, run: Run, len: usize) {
-        if let Some((gpa, index)) = run.watched {
+        if let Some((gpa, index)) = run.watched
+            && len != 0
+        {
             self.written(gpa, len, index);
         }
     }

@@ -147,7 +147,7 @@ pub struct CpuState {
     /// Current inline translation cache, for translated code: see `mmu::tlb`.
     pub tlb: *mut crate::mmu::tlb::TlbSet,
     /// Free for the code generator: lazy flags, spills, exit information. Nothing here outlives a return from it.
-    pub scratch: [u64; 80],
+    pub scratch: [u64; 96],
     /// Segment registers by [`Seg`] number: ES, CS, SS, DS, FS, GS.
     pub seg: [SegReg; 6],
     /// Local descriptor table register.
@@ -215,7 +215,7 @@ impl CpuState {
             icount: 0,
             signal_word: std::ptr::null(),
             tlb: std::ptr::null_mut(),
-            scratch: [0; 80],
+            scratch: [0; 96],
             seg: [data, code, data, data, data, data],
             ldtr: SegReg { sel: 0, attr: 0x82, limit: 0xffff, base: 0 },
             tr: SegReg { sel: 0, attr: 0x8b, limit: 0xffff, base: 0 },

@@ -2,7 +2,7 @@
 //!
 //! The first operand is `a`, the second `b`; `i` walks over `a` and `j` over `b` as in the manual's figures.
 
-use super::lanes::{Lane, build};
+use super::lanes::build;
 use super::simd::{Form, Legacy, Outcome, Source, Unaligned, Vex, Xmm, set_vector, set_xmm, xmm};
 use crate::decode::{Encoding, Handler, Op, Shape};
 use crate::flags;
@@ -27,18 +27,23 @@ impl Text {
     /// `len`: explicit, else up to the first zero.
     fn new(v: u128, imm: u8, len: Option<i64>) -> Self {
         let n = capacity(imm);
-        let mut elements = [0; 16];
-        for (i, e) in elements.iter_mut().enumerate().take(n) {
-            *e = match imm & 3 {
-                0 => u8::get(v, i).into(),
-                1 => u16::get(v, i).into(),
-                2 => i8::get(v, i).into(),
-                _ => i16::get(v, i).into(),
-            };
-        }
+        let bytes = v.to_le_bytes();
+        let word = |i: usize| u16::from_le_bytes([bytes[(2 * i) & 15], bytes[(2 * i + 1) & 15]]);
+        let elements: [i32; 16] = match imm & 3 {
+            0 => bytes.map(i32::from),
+            2 => bytes.map(|b| (b as i8).into()),
+            signed => std::array::from_fn(|i| match (i < n, signed) {
+                (false, _) => 0,
+                (true, 1) => word(i).into(),
+                (true, _) => (word(i) as i16).into(),
+            }),
+        };
         let len = match len {
             Some(len) => len.unsigned_abs().min(n as u64) as usize,
-            None => elements[..n].iter().position(|&e| e == 0).unwrap_or(n),
+            None => {
+                let zeros = elements.iter().rev().fold(0u32, |bits, &e| bits << 1 | u32::from(e == 0));
+                (zeros.trailing_zeros() as usize).min(n)
+            }
         };
         Self { elements, len }
     }
@@ -53,6 +58,14 @@ impl Text {
 fn aggregate(a: &Text, b: &Text, imm: u8) -> u32 {
     let n = capacity(imm);
     let any = |j: usize| b.at(j).is_some_and(|e| a.elements[..a.len].contains(&e));
+    if imm & 0xd == 0 {
+        // Equal any, bytes: by a set of the values in `a`.
+        let mut set = [0u64; 4];
+        a.elements[..a.len].iter().for_each(|&e| set[e as u8 as usize >> 6] |= 1 << (e & 63));
+        let has = |e: &i32| u32::from(set[*e as u8 as usize >> 6] >> (e & 63) & 1 != 0);
+        let first = b.elements[..b.len].iter().rev().fold(0, |bits, e| bits << 1 | has(e));
+        return polarity(first, b, imm);
+    }
     let ranges = |j: usize| {
         b.at(j).is_some_and(|e| a.elements[..a.len].chunks_exact(2).any(|pair| pair[0] <= e && e <= pair[1]))
     };
@@ -69,8 +82,13 @@ fn aggregate(a: &Text, b: &Text, imm: u8) -> u32 {
         };
         bits | u32::from(on) << j
     });
+    polarity(first, b, imm)
+}
+
+/// IntRes2 from IntRes1.
+fn polarity(first: u32, b: &Text, imm: u8) -> u32 {
     match imm >> 4 & 3 {
-        1 => first ^ ((1 << n) - 1),
+        1 => first ^ ((1 << capacity(imm)) - 1),
         3 => first ^ ((1 << b.len) - 1),
         _ => first,
     }
@@ -161,4 +179,40 @@ pub fn choose(s: &Shape) -> Option<Handler> {
         M::Pcmpestrm | M::Vpcmpestrm => by_length!(mask, 32),
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_of_bytes_are_found_as_by_comparing_each() {
+        let mut x = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = || {
+            // Few values, zeros and high bits among them.
+            u128::from_le_bytes(std::array::from_fn(|_| {
+                x = x.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                [0, 1, 2, 0x41, 0x42, 0x80, 0xc1, 0xff][(x >> 61) as usize]
+            }))
+        };
+        for round in 0..4000 {
+            let (v, w) = (next(), next());
+            let explicit = |n: i64| (round % 2 == 1).then_some(n);
+            for imm in [0, 2, 0x10, 0x12, 0x30, 0x32] {
+                let (a, b) =
+                    (Text::new(v, imm, explicit(round % 19)), Text::new(w, imm, explicit(-(round % 17))));
+                let valid = |v: u128, len: usize| v.to_le_bytes()[..len].to_vec();
+                let (from, of) = (valid(v, a.len), valid(w, b.len));
+                let expected = (0..16).fold(0u32, |bits, j| {
+                    let on = of.get(j).is_some_and(|e| from.contains(e));
+                    let inverted = imm >> 4 == 1 || imm >> 4 == 3 && j < of.len();
+                    bits | u32::from(on ^ inverted) << j
+                });
+                assert_eq!(aggregate(&a, &b, imm), expected, "{v:#x} {w:#x} {imm:#x}");
+                if round % 2 == 0 {
+                    assert_eq!(a.len, v.to_le_bytes().iter().position(|&e| e == 0).unwrap_or(16));
+                }
+            }
+        }
+    }
 }

@@ -51,10 +51,12 @@ fn mark(block: &Block, s: &mut Scratch) {
                 r.vecs |= 1 << reg;
             }
             _ => {
-                let observes = matches!(
-                    i.op.class(),
-                    Class::Faulting | Class::FaultingWrite | Class::SideExit | Class::Terminator
-                );
+                // Emitted code leaves before a block's first x87 op if the guest has unmasked an exception.
+                let observes = i.op == Op::X87
+                    || matches!(
+                        i.op.class(),
+                        Class::Faulting | Class::FaultingWrite | Class::SideExit | Class::Terminator
+                    );
                 if observes {
                     r = Replaced::default();
                 }

@@ -71,6 +71,8 @@ pub(super) fn run(block: &mut Block, s: &mut Scratch) {
                 want(i.args[2], wanted);
             }
             Op::Adc | Op::Sbb => want(i.args[2], CF),
+            // Emitted code leaves before the first one of a block if the guest has unmasked an exception.
+            Op::X87 => seen |= seen::FAULT,
             op if takes_flags(op) => {
                 let (slot, through, needed) = passed_on(block, &i, wanted);
                 want(i.args[slot], through);

@@ -93,6 +93,8 @@ pub fn exception(cpu: &mut Cpu, e: Exception) -> Result<(), Shutdown> {
                     tracing::debug!(rip = cpu.state.rip, first = ?e, "triple fault");
                     cpu.fatal = Some(e);
                     cpu.state.activity = Activity::Shutdown;
+                    // Nothing is executed any more that a shadow could cover.
+                    cpu.state.shadow = 0;
                     return Err(Shutdown);
                 }
             },
