@@ -175,7 +175,7 @@ impl Asm {
         let mut begun = false;
         for i in 0..4 {
             let p = part(i);
-            if p == skip && !(i == 3 && !begun) {
+            if p == skip && (begun || i != 3) {
                 continue;
             }
             let (op, imm) = match begun {

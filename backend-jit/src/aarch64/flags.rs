@@ -28,7 +28,7 @@ pub fn to_word(flags: u64) -> u64 {
 /// The status flags of a flags word, in RFLAGS positions.
 pub fn from_word(word: u64) -> u64 {
     let bit = |at: u32, flag: u64| if word >> at & 1 != 0 { flag } else { 0 };
-    let parity = if (word as u8).count_ones() % 2 == 0 { PF } else { 0 };
+    let parity = if (word as u8).count_ones().is_multiple_of(2) { PF } else { 0 };
     let af = if (word >> 12 ^ word >> 4) & 1 != 0 { AF } else { 0 };
     bit(31, SF) | bit(30, ZF) | (bit(29, CF) ^ CF) | bit(28, OF) | af | parity
 }

@@ -41,7 +41,7 @@ pub const MAX_ARENA: usize = 128 << 20;
 
 /// The word of a branch at arena offset `at` to `to`.
 pub const fn jump_word(at: usize, to: usize) -> u32 {
-    0x1400_0000 | (to as i64 - at as i64 >> 2) as u32 & 0x3ff_ffff
+    0x1400_0000 | ((to as i64 - at as i64) >> 2) as u32 & 0x3ff_ffff
 }
 
 /// Where a value is.

@@ -209,7 +209,7 @@ impl Codegen {
     pub fn vector(&mut self, me: Value, inst: &Inst) {
         let Some(op) = VecOp::from_number(inst.aux) else { return self.fail("no such vector operation") };
         match op {
-            VecOp::FromInt => return self.from_int(me, inst),
+            VecOp::FromInt => return self.int_to_vector(me, inst),
             VecOp::Lane => return self.lane(me, inst),
             VecOp::Pmovmskb | VecOp::Movmskps | VecOp::Movmskpd => return self.sign_mask(me, inst, op),
             _ => {}
@@ -361,7 +361,7 @@ impl Codegen {
         self.v3(TBL2, d, PAIR, V2);
     }
 
-    fn from_int(&mut self, me: Value, inst: &Inst) {
+    fn int_to_vector(&mut self, me: Value, inst: &Inst) {
         let ty = self.insts[inst.args[0].index()].ty;
         let r = self.reg(inst.args[0]);
         let d = self.vtemp();
