@@ -3,6 +3,10 @@
 //! Linux: one memory file, mapped twice, once for writing and once for executing, so that no protection ever
 //! changes. macOS: one `MAP_JIT` mapping whose protection is toggled per thread.
 //!
+//! Translated code must see what was written to it. A processor does after the usual cache maintenance, whatever mapping
+//! the bytes were written through; some emulated ones do not. Whether this host does is tried at the start (on Arm), and
+//! if not, protections are changed to and fro, which every emulator notices.
+//!
 //! Invariant: only this module writes to code memory, through [`Arena::write`] and [`Arena::patch_u32`].
 
 use std::io;
@@ -13,6 +17,8 @@ pub struct Arena {
     views: sys::Views,
     len: usize,
     used: usize,
+    /// The end of what has ever been written: code beyond it cannot have been executed.
+    high: usize,
     /// Up to here large pages have been asked for; None: they are not wanted.
     large: Option<usize>,
 }
@@ -28,7 +34,28 @@ impl Arena {
     /// When the host refuses.
     pub fn new(len: usize, large: bool) -> io::Result<Self> {
         let len = len.max(1 << 16).next_multiple_of(1 << 16);
-        Ok(Self { views: sys::Views::new(len)?, len, used: 0, large: large.then_some(0) })
+        let arena = Self { views: sys::Views::new(len)?, len, used: 0, high: 0, large: large.then_some(0) };
+        #[cfg(all(target_arch = "aarch64", not(target_os = "macos")))]
+        let arena = arena.try_patching();
+        Ok(arena)
+    }
+
+    /// Finds out whether a patch through the other view is seen after cache maintenance.
+    #[cfg(all(target_arch = "aarch64", not(target_os = "macos")))]
+    fn try_patching(mut self) -> Self {
+        let returns = |n: u32| 0x5280_0000 | n << 5; // mov w0, n
+        for n in [1, 2] {
+            self.patch_u32(0, returns(n));
+            self.patch_u32(4, 0xd65f_03c0); // ret
+            // SAFETY: the arena begins with these two instructions, which touch w0 alone.
+            let f: extern "C" fn() -> u32 = unsafe { std::mem::transmute(self.views.exec()) };
+            if f() != n {
+                tracing::debug!("the host does not notice patches by cache maintenance");
+                self.views.deaf = true;
+            }
+        }
+        self.high = 8;
+        self
     }
 
     /// Address of the executable view.
@@ -80,7 +107,8 @@ impl Arena {
             // `code` is Rust memory that cannot overlap it.
             unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), base.add(at), code.len()) }
         });
-        self.views.flush(at, code.len());
+        self.views.flush(at, code.len(), at >= self.high);
+        self.high = self.high.max(at + code.len());
     }
 
     /// Replaces the aligned 32-bit word at `at` with one store, so that code running it sees the old or the new.
@@ -90,7 +118,7 @@ impl Arena {
             // SAFETY: aligned and within the mapping, both checked above.
             unsafe { base.add(at).cast::<u32>().write_volatile(value.to_le()) }
         });
-        self.views.flush(at, 4);
+        self.views.flush(at, 4, false);
     }
 
     /// A copy of `len` bytes at `at`.
@@ -122,6 +150,8 @@ mod sys {
     pub struct Views {
         write: MmapRaw,
         exec: Exec,
+        /// Cache maintenance is not enough to have a patch seen.
+        pub deaf: bool,
     }
 
     /// The executable view, at a multiple of [`LARGE`].
@@ -174,7 +204,7 @@ mod sys {
             let file = File::from(fd);
             let write = MmapOptions::new().len(len).map_raw(&file)?;
             let exec = Exec::new(&file, len)?;
-            Ok(Self { write, exec })
+            Ok(Self { write, exec, deaf: false })
         }
 
         pub fn exec(&self) -> *const u8 {
@@ -192,8 +222,11 @@ mod sys {
             f(self.write.as_mut_ptr());
         }
 
-        /// Makes new code visible to instruction fetch.
-        pub fn flush(&self, at: usize, len: usize) {
+        /// Makes new code visible to instruction fetch. `fresh`: nothing has been executed there.
+        pub fn flush(&self, at: usize, len: usize, fresh: bool) {
+            if self.deaf && !fresh {
+                self.change_protection(at, len);
+            }
             #[cfg(target_arch = "aarch64")]
             {
                 // SAFETY: within the mapping, as the caller has checked.
@@ -203,8 +236,20 @@ mod sys {
                     unsafe { std::slice::from_raw_parts(start, len) },
                 );
             }
-            #[cfg(not(target_arch = "aarch64"))]
-            let _ = (at, len);
+        }
+
+        /// Makes the pages of the executable view writable instead, and executable again.
+        fn change_protection(&self, at: usize, len: usize) {
+            use rustix::mm::{MprotectFlags as Prot, mprotect};
+            let page = rustix::param::page_size();
+            let from = at / page * page;
+            let len = (at + len - from).next_multiple_of(page);
+            for prot in [Prot::READ | Prot::WRITE, Prot::READ | Prot::EXEC] {
+                // SAFETY: within the mapping, whose length is a multiple of any page size; nobody executes it meanwhile,
+                // since whoever writes code is the thread that runs it.
+                let done = unsafe { mprotect(self.exec().add(from).cast_mut().cast(), len, prot) };
+                assert!(done.is_ok(), "the host refuses to change the protection of code");
+            }
         }
     }
 }
@@ -267,7 +312,7 @@ mod sys {
             }
         }
 
-        pub fn flush(&self, at: usize, len: usize) {
+        pub fn flush(&self, at: usize, len: usize, _: bool) {
             // SAFETY: the caller has checked that the range lies in the mapping.
             unsafe { sys_icache_invalidate(self.base.add(at).cast(), len) }
         }

@@ -18,12 +18,23 @@ use emu_core::state::Mode;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+/// Where a block's code and facts will lie.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Offset in the arena.
+    pub base: usize,
+    /// Number of its first exit.
+    pub first_exit: u32,
+    /// Number of its first site.
+    pub first_site: u32,
+}
+
 /// An exit of a block, as the emitter describes it.
 #[derive(Clone, Copy, Debug)]
 pub struct ExitDesc {
     /// Where it goes.
     pub rip: u64,
-    /// Offset in the block of the displacement to patch, if it may be linked.
+    /// Offset in the block of the word to patch, if it may be linked.
     pub patch: Option<u32>,
     /// Offset in the block of the number of the fetch translation that it is guarded by, if it is.
     pub guard: Option<u32>,
@@ -292,7 +303,7 @@ impl Cache {
     }
 
     fn patch(&mut self, at: usize, to: usize) {
-        self.arena.patch_u32(at, (to as i64 - (at as i64 + 4)) as u32);
+        self.arena.patch_u32(at, crate::host::jump_word(at, to));
     }
 
     fn remove(&mut self, id: BlockId) {

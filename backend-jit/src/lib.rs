@@ -17,18 +17,18 @@ pub mod regalloc;
 pub mod sidetable;
 pub mod x87;
 
-#[cfg(not(target_arch = "x86_64"))]
-#[path = "aarch64/mod.rs"]
-mod host;
+pub mod aarch64;
 #[cfg(target_arch = "x86_64")]
 #[path = "x64/mod.rs"]
 mod host;
+#[cfg(not(target_arch = "x86_64"))]
+use aarch64 as host;
 
 use arena::Arena;
-use cache::{Cache, NewBlock};
+use cache::{Cache, NewBlock, Place};
 use emu_core::addr::{PAGE_MASK, PAGE_SIZE, PhysAddr};
 use emu_core::cpu::{CodeHit, Cpu};
-use emu_core::ir::{Block, BlockKey};
+use emu_core::ir::{Block, BlockKey, Inst};
 use emu_core::state::bits::rflags;
 use emu_core::state::{Mode, Seg};
 use exit::Kind;
@@ -82,6 +82,8 @@ pub struct JitConfig {
     pub baseline: bool,
     /// Keep guest vector registers in host registers.
     pub pin_vectors: bool,
+    /// Keep the guest's order of loads and stores where the host's is weaker: when other threads share memory.
+    pub ordered: bool,
     /// Let accesses share looks into the translation cache.
     pub share_probes: bool,
     /// Ask the host for large pages behind translated code.
@@ -103,6 +105,7 @@ impl Default for JitConfig {
             predict_returns: true,
             baseline: false,
             pin_vectors: true,
+            ordered: true,
             share_probes: true,
             fold_addresses: true,
             large_pages: true,
@@ -162,8 +165,7 @@ impl Jit {
     /// When the host's processor is not served or it gives no memory.
     pub fn new(cfg: JitConfig) -> Result<Self, JitError> {
         let mut codegen = host::Codegen::new(&cfg)?;
-        // Displacements are 32 bits, and so are offsets in the jump cache.
-        let arena = Arena::new(cfg.cache_bytes.clamp(1 << 16, 1 << 30), cfg.large_pages)?;
+        let arena = Arena::new(cfg.cache_bytes.clamp(1 << 16, host::MAX_ARENA), cfg.large_pages)?;
         let entry = codegen.prologue();
         let cache = Cache::new(arena, codegen.code(), entry.way_out())
             .ok_or(JitError::Internal("the trampolines do not fit"))?;
@@ -203,7 +205,7 @@ impl Jit {
     pub fn compile(&mut self, block: &Block) -> Result<BlockId, JitError> {
         for again in [true, false] {
             let (base, first_exit) = self.cache.place();
-            let place = host::Place { base, first_exit, first_site: self.cache.sites.next() };
+            let place = Place { base, first_exit, first_site: self.cache.sites.next() };
             self.codegen.compile(block, place)?;
             let new = NewBlock {
                 key: block.key,
@@ -300,7 +302,7 @@ impl Jit {
     fn run_code(&mut self, cpu: &mut Cpu, set: usize, code: usize) -> RunExit {
         self.stats.entries += 1;
         let s = &mut cpu.state;
-        s.scratch[layout::FLAGS] = exit::to_word(s.rflags);
+        s.scratch[layout::FLAGS] = host::to_word(s.rflags);
         (s.scratch[layout::JUMP_CACHE], s.scratch[layout::RETURNS]) = self.cache.jumps.places(set);
         s.scratch[layout::CODE_BASE] = self.cache.address(0) as u64;
         s.scratch[layout::BUDGET] = self.budget;
@@ -316,7 +318,7 @@ impl Jit {
         let s = &mut cpu.state;
         self.cache.jumps.returned(set, s.scratch[layout::RETURNS]);
         s.mxcsr |= s.scratch[layout::MX_GUEST] as u32 & 0x3f;
-        s.rflags = s.rflags & !rflags::STATUS | exit::from_word(s.scratch[layout::FLAGS]);
+        s.rflags = s.rflags & !rflags::STATUS | host::from_word(s.scratch[layout::FLAGS]);
         self.after(cpu, word)
     }
 
@@ -467,6 +469,12 @@ impl Jit {
     pub fn host_address(&self, id: BlockId) -> Option<u64> {
         self.cache.host_code(id).map(|(_, at)| at as u64)
     }
+}
+
+/// Whether this host's emitter knows each of `insts` from `from` on: the front end ends a block before an instruction
+/// that it does not.
+pub fn emits(insts: &[Inst], from: usize) -> bool {
+    host::emits(insts, from)
 }
 
 /// First linear address of the page behind that of `lin`.

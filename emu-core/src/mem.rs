@@ -291,6 +291,21 @@ impl PhysMem {
     }
 }
 
+/// Behind a read of guest memory: on hosts that reorder loads, keeps it before whatever comes after it, as the guest
+/// expects.
+#[inline(always)]
+pub(crate) fn after_load() {
+    #[cfg(not(target_arch = "x86_64"))]
+    std::sync::atomic::fence(Ordering::Acquire);
+}
+
+/// Before a write of guest memory: on hosts that reorder stores, keeps it behind whatever came before it.
+#[inline(always)]
+pub(crate) fn before_store() {
+    #[cfg(not(target_arch = "x86_64"))]
+    std::sync::atomic::fence(Ordering::Release);
+}
+
 /// Copies guest memory out, aligned values of 2, 4 and 8 bytes whole, so that a ring index is never torn.
 ///
 /// # Safety
@@ -321,6 +336,7 @@ unsafe fn copy_out(src: *const u8, buf: &mut [u8]) {
             i += n;
         }
     }
+    after_load();
 }
 
 /// Copies into guest memory, aligned values whole.
@@ -328,6 +344,7 @@ unsafe fn copy_out(src: *const u8, buf: &mut [u8]) {
 /// # Safety
 /// `dst .. dst + buf.len()` must be guest RAM.
 unsafe fn copy_in(dst: *mut u8, buf: &[u8]) {
+    before_store();
     let mut i = 0;
     if (dst as usize).is_multiple_of(8) {
         for chunk in buf.chunks_exact(8) {

@@ -3,6 +3,7 @@
 //! A block ends at control flow (unless `trace` has it go on), before an instruction that is not lifted, at the end of the page and at a bound on
 //! the number of instructions. Only a block of a single instruction may reach into a second page.
 
+use crate::Emits;
 use crate::lift;
 use crate::operand::{Cx, Flow, NotLifted};
 use crate::support::Support;
@@ -32,6 +33,8 @@ pub(crate) struct Former<'a> {
     pub cs_limit: u32,
     /// Leave PAUSE to the interpreter, which offers the host processor to other vCPUs.
     pub several: bool,
+    /// What the emitter takes.
+    pub emits: Emits,
     /// Relative RIP of the next instruction.
     pub pos: i64,
     /// Place of the block's first byte among those given to [`Former::run`]: in its page, but for tests.
@@ -57,6 +60,7 @@ impl<'a> Former<'a> {
             support,
             cs_limit,
             several: false,
+            emits: |_, _| true,
             pos: 0,
             base: key.phys.offset() as usize,
             trace: Trace::new(key, limit, guide),
@@ -159,7 +163,13 @@ impl<'a> Former<'a> {
             cs_limit: self.cs_limit,
             trace: &mut self.trace,
         };
-        match lift::lift(&mut cx) {
+        let lifted = lift::lift(&mut cx);
+        let emits = self.emits;
+        match lifted {
+            Ok(_) if !emits(&self.block.insts, before) => {
+                self.block.insts.truncate(before);
+                Err(NotLifted)
+            }
             Ok(flow) => {
                 let place = (before, self.pos, self.block.guest_len, self.block.chunks);
                 self.covers(insn.len());

@@ -19,7 +19,7 @@ use emu_core::addr::{PAGE_SIZE, PhysAddr};
 use emu_core::cpu::Cpu;
 use emu_core::fault::Exception;
 use emu_core::features::Features;
-use emu_core::ir::{Block, BlockKey};
+use emu_core::ir::{Block, BlockKey, Inst};
 use emu_core::mem::Frame;
 use emu_core::state::{Mode, Seg};
 use former::{Former, Step};
@@ -45,8 +45,12 @@ pub enum Lifted {
 pub struct Lifter {
     max_insns: u32,
     support: Support,
+    emits: Emits,
     buf: Box<[u8]>,
 }
+
+/// Whether whoever takes the blocks takes each of these instructions, from the index on.
+pub type Emits = fn(&[Inst], usize) -> bool;
 
 /// Size of the chunks that [`Cpu::mark_code`] tells apart.
 const CHUNK: usize = 64;
@@ -60,6 +64,7 @@ impl Lifter {
         Self {
             max_insns: max_insns.max(1),
             support: Support::new(Features::max()),
+            emits: |_, _| true,
             buf: vec![0; PAGE_SIZE as usize + MAX_LEN].into(),
         }
     }
@@ -67,6 +72,11 @@ impl Lifter {
     /// Changes the most instructions of blocks to come.
     pub fn set_max_insns(&mut self, max_insns: u32) {
         self.max_insns = max_insns.max(1);
+    }
+
+    /// Ends blocks to come before an instruction whose IR `emits` refuses; without this, every op is taken.
+    pub fn set_emits(&mut self, emits: Emits) {
+        self.emits = emits;
     }
 
     /// Lifts the block at the processor's CS:RIP in its current mode.
@@ -103,6 +113,7 @@ impl Lifter {
         let key = BlockKey { phys, rip, mode };
         let mut former = Former::new(key, self.max_insns, &mut self.support, cs.limit, guide);
         former.several = !cpu.mem.single();
+        former.emits = self.emits;
         let start = phys.offset() as usize;
         let page = PhysAddr(phys.0 - start as u64);
         // Chunks that have been read.

@@ -21,9 +21,10 @@
 
 use crate::decode::{Class, Op};
 use crate::system::seg;
+use emu_core::addr::is_canonical;
 use emu_core::cpu::Cpu;
 use emu_core::fault::{Exception, Vector};
-use emu_core::state::bits::cr0;
+use emu_core::state::bits::{cr0, cr4};
 use emu_core::state::{CpuState, Mode, Seg};
 
 /// An operand width.
@@ -143,25 +144,46 @@ fn linear_slow(cpu: &mut Cpu, op: &Op, bytes: u64, write: bool) -> Result<u64, E
     linear_at(cpu, segment(op.seg), off, bytes, write)
 }
 
-/// The linear address of `bytes` bytes at `off` in `seg`, after the segment's checks.
+/// The linear address of `bytes` bytes at `off` in `seg`, after the segment's checks. An address that is not canonical
+/// is left to the access to refuse, as it comes before the alignment check.
 ///
 /// # Errors
 /// #GP(0), #SS(0), or #AC(0).
 #[inline]
 pub fn linear_at(cpu: &mut Cpu, seg: Seg, off: u64, bytes: u64, write: bool) -> Result<u64, Exception> {
-    let mode = cpu.state.mode;
-    let lin = if mode.contains(Mode::CODE64) {
-        match seg {
-            Seg::FS | Seg::GS => cpu.state.seg[seg as usize].base.wrapping_add(off),
-            _ => off,
+    let lin = linear_unaligned(cpu, seg, off, bytes, write)?;
+    let checked = cpu.state.mode.contains(Mode::ALIGN) && bytes.is_power_of_two() && bytes <= 8;
+    if checked && lin & (bytes - 1) != 0 {
+        let bits = if cpu.state.cr4 & cr4::LA57 != 0 { 57 } else { 48 };
+        if cpu.state.mode.contains(Mode::CODE64) && !is_canonical(lin, bits) {
+            return Ok(lin);
         }
-    } else {
-        seg::linear(cpu, seg, off, bytes, write)?
-    };
-    if mode.contains(Mode::ALIGN) && bytes.is_power_of_two() && bytes <= 8 && lin & (bytes - 1) != 0 {
         return Err(Exception::new(Vector::AC));
     }
     Ok(lin)
+}
+
+/// The same for accesses that are never checked for alignment.
+///
+/// # Errors
+/// #GP(0) or #SS(0).
+#[inline]
+pub fn linear_unaligned(
+    cpu: &mut Cpu,
+    seg: Seg,
+    off: u64,
+    bytes: u64,
+    write: bool,
+) -> Result<u64, Exception> {
+    let mode = cpu.state.mode;
+    if mode.contains(Mode::CODE64) {
+        match seg {
+            Seg::FS | Seg::GS => Ok(cpu.state.seg[seg as usize].base.wrapping_add(off)),
+            _ => Ok(off),
+        }
+    } else {
+        seg::linear(cpu, seg, off, bytes, write)
+    }
 }
 
 /// The segment register numbered `n`.

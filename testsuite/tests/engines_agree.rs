@@ -103,8 +103,7 @@ fn engines_agree_on_random_cases() {
 }
 
 #[test]
-#[ignore = "the leg on the host's processor is not sorted out: it still differs in alignment checks (#AC before or \
-            after #PF), in error codes of page faults, and in flags that may be undefined; see docs/diff.md"]
+#[ignore = "the leg on the host's processor is not sorted out: docs/diff.md lists what still differs"]
 fn host_agrees_on_random_cases() {
     let legs = legs();
     if legs.contains(&LegKind::Host) {

@@ -1,78 +1,407 @@
-//! The place of the 64-bit Arm emitter, which is not built yet: [`Codegen::new`] says so.
+//! The 64-bit Arm emitter.
+//!
+//! [`Codegen`] goes once over a block, after the backward pass of [`crate::regalloc`], and emits each op's host code
+//! as it comes; slow paths and exits follow the body. Files are named after instruction groups, as in the lifter. What
+//! [`emits`] does not name is left to the interpreter, instruction by instruction: the front end asks before it takes one
+//! into a block.
+//!
+//! The module is compiled on every host, so that its code can be looked at there; only [`enter`] needs the processor.
 
-use crate::cache::{Cache, ExitDesc};
+pub mod alu;
+pub mod asm;
+pub mod bits;
+pub mod branch;
+pub mod flags;
+pub mod mem;
+pub mod mov;
+pub mod muldiv;
+pub mod shift;
+pub mod sse;
+pub mod system;
+pub mod trampoline;
+pub mod vals;
+pub mod vecregs;
+
+use crate::cache::ExitDesc;
+pub use crate::cache::Place;
+use crate::helpers::Helper;
+use crate::regalloc::Analysis;
 use crate::sidetable::Site;
 use crate::{JitConfig, JitError};
-use emu_core::cpu::Cpu;
-use emu_core::ir::Block;
+use asm::{Asm, Cond};
+use emu_core::addr::PhysAddr;
+use emu_core::ir::{Block, BlockKey, Inst, Op, Value};
+use emu_core::state::Mode;
+use flags::Carry;
+pub use flags::{from_word, to_word};
+pub use trampoline::enter;
+
+/// The largest code cache: a branch reaches from end to end.
+pub const MAX_ARENA: usize = 128 << 20;
+
+/// The word of a branch at arena offset `at` to `to`.
+pub const fn jump_word(at: usize, to: usize) -> u32 {
+    0x1400_0000 | ((to as i64 - at as i64) >> 2) as u32 & 0x3ff_ffff
+}
+
+/// Where a value is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Loc {
+    /// Nowhere: not made yet, dead, a constant, or flags in NZCV alone.
+    #[default]
+    None,
+    /// In a temporary.
+    Temp(u8),
+    /// It is the low part of this guest register.
+    Guest(u8),
+    /// In this scratch slot.
+    Slot(u8),
+    /// A truth value: this condition of NZCV.
+    Cc(Cond),
+    /// Flags that are the guest's word.
+    Word,
+    /// In a vector temporary.
+    Vec(u8),
+    /// In this scratch slot and the next.
+    VecSlot(u8),
+}
+
+/// What is known of a value while its block is emitted.
+#[derive(Clone, Copy, Debug)]
+pub struct Val {
+    loc: Loc,
+    /// Zeros above its width.
+    clean: bool,
+}
+
+const NEW_VAL: Val = Val { loc: Loc::None, clean: false };
+
+/// Who has a temporary.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Owner {
+    Free,
+    Val(Value),
+    Transient,
+}
 
 /// Arena offsets of the trampolines.
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(dead_code, reason = "read once there is an emitter")]
 pub struct Entry {
     /// The function that enters translated code.
     pub enter: usize,
+    leave: usize,
+    direct: usize,
+    indirect: usize,
+    interpret: usize,
+    way_out: usize,
 }
 
 impl Entry {
-    /// Offset of the way out for computed jumps.
+    /// Offset of the code that leaves for the RIP in x0.
     pub fn way_out(&self) -> usize {
-        0
+        self.way_out
     }
 }
 
-/// Where a block's code and facts will lie.
-#[derive(Clone, Copy, Debug)]
-#[expect(dead_code, reason = "read once there is an emitter")]
-pub struct Place {
-    /// Offset in the arena.
-    pub base: usize,
-    /// Number of its first exit.
-    pub first_exit: u32,
-    /// Number of its first site.
-    pub first_site: u32,
-}
-
-/// The emitter: cannot be made.
+/// The emitter, whose memory is reused from block to block.
 #[derive(Debug)]
 pub struct Codegen {
+    asm: Asm,
+    insts: Vec<Inst>,
+    an: Analysis,
+    val: Vec<Val>,
+    /// By value: it is read as a flags word.
+    worded: Vec<bool>,
+    owner: [Owner; 5],
+    locked: u32,
+    vowner: [Owner; vecregs::VTEMPS],
+    vlocked: u32,
+    alias: [Vec<Value>; 16],
+    slots: u64,
+    native: Option<(Value, Carry)>,
+    bools: Vec<Value>,
+    guest_flags: Vec<Value>,
+    stubs: Vec<mem::Stub>,
+    sides: Vec<branch::Side>,
+    withheld: Vec<system::Withheld>,
+    exit_stubs: Vec<branch::ExitStub>,
+    returns: Vec<branch::Return>,
+    literals: Vec<branch::Literal>,
+    indirect_miss: Option<dynasmrt::DynamicLabel>,
     /// Exits of the block.
     pub exits: Vec<ExitDesc>,
     /// Sites of the block.
     pub sites: Vec<Site>,
+    first_exit: u32,
+    first_site: u32,
+    thunks: [usize; Helper::ALL.len()],
+    entry: Entry,
+    key: BlockKey,
+    at: usize,
+    insn_rel: i64,
+    /// The trace has gone backwards: whatever leaves it may close a loop.
+    looped: bool,
+    done_insns: u32,
+    total_insns: u32,
+    insn_len: u32,
+    chain: bool,
+    link_pages: bool,
+    predict_returns: bool,
+    count: bool,
+    ordered: bool,
+    lse: bool,
+    error: Option<JitError>,
 }
 
-const NOT_BUILT: JitError = JitError::Host("there is no translator for this host's processor yet");
+/// Whether the emitter knows each of `insts` from `from` on.
+pub fn emits(insts: &[Inst], from: usize) -> bool {
+    let width = |v: Value| if v.is_some() { insts[v.index()].ty.bits() } else { 0 };
+    insts[from..].iter().all(|i| {
+        let widest = i.args.iter().map(|&v| width(v)).max().unwrap_or(0).max(i.ty.bits());
+        match i.op {
+            Op::ZeroUpper | Op::Fp | Op::X87 | Op::X87Mem => false,
+            Op::GetVec | Op::SetVec | Op::SetVecZero | Op::Load | Op::Store => widest <= 128,
+            Op::Vec1 | Op::Vec2 | Op::Vec3 => widest <= 128 && sse::known(i.aux),
+            Op::Rcl | Op::Rcr => insts[i.args[1].index()].op == Op::Const,
+            _ => widest <= 64,
+        }
+    })
+}
 
 impl Codegen {
     /// An emitter for this host.
     ///
     /// # Errors
-    /// Always: it is not built yet.
-    pub fn new(_: &JitConfig) -> Result<Self, JitError> {
-        Err(NOT_BUILT)
-    }
-
-    /// Writes the trampolines.
-    pub fn prologue(&mut self) -> Entry {
-        Entry::default()
+    /// None: every such processor will do.
+    pub fn new(cfg: &JitConfig) -> Result<Self, JitError> {
+        Ok(Self {
+            asm: Asm::default(),
+            insts: Vec::new(),
+            an: Analysis::default(),
+            val: Vec::new(),
+            worded: Vec::new(),
+            owner: [Owner::Free; 5],
+            locked: 0,
+            vowner: [Owner::Free; vecregs::VTEMPS],
+            vlocked: 0,
+            alias: Default::default(),
+            slots: 0,
+            native: None,
+            bools: Vec::new(),
+            guest_flags: Vec::new(),
+            stubs: Vec::new(),
+            sides: Vec::new(),
+            withheld: Vec::new(),
+            exit_stubs: Vec::new(),
+            returns: Vec::new(),
+            literals: Vec::new(),
+            indirect_miss: None,
+            exits: Vec::new(),
+            sites: Vec::new(),
+            first_exit: 0,
+            first_site: 0,
+            thunks: [0; Helper::ALL.len()],
+            entry: Entry::default(),
+            key: BlockKey { phys: PhysAddr(0), rip: 0, mode: Mode(0) },
+            at: 0,
+            insn_rel: 0,
+            looped: false,
+            done_insns: 0,
+            total_insns: 0,
+            insn_len: 0,
+            chain: cfg.chain && !cfg.single_block,
+            link_pages: cfg.link_pages,
+            predict_returns: cfg.predict_returns,
+            count: cfg.count_insns,
+            ordered: cfg.ordered,
+            lse: !cfg.baseline && has_lse(),
+            error: None,
+        })
     }
 
     /// The code that was emitted last.
     pub fn code(&self) -> &[u8] {
-        &[]
+        &self.asm.buf
     }
 
-    /// Emits a block.
+    fn reset(&mut self, block: &Block, place: Place) {
+        self.asm.reset(place.base);
+        self.insts.clear();
+        self.insts.extend_from_slice(&block.insts);
+        self.val.clear();
+        self.val.resize(block.insts.len(), NEW_VAL);
+        self.owner = [Owner::Free; 5];
+        self.locked = 0;
+        self.vowner = [Owner::Free; vecregs::VTEMPS];
+        self.vlocked = 0;
+        self.alias.iter_mut().for_each(Vec::clear);
+        self.slots = 0;
+        self.native = None;
+        self.bools.clear();
+        self.guest_flags.clear();
+        self.stubs.clear();
+        self.sides.clear();
+        self.withheld.clear();
+        self.exit_stubs.clear();
+        self.returns.clear();
+        self.literals.clear();
+        self.indirect_miss = None;
+        self.exits.clear();
+        self.sites.clear();
+        self.first_exit = place.first_exit;
+        self.first_site = place.first_site;
+        self.key = block.key;
+        self.insn_rel = 0;
+        self.looped = false;
+        self.done_insns = 0;
+        self.total_insns = block.guest_insns;
+        self.error = None;
+    }
+
+    /// Emits a block: its code, exits and sites are in `self` afterwards.
     ///
     /// # Errors
-    /// Always.
-    pub fn compile(&mut self, _: &Block, _: Place) -> Result<(), JitError> {
-        Err(NOT_BUILT)
+    /// [`JitError::Unsupported`] for what is not built, and [`JitError::Internal`] for bugs.
+    pub fn compile(&mut self, block: &Block, place: Place) -> Result<(), JitError> {
+        if !emits(&block.insts, 0) {
+            return Err(JitError::Unsupported("an operation that the Arm emitter does not know"));
+        }
+        self.reset(block, place);
+        let insts = std::mem::take(&mut self.insts);
+        self.an.run(&insts);
+        self.insts = insts;
+        self.find_words();
+        self.guard_entry(block.next_page.is_some());
+        self.count_block();
+        let mut begun = false;
+        for i in 0..self.insts.len() {
+            let inst = self.insts[i];
+            self.at = i;
+            if inst.op == Op::Guest {
+                self.done_insns += u32::from(begun);
+                self.looped |= begun && inst.imm <= self.insn_rel;
+                begun = true;
+                self.insn_rel = inst.imm;
+                self.insn_len = inst.aux;
+                continue;
+            }
+            if !self.an.facts[i].needed {
+                continue;
+            }
+            self.emit(Value(i as u32), &inst);
+            self.end_op();
+            if let Some(e) = self.error.take() {
+                return Err(e);
+            }
+        }
+        self.emit_exits();
+        self.emit_stubs();
+        if let Some(e) = self.error.take() {
+            return Err(e);
+        }
+        if !self.asm.finish() {
+            return Err(JitError::Internal("a label is missing or out of reach"));
+        }
+        Ok(())
+    }
+
+    /// Number of a new site for the guest instruction in hand.
+    fn site(&mut self) -> u32 {
+        let n = self.first_site + self.sites.len() as u32;
+        // Consecutive sites of one instruction are the same facts.
+        let rip = self.rip(self.insn_rel);
+        let site = Site { rip, undo: self.total_insns - self.done_insns, flags: None, x87: None };
+        if self.sites.last() == Some(&site) {
+            return n - 1;
+        }
+        self.sites.push(site);
+        n
+    }
+
+    /// A bug: the block will be refused rather than run.
+    fn fail(&mut self, what: &'static str) {
+        if self.error.is_none() {
+            self.error = Some(JitError::Internal(what));
+        }
+    }
+
+    fn unsupported(&mut self, what: &'static str) {
+        if self.error.is_none() {
+            self.error = Some(JitError::Unsupported(what));
+        }
+    }
+
+    fn emit(&mut self, me: Value, inst: &Inst) {
+        match inst.op {
+            Op::Guest | Op::FlagsOf | Op::Const | Op::Pc => {}
+            Op::GetReg => self.get_reg(me, inst),
+            Op::SetReg => self.set_reg(inst),
+            Op::GetRegHi => self.get_reg_hi(me, inst),
+            Op::SetRegHi => self.set_reg_hi(inst),
+            Op::GetFlags => self.get_flags(me),
+            Op::SetFlags => self.set_flags(inst),
+            Op::GetState => self.get_state(me, inst),
+            Op::SetState => self.set_state(inst),
+            Op::Add | Op::Sub => self.add_sub(me, inst),
+            Op::And | Op::Or | Op::Xor => self.logical(me, inst),
+            Op::Adc | Op::Sbb => self.with_carry(me, inst),
+            Op::Not => self.not(me, inst),
+            Op::Neg => self.neg(me, inst),
+            Op::Mul | Op::MulHiU | Op::MulHiS => self.multiply(me, inst),
+            Op::Shl | Op::Shr | Op::Sar | Op::Rol | Op::Ror | Op::Rcl | Op::Rcr => self.shift(me, inst),
+            Op::BitTest => self.bit_test(me, inst),
+            Op::Clz | Op::Ctz => self.count_zeros(me, inst),
+            Op::Popcnt => self.popcnt(me, inst),
+            Op::Bswap => self.bswap(me, inst),
+            Op::ZExt => self.zext(me, inst),
+            Op::SExt => self.sext(me, inst),
+            Op::Trunc => self.trunc(me, inst),
+            Op::DivU | Op::RemU | Op::DivS | Op::RemS => self.divide(me, inst),
+            Op::CmpEq | Op::CmpNe | Op::CmpUlt | Op::CmpUle | Op::CmpSlt | Op::CmpSle => {
+                self.compare_bool(me, inst);
+            }
+            Op::Select => self.select(me, inst),
+            Op::NotBool => self.not_bool(me, inst),
+            Op::Lea => self.lea(me, inst),
+            Op::MergeFlags => self.merge_flags(me, inst),
+            Op::SelectFlags => self.select_flags(me, inst),
+            Op::TestCc => self.test_cc(me, inst),
+            Op::PackFlags => self.pack_flags(me, inst),
+            Op::UnpackFlags => self.unpack_flags(me, inst),
+            Op::SegAddr => self.seg_addr(me, inst),
+            Op::CheckAlign => self.check_align(inst),
+            Op::Load => self.load(me, inst),
+            Op::LoadW => self.load_w(me, inst),
+            Op::Store => self.store(inst),
+            Op::StoreW => self.store_w(me, inst),
+            Op::AtomicAdd | Op::AtomicAnd | Op::AtomicOr | Op::AtomicXor | Op::AtomicXchg | Op::AtomicCas => {
+                self.atomic(me, inst);
+            }
+            Op::Fence => self.fence(inst),
+            Op::RepString => self.rep_string(me, inst),
+            Op::System => self.system(inst),
+            Op::ReadTsc => self.read_tsc(me, inst),
+            Op::ExitIf => self.exit_if(inst),
+            Op::Goto => self.goto(inst),
+            Op::Branch => self.branch(inst),
+            Op::GotoReg => self.goto_reg(inst),
+            Op::Interpret => self.interpret(inst),
+            Op::GetVec => self.get_vec(me, inst),
+            Op::SetVec | Op::SetVecZero => self.set_vec(inst),
+            Op::Vec1 | Op::Vec2 | Op::Vec3 => self.vector(me, inst),
+            Op::ZeroUpper => self.unsupported("256-bit vectors"),
+            Op::Fp => self.unsupported("floating point"),
+            Op::X87 | Op::X87Mem => self.unsupported("the x87"),
+        }
     }
 }
 
-/// Calls translated code, of which there is none.
-pub fn enter(_: &Cache, _: Entry, _: usize, _: &mut Cpu) -> u64 {
-    0
+#[cfg(target_arch = "aarch64")]
+fn has_lse() -> bool {
+    std::arch::is_aarch64_feature_detected!("lse")
+}
+
+#[cfg(not(target_arch = "aarch64"))]
+const fn has_lse() -> bool {
+    true
 }

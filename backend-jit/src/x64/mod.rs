@@ -23,6 +23,8 @@ pub mod vecregs;
 pub mod x87;
 
 use crate::cache::ExitDesc;
+pub use crate::cache::Place;
+pub use crate::exit::{from_word, to_word};
 use crate::helpers::Helper;
 use crate::hold::Holds;
 use crate::regalloc::Analysis;
@@ -33,6 +35,19 @@ use emu_core::addr::PhysAddr;
 use emu_core::ir::{Block, BlockKey, Inst, Op, Value};
 use emu_core::state::Mode;
 pub use trampoline::enter;
+
+/// The largest code cache: displacements are 32 bits, and so are offsets in the jump cache.
+pub const MAX_ARENA: usize = 1 << 30;
+
+/// The word of a jump whose displacement lies at arena offset `at` and which goes to `to`.
+pub const fn jump_word(at: usize, to: usize) -> u32 {
+    (to as i64 - (at as i64 + 4)) as u32
+}
+
+/// Whether the emitter knows each of the instructions: it does, or the host says at translation that it has not got one.
+pub const fn emits(_: &[Inst], _: usize) -> bool {
+    true
+}
 
 /// No spill slot.
 pub const NO_SLOT: u8 = 0xff;
@@ -226,17 +241,6 @@ pub struct Codegen {
     count: bool,
     heed_budget: bool,
     error: Option<JitError>,
-}
-
-/// Where a block's code and facts will lie.
-#[derive(Clone, Copy, Debug)]
-pub struct Place {
-    /// Offset in the arena.
-    pub base: usize,
-    /// Number of its first exit.
-    pub first_exit: u32,
-    /// Number of its first site.
-    pub first_site: u32,
 }
 
 impl Codegen {

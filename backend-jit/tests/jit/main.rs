@@ -1,10 +1,10 @@
 //! Translated code against the IR evaluator, by hand-made and random blocks.
-#![cfg(target_arch = "x86_64")]
 
 mod chain;
 mod forms;
 #[path = "../../../emu-core/tests/ir/gen.rs"]
 mod r#gen;
+#[cfg(target_arch = "x86_64")]
 mod golden;
 mod random;
 mod vectors;
@@ -13,6 +13,13 @@ use emu_core::ir::End;
 
 /// Host code as text, one instruction a line.
 pub fn disassemble(code: &[u8]) -> String {
+    if cfg!(target_arch = "aarch64") {
+        // For `aarch64-linux-gnu-objdump -D -b binary -m aarch64`, after `xxd -r -p`.
+        return code
+            .chunks(4)
+            .map(|w| w.iter().map(|b| format!("{b:02x}")).collect::<String>() + "\n")
+            .collect();
+    }
     use iced_x86::{Decoder, DecoderOptions, Formatter, NasmFormatter};
     let mut f = NasmFormatter::new();
     let mut text = String::new();

@@ -1,10 +1,10 @@
 //! Every vector operation: integer ones against the evaluator, floating-point ones against Rust's arithmetic.
 
-use crate::r#gen::{Rng, cpu};
+use crate::r#gen::Rng;
 use crate::random::check;
-use backend_jit::{Jit, JitConfig, RunExit};
+use backend_jit::{Jit, JitConfig};
 use emu_core::addr::PhysAddr;
-use emu_core::ir::{Block, BlockKey, Cc, Op, Type, Value, VecOp};
+use emu_core::ir::{Block, BlockKey, Op, Type, Value, VecOp};
 use emu_core::state::Mode;
 
 const V: Type = Type::V128;
@@ -104,7 +104,9 @@ fn integer_operations() {
                 let Some(b) = block(op, &mut Rng(seed)) else { continue };
                 emu_core::ir::verify(&b).unwrap_or_else(|e| panic!("{e}\n{b}"));
                 let translated = check(&mut jit, &b, seed).unwrap_or_else(|e| panic!("{e}"));
-                assert!(translated || baseline, "{} is not translated", op.name());
+                // The Arm emitter leaves some to the interpreter.
+                let all = cfg!(target_arch = "x86_64") && !baseline;
+                assert!(translated || !all, "{} is not translated", op.name());
                 done += u32::from(translated);
             }
         }
@@ -112,8 +114,11 @@ fn integer_operations() {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 /// Runs a block that is `xmm0 = op(xmm0, xmm1)`; gives the low lanes and MXCSR.
 fn float(op: VecOp, imm: i64, a: u64, b: u64, mxcsr: u32) -> (u64, u32) {
+    use crate::r#gen::cpu;
+    use backend_jit::RunExit;
     let mut jit = Jit::new(JitConfig { single_block: true, ..JitConfig::default() }).unwrap();
     let mut blk = start();
     let (x, y) = (get(&mut blk, 0), get(&mut blk, 1));
@@ -132,6 +137,7 @@ fn float(op: VecOp, imm: i64, a: u64, b: u64, mxcsr: u32) -> (u64, u32) {
     (c.state.vec[0].0[0], c.state.mxcsr)
 }
 
+#[cfg(target_arch = "x86_64")]
 #[test]
 fn doubles() {
     let (a, b) = (1.0f64, 3.0f64);
@@ -150,8 +156,12 @@ fn doubles() {
     assert_eq!(float(VecOp::Divsd, 0, bits(a), bits(0.0), 0x1d80), (bits(f64::INFINITY), 0x1d84));
 }
 
+#[cfg(target_arch = "x86_64")]
 #[test]
 fn conversions_and_comparisons() {
+    use crate::r#gen::cpu;
+    use backend_jit::RunExit;
+    use emu_core::ir::Cc;
     let mut jit = Jit::new(JitConfig { single_block: true, ..JitConfig::default() }).unwrap();
     let mut b = start();
     let x = get(&mut b, 0);

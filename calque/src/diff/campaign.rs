@@ -329,6 +329,14 @@ pub fn reasons() -> Vec<(Reason, &'static str)> {
         Reason::Machine,
         Reason::System,
         Reason::SelfModified,
+        Reason::VectorAlignment,
+        Reason::SameClass,
+        Reason::ShaAlignment,
+        Reason::SegmentWrap,
+        Reason::BranchSize,
+        Reason::GatherMask,
+        Reason::PrefetchRegister,
+        Reason::MaskedStore,
     ]
     .map(|r| (r, r.words()))
     .into()

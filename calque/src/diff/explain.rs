@@ -1,12 +1,13 @@
 //! Differences that are known, with the manual's words. Everything else is a failure.
 //!
-//! A difference is explained only by what the case really executed and only where the reason reaches: undefined flags
-//! explain a difference in exactly those flags, and so on. `docs/diff.md` has the list for people.
+//! A difference is explained only by what the case really executed, as the interpreter's own trail of the case tells
+//! ([`Step`]), and only where the reason reaches: undefined flags explain a difference in exactly those flags, and so
+//! on. Where makers' processors differ is in [`super::makers`].
 
-use super::case::Case;
-use super::leg::Ran;
+use super::leg::{Ran, Step};
+use super::makers;
 use super::native::Seen;
-use super::scene::{CODE, Scene};
+use super::scene::Scene;
 use emu_core::state::bits::rflags;
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic as M, OpKind, RflagsBits};
 use std::fmt;
@@ -30,6 +31,22 @@ pub enum Reason {
     System,
     /// Code that changed itself where it was already running; processors differ in when they see it.
     SelfModified,
+    /// #AC of operands of 16 bytes and more under alignment checks.
+    VectorAlignment,
+    /// #PF or #AC first, where both are due.
+    SameClass,
+    /// SHA instructions whose operand is not aligned.
+    ShaAlignment,
+    /// An access that wraps around the end of a 4-GByte segment.
+    SegmentWrap,
+    /// Near branches in 64-bit code with an operand-size prefix.
+    BranchSize,
+    /// The mask of a gather that faulted.
+    GatherMask,
+    /// 0F 0D with a register operand.
+    PrefetchRegister,
+    /// Byte-masked stores whose first or only bytes are masked away.
+    MaskedStore,
 }
 
 impl Reason {
@@ -56,6 +73,37 @@ impl Reason {
             Reason::System => "enters the operating system",
             Reason::SelfModified => {
                 "SDM vol. 3A, 8.1.3: self-modifying code has to jump or serialise before the new code runs"
+            }
+            Reason::VectorAlignment => {
+                "SDM vol. 2, 2.4.4, type 4 has no #AC, and of MOVUPS \"treatment of #AC varies\"; AMD64 manual vol. 4, class 4 \
+                 has one for operands of 16 bytes that are not aligned, when alignment checking is enabled"
+            }
+            Reason::SameClass => {
+                "SDM vol. 3A, 6.9: \"exceptions within each class are implementation-dependent and may vary from processor to \
+                 processor\""
+            }
+            Reason::ShaAlignment => {
+                "SDM vol. 2, SHA1MSG2 and the others are of type 4: #GP if a legacy SSE operand is not aligned; AMD's \
+                 processors read it"
+            }
+            Reason::SegmentWrap => {
+                "SDM vol. 3A, 5.3: where the effective limit is FFFFFFFFH, \"these accesses may or may not cause the indicated \
+                 exceptions. Behavior is implementation-specific\""
+            }
+            Reason::BranchSize => {
+                "SDM vol. 2, Jcc: \"in 64-bit mode the operand size is fixed at 64 bits\"; AMD64 manual vol. 3: with the \
+                 operand-size prefix RIP is truncated to 16 bits"
+            }
+            Reason::PrefetchRegister => {
+                "SDM vol. 2, appendix A: 0F 0D is NOP Ev; AMD64 manual vol. 3, PREFETCHW: a register operand is #UD"
+            }
+            Reason::MaskedStore => {
+                "SDM vol. 2, MASKMOVDQU: with a mask of zeros, \"exceptions associated with addressing memory and page faults may \
+                 still be signaled (implementation dependent)\""
+            }
+            Reason::GatherMask => {
+                "SDM vol. 2, VGATHERDPS widens the mask's sign bits before the first access; AMD's processors leave elements that \
+                 are still to do as they were"
             }
         }
     }
@@ -142,9 +190,8 @@ pub fn kept_from_host(i: &Instruction) -> Option<Reason> {
     loads_segment(i).then_some(Reason::System)
 }
 
-/// Flags that `i` leaves undefined when it finds `gpr` (see `docs/undefined-flags.md`).
-pub fn undefined_flags(i: &Instruction, cl: u64) -> u64 {
-    let bits = i.rflags_undefined();
+/// The decoder's bits as the processor's.
+fn flags_of(bits: u32) -> u64 {
     let table = [
         (RflagsBits::OF, rflags::OF),
         (RflagsBits::SF, rflags::SF),
@@ -153,7 +200,12 @@ pub fn undefined_flags(i: &Instruction, cl: u64) -> u64 {
         (RflagsBits::CF, rflags::CF),
         (RflagsBits::PF, rflags::PF),
     ];
-    let mask = table.iter().filter(|(bit, _)| bits & bit != 0).fold(0, |m, (_, flag)| m | flag);
+    table.iter().filter(|(bit, _)| bits & bit != 0).fold(0, |m, (_, flag)| m | flag)
+}
+
+/// Flags that `i` leaves undefined when it finds `gpr` (see `docs/undefined-flags.md`).
+pub fn undefined_flags(i: &Instruction, cl: u64) -> u64 {
+    let mask = flags_of(i.rflags_undefined());
     let m = i.mnemonic();
     let through = matches!(m, M::Rol | M::Ror | M::Rcl | M::Rcr);
     if !through && !matches!(m, M::Shl | M::Sal | M::Shr | M::Sar | M::Shld | M::Shrd) {
@@ -195,73 +247,63 @@ fn undefined_result(i: &Instruction, cl: u64) -> bool {
     }
 }
 
-/// The instructions that ran, as far as straight decoding of the case tells. A jump into the middle of one shows others.
-fn decoded(case: &Case, scene: &Scene) -> Vec<Instruction> {
-    let code = case.bytes();
-    let mut list: Vec<Instruction> = Vec::new();
-    for start in 0..code.len() {
-        // From every byte, since a branch may lead anywhere.
-        let at = CODE + case.at + start as u64;
-        let i = Decoder::with_ip(scene.bits, &code[start..], at, DecoderOptions::NONE).decode();
-        if !i.is_invalid() {
-            list.push(i);
-        }
-    }
-    list
-}
-
-/// Why the host may differ in `list`, if it may.
-pub(super) fn host(case: &Case, scene: &Scene, ran: &Ran, seen: &Seen, list: &[String]) -> Option<Reason> {
+/// Why the host may differ in `list`, if it may. `steps`: the instructions that the interpreter ran.
+pub(super) fn host(scene: &Scene, steps: &[Step], ran: &Ran, seen: &Seen, list: &[String]) -> Option<Reason> {
     if seen.signal == 31 {
         return Some(Reason::System);
     }
-    let single = case.code.len() == 1;
-    let boundaries = {
-        let (mut at, mut set) = (0, vec![0]);
-        for c in &case.code {
-            at += c.len();
-            set.push(at);
-        }
-        set
+    // What could not be fetched was not executed.
+    let unfetched = |s: &Step| {
+        ran.caught.is_some_and(|c| c.vector == 14 && c.cr2.wrapping_sub(s.rip) < 15 && s.rip == ran.state.rip)
+            && ran.caught.and_then(|c| c.error).is_some_and(|e| e & 0x10 != 0)
     };
-    let all = decoded(case, scene);
-    let meant = |i: &Instruction| boundaries.contains(&((i.ip() - CODE - case.at) as usize));
-    let linear: Vec<&Instruction> = all.iter().filter(|i| meant(i)).collect();
-    // What the case really executed: the instructions meant, or in a case with branches perhaps others.
-    let branches = linear.iter().any(|i| i.flow_control() != iced_x86::FlowControl::Next);
-    let ran_list: Vec<&Instruction> = if branches { all.iter().collect() } else { linear };
-    let wild = ran.caught.is_some_and(|c| c.vector == 13) && branches && seen.vector == 13;
-    if wild
-        && list
-            .iter()
-            .all(|l| ["rip", "rsp", "rcx"].iter().any(|n| l.starts_with(n)) || l.starts_with("memory"))
-    {
-        return Some(Reason::WildJump);
-    }
-    if let Some(why) = ran_list.iter().find_map(|i| kept_from_host(i)) {
+    let all: Vec<(&Step, Instruction)> =
+        steps.iter().filter(|s| !unfetched(s)).map(|s| (s, decode(s, scene.bits))).collect();
+    if let Some(why) = all.iter().find_map(|(_, i)| kept_from_host(i)) {
         return Some(why);
     }
-    if ran_list.iter().any(|i| approximate(i.mnemonic())) {
+    if let Some(why) = makers::differ(scene, &all, ran, seen, list) {
+        return Some(why);
+    }
+    if all.iter().any(|(_, i)| approximate(i.mnemonic())) {
         return Some(Reason::Approximate);
     }
-    let cl = case.gpr[1];
-    if ran_list.iter().any(|i| undefined_result(i, cl))
-        || !single && ran_list.iter().any(|i| undefined_any(i))
-    {
+    if all.iter().any(|(s, i)| undefined_result(i, s.gpr[1])) {
         return Some(Reason::UndefinedResult);
     }
-    let touches_code = ran.journal.iter().any(|e| (CODE..CODE + 0x4000).contains(&e.addr.0));
-    if touches_code && (branches || case.code.len() > 1) {
+    let written = |at: u64| ran.journal.iter().any(|e| at.wrapping_sub(e.addr.0) < u64::from(e.len));
+    if all.iter().any(|(s, i)| (0..i.len() as u64).any(|n| written(s.rip + n))) {
         return Some(Reason::SelfModified);
     }
-    // Flags: only if nothing but they differ, and only those that are undefined.
+    // Flags: those that are undefined and have not been defined since, until somebody goes by one.
+    let mut undefined = 0;
+    for (s, i) in &all {
+        if ran.caught.is_some() && s.rip == ran.state.rip {
+            break;
+        }
+        if flags_of(i.rflags_read()) & undefined != 0 {
+            return Some(Reason::UndefinedFlags);
+        }
+        undefined = undefined & !defined_flags(i) | undefined_flags(i, s.gpr[1]);
+    }
     let only_flags = list.iter().all(|l| l.starts_with("rflags"));
-    let undefined = ran_list.iter().fold(0, |m, i| m | undefined_flags(i, cl));
     let differing = (ran.state.rflags ^ seen.rflags) & rflags::STATUS;
     (only_flags && differing & !undefined == 0).then_some(Reason::UndefinedFlags)
 }
 
-/// A shift of 16-bit registers whose count comes from a register that an earlier instruction may have set.
-fn undefined_any(i: &Instruction) -> bool {
-    (17..32).any(|cl| undefined_result(i, cl))
+fn decode(step: &Step, bits: u32) -> Instruction {
+    Decoder::with_ip(bits, &step.bytes, step.rip, DecoderOptions::NONE).decode()
+}
+
+/// Flags that `i` always writes: what was undefined in them before no longer is.
+fn defined_flags(i: &Instruction) -> u64 {
+    let m = i.mnemonic();
+    let perhaps = matches!(
+        m,
+        M::Rol | M::Ror | M::Rcl | M::Rcr | M::Shl | M::Sal | M::Shr | M::Sar | M::Shld | M::Shrd
+    );
+    if perhaps || i.has_rep_prefix() || i.has_repne_prefix() {
+        return 0;
+    }
+    flags_of(i.rflags_written() | i.rflags_cleared() | i.rflags_set())
 }

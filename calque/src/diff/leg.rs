@@ -52,6 +52,17 @@ pub struct Ran {
     pub wild: bool,
 }
 
+/// An instruction that a leg is about to run.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// RIP.
+    pub rip: u64,
+    /// The bytes at that guest-physical address, which is the same in native scenes.
+    pub bytes: [u8; 15],
+    /// The general registers before it.
+    pub gpr: [u64; 16],
+}
+
 /// What a leg loads.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
@@ -275,10 +286,16 @@ impl Leg {
     /// Runs to the end of the case, for at most `limit` instructions or blocks. `table`: the last page of tables is of
     /// interest.
     pub fn run(&mut self, limit: u32, table: bool) -> Ran {
+        self.run_noting(limit, table, &mut |_| {})
+    }
+
+    /// The same, and tells of the processor before each instruction or block.
+    pub fn run_noting(&mut self, limit: u32, table: bool, note: &mut dyn FnMut(&Cpu)) -> Ran {
         self.driver.wild = false;
         let mut ended = Ended::Limit;
         for _ in 0..limit {
             self.driver.drain(&mut self.cpu);
+            note(&self.cpu);
             if let Some(e) = self.driver.turn(&mut self.cpu, 200_000) {
                 ended = e;
                 break;

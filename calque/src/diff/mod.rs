@@ -13,6 +13,7 @@ pub mod generate;
 mod host;
 pub mod leg;
 pub mod line;
+mod makers;
 pub mod native;
 pub mod rng;
 pub mod runner;

@@ -335,7 +335,9 @@ impl Scene {
             s.seg[Seg::FS as usize].base = 0x1000;
             s.seg[Seg::GS as usize].base = 0xffff_8000_0000_0000;
         }
-        s.tr = SegReg { sel: 0x40, attr: 0x8b, limit: 0x67, base: TSS };
+        // Linux gives user code no ports: a task state segment without room for their bitmap.
+        let limit = if self.native { 0x66 } else { 0x67 };
+        s.tr = SegReg { sel: 0x40, attr: 0x8b, limit, base: TSS };
         s.msr.star = 0x18 << 48 | 0x08 << 32;
         s.msr.lstar = HANDLERS + 0xc00;
         s.msr.cstar = HANDLERS + 0xc00;

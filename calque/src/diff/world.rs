@@ -3,7 +3,7 @@
 use super::case::Case;
 use super::explain::{self, Reason};
 use super::host::{self, HostLeg};
-use super::leg::{Leg, LegError, PAGE, Place, Ran, compare};
+use super::leg::{Leg, LegError, PAGE, Place, Ran, Step, compare};
 use super::native::Native;
 use super::scene::{CODE, RAM, SCENES};
 use super::{generate, scene};
@@ -146,6 +146,7 @@ impl World {
             _ => Vec::new(),
         };
         self.run_others(cases, &reference, &mut outcomes, table);
+        let mut differing = Vec::new();
         if let Some(host) = &mut self.host
             && !sent.is_empty()
         {
@@ -153,12 +154,17 @@ impl World {
                 let (Some(ran), None) = (&reference[*n], &outcomes[*n]) else { continue };
                 let list = host::compare(&cases[*n], scene, &self.base, ran, &seen);
                 if !list.is_empty() {
-                    outcomes[*n] = Some(match explain::host(&cases[*n], scene, ran, &seen, &list) {
-                        Some(why) => Outcome::Explained(why),
-                        None => Outcome::Differs(LegKind::Host, list),
-                    });
+                    differing.push((*n, seen, list));
                 }
             }
+        }
+        for (n, seen, list) in differing {
+            let Some(ran) = &reference[n] else { continue };
+            let steps = self.steps(&cases[n]);
+            outcomes[n] = Some(match explain::host(scene, &steps, ran, &seen, &list) {
+                Some(why) => Outcome::Explained(why),
+                None => Outcome::Differs(LegKind::Host, list),
+            });
         }
         let done: Vec<Outcome> = outcomes
             .into_iter()
@@ -183,6 +189,29 @@ impl World {
             }
             self.host = old.host;
         }
+    }
+
+    /// The instructions that the interpreter runs, for who has to explain a difference.
+    fn steps(&mut self, case: &Case) -> Vec<Step> {
+        let scene = &SCENES[case.scene];
+        let number = (case.scene, case.layout);
+        let place = Place { scene, base: &self.base, template: &self.template, number };
+        let mut steps = Vec::new();
+        let leg = &mut self.legs[0];
+        let noted = catch_unwind(AssertUnwindSafe(|| {
+            leg.load(case, &place);
+            leg.run_noting(LIMIT, false, &mut |cpu| {
+                let mut bytes = [0; 15];
+                let at = PhysAddr(cpu.state.rip);
+                if cpu.mem.read(at, &mut bytes) {
+                    steps.push(Step { rip: at.0, bytes, gpr: cpu.state.gpr });
+                }
+            });
+        }));
+        if noted.is_err() {
+            leg.lost();
+        }
+        steps
     }
 
     fn run_leg(&mut self, n: usize, case: &Case, limit: u32, table: bool) -> Result<Ran, String> {

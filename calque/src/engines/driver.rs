@@ -145,10 +145,14 @@ impl Driver {
             Kind::Optimized(bits) => PassSet(bits),
             Kind::Jit => PassSet::ALL,
         };
+        let mut lifter = Lifter::new(MAX_INSNS);
+        if config.kind == Kind::Jit {
+            lifter.set_emits(backend_jit::emits);
+        }
         Ok(Self {
             config,
             interp: Interp::small(),
-            lifter: Lifter::new(MAX_INSNS),
+            lifter,
             optimizer: Optimizer::new(passes),
             jit,
             blocks: HashMap::new(),
@@ -395,8 +399,7 @@ impl Driver {
             return self.step(cpu);
         }
         if let Some(t) = &mut self.trace {
-            let at = jit.host_address(id).unwrap_or(0);
-            let _ = writeln!(t, "host code:\n{}", frontend_x86::disassemble(&jit.host_code(id), at, 64));
+            let _ = writeln!(t, "host code:\n{}", super::translator::host_text(jit, id));
         }
         match jit.run(cpu, id) {
             RunExit::NeedBlock | RunExit::Signal | RunExit::CodeHit => None,

@@ -75,6 +75,8 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
         heed_budget: machine.clock == ClockKind::Virtual,
         fold_addresses: on(addresses),
         perf_map: machine.perf_map,
+        // With one processor on the virtual clock, devices work in its thread.
+        ordered: machine.cpus > 1 || machine.clock != ClockKind::Virtual,
         ..default
     };
     let translator = Translator::new(config, passes, log.clone(), lockstep)

@@ -50,8 +50,10 @@ impl Translator {
     /// # Errors
     /// When there is no back-end for this host, or no memory for code.
     pub fn new(config: JitConfig, passes: PassSet, log: Arc<Log>, keep_ir: bool) -> Result<Self, JitError> {
+        let mut lifter = Lifter::new(BLOCK_INSNS);
+        lifter.set_emits(backend_jit::emits);
         Ok(Self {
-            lifter: Lifter::new(BLOCK_INSNS),
+            lifter,
             jit: Jit::new(config)?,
             optimizer: Optimizer::new(passes),
             traces: passes.contains(PassSet::TRACE),
@@ -156,7 +158,7 @@ impl Translator {
             let _ = writeln!(text, "IR:\n{block}");
         }
         if let Some(id) = self.jit.lookup(key) {
-            let _ = writeln!(text, "host code:\n{}", self.host_text(id));
+            let _ = writeln!(text, "host code:\n{}", host_text(&self.jit, id));
         }
         text
     }
@@ -188,19 +190,19 @@ impl Translator {
             let _ = write!(text, "IR as lifted:\n{before}IR after the passes:\n{block}");
         }
         if self.log.wants(Topic::Host) {
-            let _ = write!(text, "host code:\n{}", self.host_text(id));
+            let _ = write!(text, "host code:\n{}", host_text(&self.jit, id));
         }
         self.log.write(&text);
     }
+}
 
-    /// Host code as text: disassembled where the host is x86, as words in hexadecimal elsewhere.
-    fn host_text(&self, id: BlockId) -> String {
-        let (code, at) = (self.jit.host_code(id), self.jit.host_address(id).unwrap_or(0));
-        if cfg!(target_arch = "x86_64") {
-            return frontend_x86::disassemble(&code, at, 64);
-        }
-        code.chunks(4).map(|w| w.iter().map(|b| format!("{b:02x}")).collect::<String>() + "\n").collect()
+/// Host code as text: disassembled where the host is x86, as words in hexadecimal elsewhere.
+pub fn host_text(jit: &Jit, id: BlockId) -> String {
+    let (code, at) = (jit.host_code(id), jit.host_address(id).unwrap_or(0));
+    if cfg!(target_arch = "x86_64") {
+        return frontend_x86::disassemble(&code, at, 64);
     }
+    code.chunks(4).map(|w| w.iter().map(|b| format!("{b:02x}")).collect::<String>() + "\n").collect()
 }
 
 fn branches_to_its_last_instruction(block: &Block) -> bool {

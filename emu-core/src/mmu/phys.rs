@@ -2,7 +2,7 @@
 
 use crate::addr::{PAGE_SIZE, PhysAddr};
 use crate::cpu::{CodeHit, Cpu};
-use crate::mem::{Frame, page};
+use crate::mem::{Frame, after_load, before_store, page};
 use crate::mmu::JournalEntry;
 use crate::pages::chunks_of;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -18,7 +18,7 @@ struct Loose<T>(T);
 #[inline(always)]
 pub(super) unsafe fn ram_read(host: *const u8, size: usize) -> u64 {
     // SAFETY: the caller's; `Loose` has alignment 1.
-    unsafe {
+    let value = unsafe {
         match size {
             1 => host.read_volatile().into(),
             2 => host.cast::<Loose<u16>>().read_volatile().0.into(),
@@ -26,7 +26,9 @@ pub(super) unsafe fn ram_read(host: *const u8, size: usize) -> u64 {
             8 => host.cast::<Loose<u64>>().read_volatile().0,
             n => (0..n).fold(0, |v, i| v | u64::from(host.add(i).read_volatile()) << (8 * i)),
         }
-    }
+    };
+    after_load();
+    value
 }
 
 /// Writes the low `size` (1-8) bytes of `value` to guest RAM at `host`.
@@ -35,6 +37,7 @@ pub(super) unsafe fn ram_read(host: *const u8, size: usize) -> u64 {
 /// As for [`ram_read`], and the page must be RAM.
 #[inline(always)]
 pub(super) unsafe fn ram_write(host: *mut u8, size: usize, value: u64) {
+    before_store();
     // SAFETY: the caller's; `Loose` has alignment 1.
     unsafe {
         match size {

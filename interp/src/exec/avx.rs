@@ -11,7 +11,7 @@ use super::simd::{
 };
 use super::{aes, avx_gather, f16c, fma, sse_cvt, sse_fp, sse_int, sse_mov, sse_shuffle, sse_str};
 use crate::decode::{Encoding, Handler, Kind, Op, Shape};
-use crate::operand::{effective, linear_at, segment};
+use crate::operand::{effective, linear_unaligned, segment};
 use emu_core::cpu::Cpu;
 use emu_core::mmu::Priv;
 use emu_core::state::Mode;
@@ -181,7 +181,8 @@ fn masked_lane<T: Lane>(
         return Ok(None);
     }
     let off = effective(&cpu.state, op).wrapping_add((i * T::BYTES) as u64) & op.addr_mask();
-    linear_at(cpu, segment(op.seg), off, T::BYTES as u64, write).map(Some)
+    // SDM vol. 2, VPMASKMOV: "No AC# reported for any mask bit combinations".
+    linear_unaligned(cpu, segment(op.seg), off, T::BYTES as u64, write).map(Some)
 }
 
 /// VZEROALL, and VZEROUPPER, which leaves the low halves.

@@ -7,7 +7,7 @@
 use super::lanes::{Lane, replace};
 use super::simd::{Form, Outcome, Vex, set_vector, vector};
 use crate::decode::{Encoding, Handler, Op, Shape};
-use crate::operand::{linear_at, segment};
+use crate::operand::{linear_unaligned, segment};
 use emu_core::cpu::Cpu;
 use iced_x86::Mnemonic;
 
@@ -63,7 +63,8 @@ fn load_lane<T: Lane>(cpu: &mut Cpu, op: &Op, index: i64) -> Result<u64, emu_cor
     let base = cpu.state.gpr[usize::from(op.base) & 15] & i64::from(op.base_mask) as u64;
     let scaled = (index as u64).wrapping_mul(op.scale.into());
     let off = base.wrapping_add(scaled).wrapping_add(i64::from(op.disp) as u64) & op.addr_mask();
-    let lin = linear_at(cpu, segment(op.seg), off, T::BYTES as u64, false)?;
+    // SDM vol. 2, VGATHERDPS: "does not perform AC checks, and so will never deliver an AC fault".
+    let lin = linear_unaligned(cpu, segment(op.seg), off, T::BYTES as u64, false)?;
     match T::BYTES {
         4 => cpu.load::<4>(lin, op.stack()),
         _ => cpu.load::<8>(lin, op.stack()),

@@ -1,0 +1,331 @@
+//! Leaving a block: direct links, the inline jump-cache lookup, side exits, and the tests for signals and budget.
+//!
+//! Invariant: a page is entered only through a current fetch translation. A link within the page needs no more than
+//! that; a link into another page, the return thunk of a call and a block that reaches into a second page first compare
+//! the number of the translation in force (`emu_core::mmu::execid`) with the one they were linked under, and so does
+//! every lookup in the jump cache. The number is a word of data beside the code, which the cache patches.
+//!
+//! No value is alive where a block is left, so the temporaries are free there.
+
+use super::asm::{Logic, Reg};
+use super::vals::{ICOUNT, S0, S1, STATE, TLB, slot};
+use super::{Codegen, Loc};
+use crate::cache::{ExitDesc, Role};
+use crate::jumps::{JUMP_SLOTS, jump_index};
+use crate::layout;
+use dynasmrt::DynamicLabel;
+use emu_core::addr::PAGE_SIZE;
+use emu_core::ir::{BrKind, Inst, Type};
+use emu_core::mmu::tlb::{self, ExecEntry, TLB_BITS, TlbSet};
+use emu_core::state::{CpuState, Mode};
+use std::mem::offset_of;
+
+/// A side exit whose code is still to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Side {
+    pub label: DynamicLabel,
+    pub rel: i64,
+    pub undo: u32,
+    pub back: bool,
+}
+
+/// An exit stub still to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct ExitStub {
+    pub label: DynamicLabel,
+    /// Index among the block's exits.
+    pub exit: usize,
+}
+
+/// The thunk to which a predicted return comes, still to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Return {
+    pub label: DynamicLabel,
+    pub rip: u64,
+}
+
+/// The word with which a guard compares, still to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Literal {
+    pub label: DynamicLabel,
+    pub exit: usize,
+}
+
+/// Byte offset of the number in fetch entry `index` of a set.
+const fn exec_id(index: usize) -> usize {
+    offset_of!(TlbSet, exec) + index * size_of::<ExecEntry>() + offset_of!(ExecEntry, id)
+}
+
+/// The number before an exit is linked: no translation has it.
+const NOT_LINKED: u32 = u32::MAX;
+
+impl Codegen {
+    /// RIP at `rel` from the block's, as wide as the mode has it.
+    pub fn rip(&self, rel: i64) -> u64 {
+        let rip = self.key.rip.wrapping_add(rel as u64);
+        if self.key.mode.contains(Mode::CODE64) { rip } else { rip & 0xffff_ffff }
+    }
+
+    fn same_page(&self, rip: u64) -> bool {
+        let at = self.key.phys.offset().wrapping_add(rip.wrapping_sub(self.key.rip));
+        at < PAGE_SIZE
+    }
+
+    fn flat(&self) -> bool {
+        self.key.mode.contains(Mode::FLAT)
+    }
+
+    fn back(&self, rel: i64) -> bool {
+        rel <= self.insn_rel || self.looped
+    }
+
+    fn new_exit(&mut self, rip: u64, role: Role) -> (usize, DynamicLabel) {
+        let label = self.asm.label();
+        let exit = self.exits.len();
+        self.exits.push(ExitDesc { rip, patch: None, guard: None, stub: 0, role });
+        self.exit_stubs.push(ExitStub { label, exit });
+        (exit, label)
+    }
+
+    /// Leaves through `stub` when a request is pending or the budget is used up. Changes NZCV.
+    fn poll(&mut self, stub: DynamicLabel) {
+        self.asm.ldr(Type::I64, S0, STATE, offset_of!(CpuState, signal_word));
+        self.asm.ldr(Type::I32, S0, S0, 0);
+        self.asm.cbz(true, false, S0, stub);
+        if self.count {
+            self.asm.ldr(Type::I64, S0, STATE, slot(layout::BUDGET));
+            self.asm.arith(true, true, true, super::asm::ZR, ICOUNT, S0, 0);
+            self.asm.b_cond(super::asm::Cond::Cs, stub);
+        }
+    }
+
+    /// A jump to the stub that the cache may lead elsewhere.
+    fn patchable(&mut self, exit: usize, stub: DynamicLabel) {
+        self.exits[exit].patch = Some(self.asm.buf.len() as u32);
+        self.asm.b(stub);
+    }
+
+    /// Goes on at a known place.
+    fn direct(&mut self, rel: i64, back: bool) {
+        let rip = self.rip(rel);
+        let (exit, stub) = self.new_exit(rip, Role::Jump);
+        if !self.chain || !self.same_page(rip) && !self.flat() {
+            self.asm.b(stub);
+            return;
+        }
+        if back {
+            self.poll(stub);
+        }
+        if self.same_page(rip) {
+            self.patchable(exit, stub);
+        } else if self.link_pages {
+            self.guarded(exit, rip, stub);
+        } else {
+            self.asm.mov_imm(0, rip);
+            self.asm.ldr(Type::I64, S0, STATE, slot(layout::JUMP_CACHE));
+            self.asm.mov_imm(S1, 16 * jump_index(rip) as u64);
+            self.asm.add(true, S0, S0, S1, 0);
+            self.lookup(stub);
+        }
+    }
+
+    /// Goes on behind this if the fetch translation of `rip` is the one that exit `exit` was linked under.
+    fn guard(&mut self, exit: usize, rip: u64, stub: DynamicLabel) {
+        let label = self.asm.label();
+        self.literals.push(Literal { label, exit });
+        let at = exec_id(tlb::index(rip));
+        self.asm.add_imm(true, S0, TLB, (at & !0xfff) as u64);
+        self.asm.ldr(Type::I32, S0, S0, at & 0xfff);
+        self.asm.ldr_literal(S1, label);
+        self.asm.sub(false, S0, S0, S1);
+        self.asm.cbz(true, false, S0, stub);
+    }
+
+    /// A link to a block that may lie in another page.
+    fn guarded(&mut self, exit: usize, rip: u64, stub: DynamicLabel) {
+        self.guard(exit, rip, stub);
+        self.patchable(exit, stub);
+    }
+
+    /// At the start of a block that reaches into a second page: leaves unless that is still the page it was made from.
+    pub fn guard_entry(&mut self, two_pages: bool) {
+        if two_pages && self.chain && self.flat() {
+            let rip = self.key.rip;
+            let (exit, stub) = self.new_exit(rip, Role::Entry);
+            self.guard(exit, crate::next_page(rip, self.key.mode), stub);
+        }
+    }
+
+    /// Compares the jump-cache entry at [`S0`] with x0 and the number of its fetch translation; jumps to its code or to
+    /// `miss`.
+    fn lookup(&mut self, miss: DynamicLabel) {
+        let (rip, entry, number): (Reg, Reg, Reg) = (1, 2, 3);
+        self.asm.ldp(rip, entry, S0, 0);
+        self.asm.sub(true, rip, rip, 0);
+        self.asm.cbz(true, true, rip, miss);
+        self.asm.ubfx(true, number, 0, 12, TLB_BITS as u8);
+        const { assert!(size_of::<ExecEntry>() == 32) };
+        self.asm.add(true, number, TLB, number, 5);
+        let at = exec_id(0);
+        self.asm.add_imm(true, number, number, (at & !0xfff) as u64);
+        self.asm.ldr(Type::I32, number, number, at & 0xfff);
+        self.asm.sub(false, number, number, entry);
+        self.asm.cbz(true, false, number, miss);
+        self.asm.ldr(Type::I64, S0, STATE, slot(layout::CODE_BASE));
+        self.asm.lsr_imm(true, entry, entry, 32);
+        self.asm.add(true, S0, S0, entry, 0);
+        self.asm.br(S0);
+    }
+
+    /// Behind a call: predicts the return to relative RIP `rel`. Keeps x0.
+    fn push_return(&mut self, rel: i64) {
+        if !self.chain || !self.flat() || !self.predict_returns {
+            return;
+        }
+        let (rip, label) = (self.rip(rel), self.asm.label());
+        self.returns.push(Return { label, rip });
+        self.asm.ldr(Type::I64, S0, STATE, slot(layout::RETURNS));
+        self.asm.add_imm(true, S1, S0, 16);
+        self.asm.bfi(true, S0, S1, 0, 16);
+        self.asm.str(Type::I64, S0, STATE, slot(layout::RETURNS));
+        self.asm.mov_imm(1, rip);
+        self.asm.adr(2, label);
+        self.asm.stp(1, 2, S0, 0);
+    }
+
+    /// A return to x0: goes where the newest call predicts if that is right.
+    fn pop_return(&mut self) {
+        if !self.predict_returns {
+            return;
+        }
+        let miss = self.asm.label();
+        self.asm.ldr(Type::I64, S0, STATE, slot(layout::RETURNS));
+        self.asm.ldp(1, 2, S0, 0);
+        self.asm.sub(true, 1, 1, 0);
+        self.asm.cbz(true, true, 1, miss);
+        self.asm.arith_imm(true, true, false, S1, S0, 16);
+        self.asm.bfi(true, S0, S1, 0, 16);
+        self.asm.str(Type::I64, S0, STATE, slot(layout::RETURNS));
+        self.asm.br(2);
+        self.asm.bind(miss);
+    }
+
+    pub fn goto(&mut self, inst: &Inst) {
+        if inst.aux == BrKind::Call as u32 {
+            self.push_return(self.insn_rel + i64::from(self.insn_len));
+        }
+        self.direct(inst.imm, self.back(inst.imm));
+    }
+
+    /// Jumps to `l` if truth value `v` holds.
+    fn jump_if(&mut self, v: emu_core::ir::Value, not: bool, l: DynamicLabel) {
+        match self.val[v.index()].loc {
+            Loc::Cc(c) => self.asm.b_cond(if not { c.invert() } else { c }, l),
+            _ => {
+                let r = self.reg(v);
+                self.asm.cbz(!not, false, r, l);
+            }
+        }
+    }
+
+    pub fn branch(&mut self, inst: &Inst) {
+        let (taken, other) = (inst.imm, i64::from(inst.aux as i32));
+        if let Some(c) = self.constant(inst.args[0]) {
+            let rel = if c != 0 { taken } else { other };
+            return self.direct(rel, self.back(rel));
+        }
+        let no = self.asm.label();
+        self.jump_if(inst.args[0], true, no);
+        self.direct(taken, self.back(taken));
+        self.asm.bind(no);
+        self.direct(other, self.back(other));
+    }
+
+    pub fn exit_if(&mut self, inst: &Inst) {
+        let rel = inst.imm;
+        let undo = self.total_insns.saturating_sub(self.done_insns + 1);
+        let label = self.asm.label();
+        if let Some(c) = self.constant(inst.args[0]) {
+            if c != 0 {
+                self.asm.b(label);
+            }
+        } else {
+            self.jump_if(inst.args[0], false, label);
+        }
+        let back = self.back(rel);
+        self.sides.push(Side { label, rel, undo, back });
+    }
+
+    pub fn goto_reg(&mut self, inst: &Inst) {
+        let r = self.reg(inst.args[0]);
+        self.asm.mov(true, 0, r);
+        let miss = self.asm.label();
+        self.indirect_miss = Some(miss);
+        if !self.chain || !self.flat() {
+            self.asm.b(miss);
+            return;
+        }
+        if inst.aux == BrKind::Call as u32 {
+            self.push_return(inst.imm);
+        } else if inst.aux == BrKind::Ret as u32 {
+            self.pop_return();
+        }
+        self.poll(miss);
+        // index = (rip ^ rip >> 12) mod slots; entries of 16 bytes.
+        self.asm.logic_lsr(Logic::Eor, true, S1, 0, 0, 12);
+        self.asm.logic_imm(Logic::And, true, S1, S1, JUMP_SLOTS as u64 - 1);
+        self.asm.ldr(Type::I64, S0, STATE, slot(layout::JUMP_CACHE));
+        self.asm.add(true, S0, S0, S1, 4);
+        self.lookup(miss);
+    }
+
+    pub fn interpret(&mut self, inst: &Inst) {
+        self.insn_rel = inst.imm;
+        self.done_insns = self.total_insns;
+        let site = self.site();
+        self.asm.mov_imm(0, u64::from(site));
+        let at = self.entry.interpret;
+        self.asm.b_abs(false, at);
+    }
+
+    /// Side exits and exit stubs, after the body.
+    pub fn emit_exits(&mut self) {
+        self.emit_withheld();
+        for s in std::mem::take(&mut self.sides) {
+            self.asm.bind(s.label);
+            if self.count && s.undo != 0 {
+                self.asm.arith_imm(true, true, false, ICOUNT, ICOUNT, s.undo.into());
+            }
+            self.direct(s.rel, s.back);
+        }
+        if let Some(l) = self.indirect_miss.take() {
+            self.asm.bind(l);
+            let at = self.entry.way_out;
+            self.asm.b_abs(false, at);
+        }
+        for r in std::mem::take(&mut self.returns) {
+            self.asm.bind(r.label);
+            let (exit, stub) = self.new_exit(r.rip, Role::Return);
+            self.guarded(exit, r.rip, stub);
+        }
+        for s in std::mem::take(&mut self.exit_stubs) {
+            self.asm.bind(s.label);
+            self.exits[s.exit].stub = self.asm.buf.len() as u32;
+            self.asm.mov_imm(0, u64::from(self.first_exit) + s.exit as u64);
+            let at = self.entry.direct;
+            self.asm.b_abs(false, at);
+        }
+        for l in std::mem::take(&mut self.literals) {
+            self.asm.bind(l.label);
+            self.exits[l.exit].guard = Some(self.asm.buf.len() as u32);
+            self.asm.raw(NOT_LINKED);
+        }
+    }
+
+    /// Counts the block's instructions; corrected wherever it is left early.
+    pub fn count_block(&mut self) {
+        if self.count && self.total_insns != 0 {
+            self.asm.add_imm(true, ICOUNT, ICOUNT, self.total_insns.into());
+        }
+    }
+}
