@@ -28,5 +28,5 @@ export CALQUE_TEST_SCALE=${CALQUE_TEST_SCALE:-0.05}
 cargo test --target aarch64-unknown-linux-gnu -p emu-core -p frontend-x86 -p interp -p devices --lib
 # Arm code against the evaluator, block by block; by default 4000 random blocks, with and without passes, a second time
 # without optional features.
-CALQUE_SEEDS=${CALQUE_SEEDS:-400} cargo test --target aarch64-unknown-linux-gnu -p backend-jit
+CALQUE_SEEDS=${CALQUE_SEEDS:-400} cargo test --target aarch64-unknown-linux-gnu -p backend-jit --lib --tests
 cargo build --target aarch64-unknown-linux-gnu -p calque
