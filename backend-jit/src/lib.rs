@@ -4,14 +4,17 @@
 //! block to block along links and the jump cache, and comes back with a [`RunExit`] and an exact processor state.
 //! The parts at the crate's root know nothing of the host; `x64/` and `aarch64/` emit code.
 
+#[cfg(target_arch = "x86_64")]
 mod addresses;
 pub mod arena;
 pub mod cache;
 pub mod exit;
 mod forms;
+pub mod frame;
 pub mod helpers;
 pub mod hold;
 pub mod jumps;
+pub mod labels;
 pub mod layout;
 pub mod regalloc;
 pub mod sidetable;
@@ -213,8 +216,8 @@ impl Jit {
                 chunks: block.chunks,
                 next_page: block.next_page,
                 code: self.codegen.code(),
-                exits: &self.codegen.exits,
-                sites: &self.codegen.sites,
+                exits: &self.codegen.frame.exits,
+                sites: &self.codegen.frame.sites,
             };
             if let Some(id) = self.cache.insert(&new) {
                 self.stats.blocks += 1;

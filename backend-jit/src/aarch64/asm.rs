@@ -4,8 +4,9 @@
 //! Registers are numbers; 31 is the zero register, or the stack pointer where an instruction's page says so. `wide`
 //! chooses the 64-bit form.
 
+use crate::labels::Labels;
 use dynasmrt::aarch64::{Aarch64Relocation, encode_logical_immediate_32bit, encode_logical_immediate_64bit};
-use dynasmrt::components::{LabelRegistry, PatchLoc};
+use dynasmrt::components::PatchLoc;
 use dynasmrt::{AssemblyOffset, DynamicLabel};
 use emu_core::ir::Type;
 
@@ -81,8 +82,7 @@ pub enum Two {
 #[derive(Debug, Default)]
 pub struct Asm {
     pub buf: Vec<u8>,
-    labels: LabelRegistry,
-    relocs: Vec<(PatchLoc<Aarch64Relocation>, DynamicLabel)>,
+    labels: Labels<Aarch64Relocation>,
     /// Arena offset at which the buffer will lie.
     pub base: usize,
 }
@@ -118,7 +118,6 @@ impl Asm {
     pub fn reset(&mut self, base: usize) {
         self.buf.clear();
         self.labels.clear();
-        self.relocs.clear();
         self.base = base;
     }
 
@@ -129,29 +128,22 @@ impl Asm {
     }
 
     pub fn label(&mut self) -> DynamicLabel {
-        self.labels.new_dynamic_label()
+        self.labels.make()
     }
 
     pub fn bind(&mut self, l: DynamicLabel) {
         // A label that is bound twice shows as one that does not resolve.
-        let _ = self.labels.define_dynamic(l, AssemblyOffset(self.buf.len()));
+        self.labels.bind(l, self.buf.len());
     }
 
     fn reloc(&mut self, l: DynamicLabel, kind: Aarch64Relocation) {
         let at = AssemblyOffset(self.buf.len());
-        self.relocs.push((PatchLoc::new(at, 0, 4, 4, kind), l));
+        self.labels.refer(PatchLoc::new(at, 0, 4, 4, kind), l);
     }
 
     /// Resolves the labels. False if one is missing or out of reach.
     pub fn finish(&mut self) -> bool {
-        let mut ok = true;
-        for (loc, id) in self.relocs.drain(..) {
-            match self.labels.resolve_dynamic(id) {
-                Ok(target) => ok &= loc.patch(&mut self.buf[loc.range(0)], 0, target.0).is_ok(),
-                Err(_) => ok = false,
-            }
-        }
-        ok
+        self.labels.finish(&mut self.buf)
     }
 
     // Moves and constants.

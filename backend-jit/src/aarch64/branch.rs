@@ -10,14 +10,14 @@
 use super::asm::{Logic, Reg};
 use super::vals::{ICOUNT, S0, S1, STATE, TLB, slot};
 use super::{Codegen, Loc};
-use crate::cache::{ExitDesc, Role};
+use crate::cache::Role;
+use crate::frame::{NOT_LINKED, Return, exec_id};
 use crate::jumps::{JUMP_SLOTS, jump_index};
 use crate::layout;
 use dynasmrt::DynamicLabel;
-use emu_core::addr::PAGE_SIZE;
 use emu_core::ir::{BrKind, Inst, Type};
-use emu_core::mmu::tlb::{self, ExecEntry, TLB_BITS, TlbSet};
-use emu_core::state::{CpuState, Mode};
+use emu_core::mmu::tlb::{self, ExecEntry, TLB_BITS};
+use emu_core::state::CpuState;
 use std::mem::offset_of;
 
 /// A side exit whose code is still to be written.
@@ -29,21 +29,6 @@ pub struct Side {
     pub back: bool,
 }
 
-/// An exit stub still to be written.
-#[derive(Clone, Copy, Debug)]
-pub struct ExitStub {
-    pub label: DynamicLabel,
-    /// Index among the block's exits.
-    pub exit: usize,
-}
-
-/// The thunk to which a predicted return comes, still to be written.
-#[derive(Clone, Copy, Debug)]
-pub struct Return {
-    pub label: DynamicLabel,
-    pub rip: u64,
-}
-
 /// The word with which a guard compares, still to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct Literal {
@@ -51,39 +36,10 @@ pub struct Literal {
     pub exit: usize,
 }
 
-/// Byte offset of the number in fetch entry `index` of a set.
-const fn exec_id(index: usize) -> usize {
-    offset_of!(TlbSet, exec) + index * size_of::<ExecEntry>() + offset_of!(ExecEntry, id)
-}
-
-/// The number before an exit is linked: no translation has it.
-const NOT_LINKED: u32 = u32::MAX;
-
 impl Codegen {
-    /// RIP at `rel` from the block's, as wide as the mode has it.
-    pub fn rip(&self, rel: i64) -> u64 {
-        let rip = self.key.rip.wrapping_add(rel as u64);
-        if self.key.mode.contains(Mode::CODE64) { rip } else { rip & 0xffff_ffff }
-    }
-
-    fn same_page(&self, rip: u64) -> bool {
-        let at = self.key.phys.offset().wrapping_add(rip.wrapping_sub(self.key.rip));
-        at < PAGE_SIZE
-    }
-
-    fn flat(&self) -> bool {
-        self.key.mode.contains(Mode::FLAT)
-    }
-
-    fn back(&self, rel: i64) -> bool {
-        rel <= self.insn_rel || self.looped
-    }
-
     fn new_exit(&mut self, rip: u64, role: Role) -> (usize, DynamicLabel) {
         let label = self.asm.label();
-        let exit = self.exits.len();
-        self.exits.push(ExitDesc { rip, patch: None, guard: None, stub: 0, role });
-        self.exit_stubs.push(ExitStub { label, exit });
+        let exit = self.frame.exit(rip, role, label);
         (exit, label)
     }
 
@@ -101,22 +57,22 @@ impl Codegen {
 
     /// A jump to the stub that the cache may lead elsewhere.
     fn patchable(&mut self, exit: usize, stub: DynamicLabel) {
-        self.exits[exit].patch = Some(self.asm.buf.len() as u32);
+        self.frame.exits[exit].patch = Some(self.asm.buf.len() as u32);
         self.asm.b(stub);
     }
 
     /// Goes on at a known place.
     fn direct(&mut self, rel: i64, back: bool) {
-        let rip = self.rip(rel);
+        let rip = self.frame.rip(rel);
         let (exit, stub) = self.new_exit(rip, Role::Jump);
-        if !self.chain || !self.same_page(rip) && !self.flat() {
+        if !self.chain || !self.frame.same_page(rip) && !self.frame.flat() {
             self.asm.b(stub);
             return;
         }
         if back {
             self.poll(stub);
         }
-        if self.same_page(rip) {
+        if self.frame.same_page(rip) {
             self.patchable(exit, stub);
         } else if self.link_pages {
             self.guarded(exit, rip, stub);
@@ -149,10 +105,10 @@ impl Codegen {
 
     /// At the start of a block that reaches into a second page: leaves unless that is still the page it was made from.
     pub fn guard_entry(&mut self, two_pages: bool) {
-        if two_pages && self.chain && self.flat() {
-            let rip = self.key.rip;
+        if two_pages && self.chain && self.frame.flat() {
+            let rip = self.frame.key.rip;
             let (exit, stub) = self.new_exit(rip, Role::Entry);
-            self.guard(exit, crate::next_page(rip, self.key.mode), stub);
+            self.guard(exit, crate::next_page(rip, self.frame.key.mode), stub);
         }
     }
 
@@ -179,11 +135,11 @@ impl Codegen {
 
     /// Behind a call: predicts the return to relative RIP `rel`. Keeps x0.
     fn push_return(&mut self, rel: i64) {
-        if !self.chain || !self.flat() || !self.predict_returns {
+        if !self.chain || !self.frame.flat() || !self.predict_returns {
             return;
         }
-        let (rip, label) = (self.rip(rel), self.asm.label());
-        self.returns.push(Return { label, rip });
+        let (rip, label) = (self.frame.rip(rel), self.asm.label());
+        self.frame.returns.push(Return { label, rip });
         self.asm.ldr(Type::I64, S0, STATE, slot(layout::RETURNS));
         self.asm.add_imm(true, S1, S0, 16);
         self.asm.bfi(true, S0, S1, 0, 16);
@@ -212,9 +168,9 @@ impl Codegen {
 
     pub fn goto(&mut self, inst: &Inst) {
         if inst.aux == BrKind::Call as u32 {
-            self.push_return(self.insn_rel + i64::from(self.insn_len));
+            self.push_return(self.frame.insn_rel + i64::from(self.frame.insn_len));
         }
-        self.direct(inst.imm, self.back(inst.imm));
+        self.direct(inst.imm, self.frame.back(inst.imm));
     }
 
     /// Jumps to `l` if truth value `v` holds.
@@ -232,18 +188,18 @@ impl Codegen {
         let (taken, other) = (inst.imm, i64::from(inst.aux as i32));
         if let Some(c) = self.constant(inst.args[0]) {
             let rel = if c != 0 { taken } else { other };
-            return self.direct(rel, self.back(rel));
+            return self.direct(rel, self.frame.back(rel));
         }
         let no = self.asm.label();
         self.jump_if(inst.args[0], true, no);
-        self.direct(taken, self.back(taken));
+        self.direct(taken, self.frame.back(taken));
         self.asm.bind(no);
-        self.direct(other, self.back(other));
+        self.direct(other, self.frame.back(other));
     }
 
     pub fn exit_if(&mut self, inst: &Inst) {
         let rel = inst.imm;
-        let undo = self.total_insns.saturating_sub(self.done_insns + 1);
+        let undo = self.frame.total_insns.saturating_sub(self.frame.done_insns + 1);
         let label = self.asm.label();
         if let Some(c) = self.constant(inst.args[0]) {
             if c != 0 {
@@ -252,7 +208,7 @@ impl Codegen {
         } else {
             self.jump_if(inst.args[0], false, label);
         }
-        let back = self.back(rel);
+        let back = self.frame.back(rel);
         self.sides.push(Side { label, rel, undo, back });
     }
 
@@ -261,7 +217,7 @@ impl Codegen {
         self.asm.mov(true, 0, r);
         let miss = self.asm.label();
         self.indirect_miss = Some(miss);
-        if !self.chain || !self.flat() {
+        if !self.chain || !self.frame.flat() {
             self.asm.b(miss);
             return;
         }
@@ -280,9 +236,9 @@ impl Codegen {
     }
 
     pub fn interpret(&mut self, inst: &Inst) {
-        self.insn_rel = inst.imm;
-        self.done_insns = self.total_insns;
-        let site = self.site();
+        self.frame.insn_rel = inst.imm;
+        self.frame.done_insns = self.frame.total_insns;
+        let site = self.frame.site(None, None);
         self.asm.mov_imm(0, u64::from(site));
         let at = self.entry.interpret;
         self.asm.b_abs(false, at);
@@ -303,29 +259,29 @@ impl Codegen {
             let at = self.entry.way_out;
             self.asm.b_abs(false, at);
         }
-        for r in std::mem::take(&mut self.returns) {
+        for r in std::mem::take(&mut self.frame.returns) {
             self.asm.bind(r.label);
             let (exit, stub) = self.new_exit(r.rip, Role::Return);
             self.guarded(exit, r.rip, stub);
         }
-        for s in std::mem::take(&mut self.exit_stubs) {
+        for s in std::mem::take(&mut self.frame.exit_stubs) {
             self.asm.bind(s.label);
-            self.exits[s.exit].stub = self.asm.buf.len() as u32;
-            self.asm.mov_imm(0, u64::from(self.first_exit) + s.exit as u64);
+            self.frame.exits[s.exit].stub = self.asm.buf.len() as u32;
+            self.asm.mov_imm(0, u64::from(self.frame.first_exit) + s.exit as u64);
             let at = self.entry.direct;
             self.asm.b_abs(false, at);
         }
         for l in std::mem::take(&mut self.literals) {
             self.asm.bind(l.label);
-            self.exits[l.exit].guard = Some(self.asm.buf.len() as u32);
+            self.frame.exits[l.exit].guard = Some(self.asm.buf.len() as u32);
             self.asm.raw(NOT_LINKED);
         }
     }
 
     /// Counts the block's instructions; corrected wherever it is left early.
     pub fn count_block(&mut self) {
-        if self.count && self.total_insns != 0 {
-            self.asm.add_imm(true, ICOUNT, ICOUNT, self.total_insns.into());
+        if self.count && self.frame.total_insns != 0 {
+            self.asm.add_imm(true, ICOUNT, ICOUNT, self.frame.total_insns.into());
         }
     }
 }

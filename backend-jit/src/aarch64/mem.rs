@@ -70,7 +70,7 @@ impl Codegen {
         }
         self.asm.bind(resume);
         let stack = inst.aux & mem_flags::STACK != 0;
-        let site = self.site();
+        let site = self.frame.site(None, None);
         self.stubs.push(Stub {
             label: slow,
             resume,
@@ -154,7 +154,7 @@ impl Codegen {
     pub fn atomic(&mut self, me: Value, inst: &Inst) {
         let ty = inst.ty;
         if ty.bits() > 64 {
-            return self.unsupported("128-bit compare-exchange");
+            return self.frame.unsupported("128-bit compare-exchange");
         }
         let a = self.reg(inst.args[0]);
         let cas = inst.op == Op::AtomicCas;
@@ -164,7 +164,7 @@ impl Codegen {
             self.asm.logic_imm(Logic::And, true, S0, a, u64::from(ty.bytes()) - 1);
             let label = self.asm.label();
             self.asm.cbz(true, true, S0, label);
-            let site = self.site();
+            let site = self.frame.site(None, None);
             self.stubs.push(Stub { label, resume: label, site, kind: StubKind::Leave });
         }
         self.probe(inst, a, ty.bytes(), Helper::Atomic, None);

@@ -22,16 +22,13 @@ pub mod trampoline;
 pub mod vals;
 pub mod vecregs;
 
-use crate::cache::ExitDesc;
 pub use crate::cache::Place;
+use crate::frame::Frame;
 use crate::helpers::Helper;
 use crate::regalloc::Analysis;
-use crate::sidetable::Site;
 use crate::{JitConfig, JitError};
 use asm::{Asm, Cond};
-use emu_core::addr::PhysAddr;
-use emu_core::ir::{Block, BlockKey, Inst, Op, Value};
-use emu_core::state::Mode;
+use emu_core::ir::{Block, Inst, Op, Value};
 use flags::Carry;
 pub use flags::{from_word, to_word};
 pub use trampoline::enter;
@@ -124,33 +121,19 @@ pub struct Codegen {
     stubs: Vec<mem::Stub>,
     sides: Vec<branch::Side>,
     withheld: Vec<system::Withheld>,
-    exit_stubs: Vec<branch::ExitStub>,
-    returns: Vec<branch::Return>,
     literals: Vec<branch::Literal>,
     indirect_miss: Option<dynasmrt::DynamicLabel>,
-    /// Exits of the block.
-    pub exits: Vec<ExitDesc>,
-    /// Sites of the block.
-    pub sites: Vec<Site>,
-    first_exit: u32,
-    first_site: u32,
     thunks: [usize; Helper::ALL.len()],
     entry: Entry,
-    key: BlockKey,
+    /// The block in hand, with its exits and sites.
+    pub frame: Frame,
     at: usize,
-    insn_rel: i64,
-    /// The trace has gone backwards: whatever leaves it may close a loop.
-    looped: bool,
-    done_insns: u32,
-    total_insns: u32,
-    insn_len: u32,
     chain: bool,
     link_pages: bool,
     predict_returns: bool,
     count: bool,
     ordered: bool,
     lse: bool,
-    error: Option<JitError>,
 }
 
 /// Whether the emitter knows each of `insts` from `from` on.
@@ -192,30 +175,18 @@ impl Codegen {
             stubs: Vec::new(),
             sides: Vec::new(),
             withheld: Vec::new(),
-            exit_stubs: Vec::new(),
-            returns: Vec::new(),
             literals: Vec::new(),
             indirect_miss: None,
-            exits: Vec::new(),
-            sites: Vec::new(),
-            first_exit: 0,
-            first_site: 0,
             thunks: [0; Helper::ALL.len()],
             entry: Entry::default(),
-            key: BlockKey { phys: PhysAddr(0), rip: 0, mode: Mode(0) },
+            frame: Frame::default(),
             at: 0,
-            insn_rel: 0,
-            looped: false,
-            done_insns: 0,
-            total_insns: 0,
-            insn_len: 0,
             chain: cfg.chain && !cfg.single_block,
             link_pages: cfg.link_pages,
             predict_returns: cfg.predict_returns,
             count: cfg.count_insns,
             ordered: cfg.ordered,
             lse: !cfg.baseline && has_lse(),
-            error: None,
         })
     }
 
@@ -226,6 +197,7 @@ impl Codegen {
 
     fn reset(&mut self, block: &Block, place: Place) {
         self.asm.reset(place.base);
+        self.frame.reset(block, place);
         self.insts.clear();
         self.insts.extend_from_slice(&block.insts);
         self.val.clear();
@@ -242,20 +214,8 @@ impl Codegen {
         self.stubs.clear();
         self.sides.clear();
         self.withheld.clear();
-        self.exit_stubs.clear();
-        self.returns.clear();
         self.literals.clear();
         self.indirect_miss = None;
-        self.exits.clear();
-        self.sites.clear();
-        self.first_exit = place.first_exit;
-        self.first_site = place.first_site;
-        self.key = block.key;
-        self.insn_rel = 0;
-        self.looped = false;
-        self.done_insns = 0;
-        self.total_insns = block.guest_insns;
-        self.error = None;
     }
 
     /// Emits a block: its code, exits and sites are in `self` afterwards.
@@ -273,16 +233,11 @@ impl Codegen {
         self.find_words();
         self.guard_entry(block.next_page.is_some());
         self.count_block();
-        let mut begun = false;
         for i in 0..self.insts.len() {
             let inst = self.insts[i];
             self.at = i;
             if inst.op == Op::Guest {
-                self.done_insns += u32::from(begun);
-                self.looped |= begun && inst.imm <= self.insn_rel;
-                begun = true;
-                self.insn_rel = inst.imm;
-                self.insn_len = inst.aux;
+                self.frame.begin(&inst);
                 continue;
             }
             if !self.an.facts[i].needed {
@@ -290,45 +245,15 @@ impl Codegen {
             }
             self.emit(Value(i as u32), &inst);
             self.end_op();
-            if let Some(e) = self.error.take() {
-                return Err(e);
-            }
+            self.frame.check()?;
         }
         self.emit_exits();
         self.emit_stubs();
-        if let Some(e) = self.error.take() {
-            return Err(e);
-        }
+        self.frame.check()?;
         if !self.asm.finish() {
             return Err(JitError::Internal("a label is missing or out of reach"));
         }
         Ok(())
-    }
-
-    /// Number of a new site for the guest instruction in hand.
-    fn site(&mut self) -> u32 {
-        let n = self.first_site + self.sites.len() as u32;
-        // Consecutive sites of one instruction are the same facts.
-        let rip = self.rip(self.insn_rel);
-        let site = Site { rip, undo: self.total_insns - self.done_insns, flags: None, x87: None };
-        if self.sites.last() == Some(&site) {
-            return n - 1;
-        }
-        self.sites.push(site);
-        n
-    }
-
-    /// A bug: the block will be refused rather than run.
-    fn fail(&mut self, what: &'static str) {
-        if self.error.is_none() {
-            self.error = Some(JitError::Internal(what));
-        }
-    }
-
-    fn unsupported(&mut self, what: &'static str) {
-        if self.error.is_none() {
-            self.error = Some(JitError::Unsupported(what));
-        }
     }
 
     fn emit(&mut self, me: Value, inst: &Inst) {
@@ -389,9 +314,9 @@ impl Codegen {
             Op::GetVec => self.get_vec(me, inst),
             Op::SetVec | Op::SetVecZero => self.set_vec(inst),
             Op::Vec1 | Op::Vec2 | Op::Vec3 => self.vector(me, inst),
-            Op::ZeroUpper => self.unsupported("256-bit vectors"),
-            Op::Fp => self.unsupported("floating point"),
-            Op::X87 | Op::X87Mem => self.unsupported("the x87"),
+            Op::ZeroUpper => self.frame.unsupported("256-bit vectors"),
+            Op::Fp => self.frame.unsupported("floating point"),
+            Op::X87 | Op::X87Mem => self.frame.unsupported("the x87"),
         }
     }
 }

@@ -57,7 +57,7 @@ impl Codegen {
     }
 
     pub fn get_state(&mut self, me: Value, inst: &Inst) {
-        let Some(field) = StateField::from_number(inst.imm) else { return self.fail("no such field") };
+        let Some(field) = StateField::from_number(inst.imm) else { return self.frame.fail("no such field") };
         let (at, ty) = field.place();
         let d = self.dest(me);
         self.asm.ldr(ty, d.reg, STATE, at);
@@ -65,7 +65,7 @@ impl Codegen {
     }
 
     pub fn set_state(&mut self, inst: &Inst) {
-        let Some(field) = StateField::from_number(inst.imm) else { return self.fail("no such field") };
+        let Some(field) = StateField::from_number(inst.imm) else { return self.frame.fail("no such field") };
         let (at, ty) = field.place();
         let r = self.reg(inst.args[0]);
         self.asm.str(ty, r, STATE, at);

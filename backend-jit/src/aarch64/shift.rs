@@ -255,7 +255,7 @@ impl Codegen {
     fn rotate_carry(&mut self, me: Value, inst: &Inst, count: Option<u8>) {
         let ty = inst.ty;
         let (wide, w) = (ty == Type::I64, ty.bits() as u8);
-        let Some(n) = count else { return self.unsupported("a rotate through carry by a variable") };
+        let Some(n) = count else { return self.frame.unsupported("a rotate through carry by a variable") };
         let fact = self.an.facts[me.index()];
         let old = self.word(inst.args[2]);
         let a = self.clean(inst.args[0], S0);

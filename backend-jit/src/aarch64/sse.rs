@@ -207,7 +207,9 @@ impl Codegen {
 
     /// Vec1, Vec2 and Vec3.
     pub fn vector(&mut self, me: Value, inst: &Inst) {
-        let Some(op) = VecOp::from_number(inst.aux) else { return self.fail("no such vector operation") };
+        let Some(op) = VecOp::from_number(inst.aux) else {
+            return self.frame.fail("no such vector operation");
+        };
         match op {
             VecOp::FromInt => return self.int_to_vector(me, inst),
             VecOp::Lane => return self.lane(me, inst),
@@ -319,7 +321,7 @@ impl Codegen {
                 self.vmov(d, a);
                 self.v2(0x4e00_1c00 | lane_index(ty, inst.imm as u32) << 16, d, i);
             }
-            _ => self.unsupported("a vector operation"),
+            _ => self.frame.unsupported("a vector operation"),
         }
     }
 

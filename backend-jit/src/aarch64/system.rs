@@ -24,7 +24,7 @@ pub struct Withheld {
 impl Codegen {
     /// Calls a helper's thunk from the body of a block; its arguments are in place.
     fn call(&mut self, helper: Helper) {
-        let site = self.site();
+        let site = self.frame.site(None, None);
         self.thunk_call(helper, site);
     }
 
@@ -48,7 +48,7 @@ impl Codegen {
         self.asm.logic_imm(Logic::And, true, S0, a, inst.imm as u64 - 1);
         let label = self.asm.label();
         self.asm.cbz(true, true, S0, label);
-        let site = self.site();
+        let site = self.frame.site(None, None);
         self.stubs.push(Stub { label, resume: label, site, kind: StubKind::Raise(Helper::Misaligned) });
     }
 
@@ -89,7 +89,7 @@ impl Codegen {
     /// See [`SystemKind`].
     pub fn system(&mut self, inst: &Inst) {
         let Some(kind) = SystemKind::from_number(inst.imm) else {
-            return self.fail("no such change of state");
+            return self.frame.fail("no such change of state");
         };
         let flags = offset_of!(CpuState, rflags);
         match kind {

@@ -79,7 +79,7 @@ impl Codegen {
         }
         self.entry = e;
         if !self.asm.finish() {
-            self.fail("the trampolines");
+            self.frame.fail("the trampolines");
         }
         e
     }

@@ -72,7 +72,7 @@ impl Codegen {
         match i.op {
             Op::Const if i.ty == Type::Bool => Some(i.imm as u64 & 1),
             Op::Const => Some(i.ty.truncate(i.imm as u64)),
-            Op::Pc => Some(self.rip(i.imm)),
+            Op::Pc => Some(self.frame.rip(i.imm)),
             _ => None,
         }
     }
@@ -98,7 +98,7 @@ impl Codegen {
             }
         }
         let Some((t, v, _)) = victim else {
-            self.fail("out of temporaries");
+            self.frame.fail("out of temporaries");
             return TEMPS[0];
         };
         self.spill(v, t);
@@ -130,7 +130,7 @@ impl Codegen {
     fn new_slot(&mut self) -> u8 {
         let free = (!self.slots).trailing_zeros() as usize;
         if free >= layout::SPILLS {
-            self.fail("out of spill slots");
+            self.frame.fail("out of spill slots");
             return layout::SPILL as u8;
         }
         self.slots |= 1 << free;
@@ -181,7 +181,7 @@ impl Codegen {
             }
             other => {
                 debug_assert!(false, "{v:?} ({:?}) is at {other:?} at {}", self.insts[v.index()].op, self.at);
-                self.fail("value has no place");
+                self.frame.fail("value has no place");
                 ZR
             }
         }

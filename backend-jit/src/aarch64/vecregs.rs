@@ -44,7 +44,7 @@ impl Codegen {
                     })
                     .max_by_key(|&(last, ..)| last);
                 let Some((_, i, v)) = victim else {
-                    self.fail("out of vector temporaries");
+                    self.frame.fail("out of vector temporaries");
                     return FIRST;
                 };
                 let s = self.new_pair();
@@ -65,7 +65,7 @@ impl Codegen {
                 return (layout::SPILL + at) as u8;
             }
         }
-        self.fail("out of spill slots");
+        self.frame.fail("out of spill slots");
         layout::SPILL as u8 + 1
     }
 
@@ -96,7 +96,7 @@ impl Codegen {
                 t
             }
             _ => {
-                self.fail("a vector has no place");
+                self.frame.fail("a vector has no place");
                 FIRST
             }
         }

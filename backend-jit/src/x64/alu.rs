@@ -185,7 +185,7 @@ impl Codegen {
         match src {
             Src::Imm(i) => self.asm.alu_imm(ty, op, Rm::M(m), i),
             Src::Rm(Rm::R(r)) => self.asm.alu_to(ty, op, Rm::M(m), r),
-            Src::Rm(Rm::M(_)) => self.fail("memory to memory"),
+            Src::Rm(Rm::M(_)) => self.frame.fail("memory to memory"),
         }
         self.native_flags_of(me.index());
         self.set_guest(me, g, true);
@@ -360,7 +360,7 @@ impl Codegen {
             (_, Src::Imm(i)) => self.asm.alu_imm(ty, Alu::Cmp, left, i),
             (Rm::R(r), Src::Rm(rm)) => self.asm.alu(ty, Alu::Cmp, r, rm),
             (Rm::M(_), Src::Rm(Rm::R(r))) => self.asm.alu_to(ty, Alu::Cmp, left, r),
-            (Rm::M(_), Src::Rm(Rm::M(_))) => self.fail("memory to memory"),
+            (Rm::M(_), Src::Rm(Rm::M(_))) => self.frame.fail("memory to memory"),
         }
     }
 

@@ -1,7 +1,8 @@
 //! The assembler: a byte buffer with labels that `dynasm!` writes into, and an encoder for instructions whose
 //! width, opcode and operands are known only at run time.
 
-use dynasmrt::components::{LabelRegistry, PatchLoc};
+use crate::labels::Labels;
+use dynasmrt::components::PatchLoc;
 use dynasmrt::x64::X64Relocation;
 use dynasmrt::{AssemblyOffset, DynamicLabel, DynasmApi, DynasmLabelApi};
 use emu_core::ir::Type;
@@ -72,8 +73,7 @@ pub struct Opc(pub u8, pub u8, pub u8);
 #[derive(Debug, Default)]
 pub struct Asm {
     pub buf: Vec<u8>,
-    labels: LabelRegistry,
-    relocs: Vec<(PatchLoc<X64Relocation>, DynamicLabel)>,
+    labels: Labels<X64Relocation>,
     /// Arena offset at which the buffer will lie.
     pub base: usize,
 }
@@ -119,8 +119,7 @@ impl DynasmLabelApi for Asm {
         unreachable!("named label {name}");
     }
     fn dynamic_label(&mut self, id: DynamicLabel) {
-        let at = self.offset();
-        let _ = self.labels.define_dynamic(id, at);
+        self.labels.bind(id, self.buf.len());
     }
     fn forward_relocation(&mut self, name: &'static str, _: isize, _: u8, _: u8, _: X64Relocation) {
         unreachable!("named label {name}");
@@ -140,7 +139,7 @@ impl DynasmLabelApi for Asm {
         kind: X64Relocation,
     ) {
         let at = self.offset();
-        self.relocs.push((PatchLoc::new(at, target_offset, field_offset, ref_offset, kind), id));
+        self.labels.refer(PatchLoc::new(at, target_offset, field_offset, ref_offset, kind), id);
     }
     fn bare_relocation(&mut self, target: usize, _: u8, _: u8, _: X64Relocation) {
         unreachable!("bare relocation to {target:#x}");
@@ -152,12 +151,11 @@ impl Asm {
     pub fn reset(&mut self, base: usize) {
         self.buf.clear();
         self.labels.clear();
-        self.relocs.clear();
         self.base = base;
     }
 
     pub fn label(&mut self) -> DynamicLabel {
-        self.labels.new_dynamic_label()
+        self.labels.make()
     }
 
     pub fn bind(&mut self, l: DynamicLabel) {
@@ -166,14 +164,7 @@ impl Asm {
 
     /// Resolves the labels. False if one is missing, which is a bug.
     pub fn finish(&mut self) -> bool {
-        let mut ok = true;
-        for (loc, id) in self.relocs.drain(..) {
-            match self.labels.resolve_dynamic(id) {
-                Ok(target) => ok &= loc.patch(&mut self.buf[loc.range(0)], 0, target.0).is_ok(),
-                Err(_) => ok = false,
-            }
-        }
-        ok
+        self.labels.finish(&mut self.buf)
     }
 
     /// Mandatory prefix, REX, opcode, ModRM, SIB and displacement. `byte`: 8-bit registers are named, so that SPL to

@@ -167,7 +167,7 @@ impl Codegen {
 
     pub fn popcnt(&mut self, me: Value, inst: &Inst) {
         if !self.host.popcnt {
-            return self.unsupported("popcnt without host support");
+            return self.frame.unsupported("popcnt without host support");
         }
         self.save_flags(false);
         let src = match self.rm(inst.args[0]) {

@@ -7,15 +7,15 @@
 
 use super::asm::{Alu, Mem, RAX, RCX, RDX, Rm, state};
 use super::{Codegen, Loc, NO_SLOT};
-use crate::cache::{ExitDesc, Role};
+use crate::cache::Role;
+use crate::frame::{NOT_LINKED, Return, exec_id};
 use crate::jumps::{JUMP_SLOTS, jump_index};
 use crate::layout;
 use crate::sidetable::{Last, Place, Recipe};
 use dynasmrt::DynamicLabel;
-use emu_core::addr::PAGE_SIZE;
 use emu_core::ir::{BrKind, Inst, Op, Type};
-use emu_core::mmu::tlb::{self, ExecEntry, TLB_ENTRIES, TlbSet};
-use emu_core::state::{CpuState, Mode};
+use emu_core::mmu::tlb::{self, ExecEntry, TLB_ENTRIES};
+use emu_core::state::CpuState;
 use std::mem::offset_of;
 
 /// A side exit whose code is still to be written.
@@ -44,58 +44,14 @@ pub enum ExitFlags {
     Recipe(Recipe),
 }
 
-/// An exit stub still to be written.
-#[derive(Clone, Copy, Debug)]
-pub struct ExitStub {
-    pub label: DynamicLabel,
-    /// Index among the block's exits.
-    pub exit: usize,
-}
-
-/// The thunk to which a predicted return comes, still to be written.
-#[derive(Clone, Copy, Debug)]
-pub struct Return {
-    pub label: DynamicLabel,
-    pub rip: u64,
-}
-
-/// Displacement of the number in fetch entry `index` of a set.
-const fn exec_id(index: usize) -> i32 {
-    (offset_of!(TlbSet, exec) + index * size_of::<ExecEntry>() + offset_of!(ExecEntry, id)) as i32
-}
-
-/// The number before an exit is linked: no translation has it.
-const NOT_LINKED: i32 = -1;
-
 const ICOUNT: i32 = offset_of!(CpuState, icount) as i32;
 const NE: u8 = super::flags::NE;
 const AE: u8 = 3;
 
 impl Codegen {
-    /// RIP at `rel` from the block's, as wide as the mode has it.
-    pub fn rip(&self, rel: i64) -> u64 {
-        let rip = self.key.rip.wrapping_add(rel as u64);
-        if self.key.mode.contains(Mode::CODE64) { rip } else { rip & 0xffff_ffff }
-    }
-
-    fn same_page(&self, rip: u64) -> bool {
-        let at = self.key.phys.offset().wrapping_add(rip.wrapping_sub(self.key.rip));
-        at < PAGE_SIZE
-    }
-
-    fn flat(&self) -> bool {
-        self.key.mode.contains(Mode::FLAT)
-    }
-
-    fn back(&self, rel: i64) -> bool {
-        rel <= self.insn_rel || self.looped
-    }
-
     fn new_exit(&mut self, rip: u64, role: Role) -> (usize, DynamicLabel) {
         let label = self.asm.label();
-        let exit = self.exits.len();
-        self.exits.push(ExitDesc { rip, patch: None, guard: None, stub: 0, role });
-        self.exit_stubs.push(ExitStub { label, exit });
+        let exit = self.frame.exit(rip, role, label);
         (exit, label)
     }
 
@@ -114,24 +70,24 @@ impl Codegen {
 
     /// Goes on at a known place.
     fn direct(&mut self, rel: i64, back: bool) {
-        let rip = self.rip(rel);
+        let rip = self.frame.rip(rel);
         let (exit, stub) = self.new_exit(rip, Role::Jump);
         if !self.chain {
             self.asm.jmp(stub);
             return;
         }
-        if self.same_page(rip) {
+        if self.frame.same_page(rip) {
             if back {
                 self.poll(stub);
             }
             let at = self.asm.patchable(None, stub);
-            self.exits[exit].patch = Some(at as u32);
-        } else if self.flat() && self.link_pages {
+            self.frame.exits[exit].patch = Some(at as u32);
+        } else if self.frame.flat() && self.link_pages {
             if back {
                 self.poll(stub);
             }
             self.guarded(exit, rip, stub);
-        } else if self.flat() {
+        } else if self.frame.flat() {
             if back {
                 self.poll(stub);
             }
@@ -150,8 +106,8 @@ impl Codegen {
         // cmp dword [rcx + disp32], imm32 with an aligned immediate: it is patched.
         self.asm.align_for(6);
         self.asm.buf.extend_from_slice(&[0x81, 0xb9]);
-        self.asm.buf.extend_from_slice(&exec_id(tlb::index(rip)).to_le_bytes());
-        self.exits[exit].guard = Some(self.asm.buf.len() as u32);
+        self.asm.buf.extend_from_slice(&(exec_id(tlb::index(rip)) as i32).to_le_bytes());
+        self.frame.exits[exit].guard = Some(self.asm.buf.len() as u32);
         self.asm.buf.extend_from_slice(&NOT_LINKED.to_le_bytes());
         self.asm.jcc(NE, stub);
     }
@@ -160,15 +116,15 @@ impl Codegen {
     fn guarded(&mut self, exit: usize, rip: u64, stub: DynamicLabel) {
         self.guard(exit, rip, stub);
         let at = self.asm.patchable(None, stub);
-        self.exits[exit].patch = Some(at as u32);
+        self.frame.exits[exit].patch = Some(at as u32);
     }
 
     /// At the start of a block that reaches into a second page: leaves unless that is still the page it was made from.
     pub fn guard_entry(&mut self, two_pages: bool) {
-        if two_pages && self.chain && self.flat() {
-            let rip = self.key.rip;
+        if two_pages && self.chain && self.frame.flat() {
+            let rip = self.frame.key.rip;
             let (exit, stub) = self.new_exit(rip, Role::Entry);
-            self.guard(exit, crate::next_page(rip, self.key.mode), stub);
+            self.guard(exit, crate::next_page(rip, self.frame.key.mode), stub);
         }
     }
 
@@ -184,7 +140,7 @@ impl Codegen {
         const { assert!(size_of::<ExecEntry>() == 32) };
         self.asm.shift_imm(Type::I32, super::asm::Shift::Shl, Rm::R(RDX), 5);
         self.asm.alu(Type::I64, Alu::Add, RDX, Rm::M(state(layout::field(offset_of!(CpuState, tlb)))));
-        let id = Mem { base: RDX, index: None, scale: 0, disp: exec_id(0) };
+        let id = Mem { base: RDX, index: None, scale: 0, disp: exec_id(0) as i32 };
         self.asm.load(Type::I32, RDX, id);
         self.asm.alu(Type::I32, Alu::Cmp, RDX, Rm::M(at(8)));
         self.asm.jcc(NE, miss);
@@ -195,11 +151,11 @@ impl Codegen {
 
     /// Behind a call: predicts the return to relative RIP `rel`. Keeps RAX.
     fn push_return(&mut self, rel: i64) {
-        if !self.chain || !self.flat() || !self.predict_returns {
+        if !self.chain || !self.frame.flat() || !self.predict_returns {
             return;
         }
-        let (rip, label) = (self.rip(rel), self.asm.label());
-        self.returns.push(Return { label, rip });
+        let (rip, label) = (self.frame.rip(rel), self.asm.label());
+        self.frame.returns.push(Return { label, rip });
         let top = |disp: i32| Mem { base: RCX, index: None, scale: 0, disp };
         self.asm.load(Type::I64, RCX, state(layout::slot(layout::RETURNS)));
         self.asm.buf.extend_from_slice(&[0x66, 0x83, 0xc1, 16]); // add cx,16
@@ -229,35 +185,35 @@ impl Codegen {
 
     pub fn goto(&mut self, inst: &Inst) {
         if inst.aux == BrKind::Call as u32 {
-            self.push_return(self.insn_rel + i64::from(self.insn_len));
+            self.push_return(self.frame.insn_rel + i64::from(self.frame.insn_len));
         }
-        self.direct(inst.imm, self.back(inst.imm));
+        self.direct(inst.imm, self.frame.back(inst.imm));
     }
 
     pub fn branch(&mut self, inst: &Inst) {
         let (taken, other) = (inst.imm, i64::from(inst.aux as i32));
         if let Some(c) = self.constant(inst.args[0]) {
             let rel = if c != 0 { taken } else { other };
-            return self.direct(rel, self.back(rel));
+            return self.direct(rel, self.frame.back(rel));
         }
         let cc = self.condition(inst.args[0]);
-        let rip = self.rip(taken);
-        if self.chain && !self.back(taken) && self.same_page(rip) {
+        let rip = self.frame.rip(taken);
+        if self.chain && !self.frame.back(taken) && self.frame.same_page(rip) {
             let (exit, stub) = self.new_exit(rip, Role::Jump);
             let at = self.asm.patchable(Some(cc), stub);
-            self.exits[exit].patch = Some(at as u32);
-            return self.direct(other, self.back(other));
+            self.frame.exits[exit].patch = Some(at as u32);
+            return self.direct(other, self.frame.back(other));
         }
         let no = self.asm.label();
         self.asm.jcc(cc ^ 1, no);
-        self.direct(taken, self.back(taken));
+        self.direct(taken, self.frame.back(taken));
         self.asm.bind(no);
-        self.direct(other, self.back(other));
+        self.direct(other, self.frame.back(other));
     }
 
     pub fn exit_if(&mut self, inst: &Inst) {
         let rel = inst.imm;
-        let undo = self.total_insns.saturating_sub(self.done_insns + 1);
+        let undo = self.frame.total_insns.saturating_sub(self.frame.done_insns + 1);
         let label = self.asm.label();
         if let Some(c) = self.constant(inst.args[0]) {
             if c != 0 {
@@ -267,7 +223,7 @@ impl Codegen {
             let cc = self.condition(inst.args[0]);
             self.asm.jcc(cc, label);
         }
-        let (back, flags, x87) = (self.back(rel), self.exit_flags(), self.x87_last);
+        let (back, flags, x87) = (self.frame.back(rel), self.exit_flags(), self.x87_last);
         self.sides.push(Side { label, rel, undo, back, x87, flags });
     }
 
@@ -280,7 +236,7 @@ impl Codegen {
             _ if slot != NO_SLOT => ExitFlags::Slot(slot),
             Some(recipe) => ExitFlags::Recipe(recipe),
             None => {
-                self.fail("the flags of a side exit are lost");
+                self.frame.fail("the flags of a side exit are lost");
                 ExitFlags::Word
             }
         }
@@ -333,12 +289,12 @@ impl Codegen {
     pub fn goto_reg(&mut self, inst: &Inst) {
         let v = inst.args[0];
         if matches!(self.val[v.index()].loc, Loc::Cc(_)) {
-            return self.fail("jump to a truth value");
+            return self.frame.fail("jump to a truth value");
         }
         self.copy_fixed(RAX, v, Type::I64);
         let miss = self.asm.label();
         self.indirect_miss = Some(miss);
-        if !self.chain || !self.flat() {
+        if !self.chain || !self.frame.flat() {
             self.asm.jmp(miss);
             return;
         }
@@ -359,8 +315,8 @@ impl Codegen {
     }
 
     pub fn interpret(&mut self, inst: &Inst) {
-        self.insn_rel = inst.imm;
-        self.done_insns = self.total_insns;
+        self.frame.insn_rel = inst.imm;
+        self.frame.done_insns = self.frame.total_insns;
         let site = self.site();
         self.asm.mov_imm(RAX, u64::from(site));
         let at = self.entry.interpret;
@@ -389,30 +345,30 @@ impl Codegen {
             let at = self.entry.indirect;
             self.asm.jmp_abs(at);
         }
-        let returns = std::mem::take(&mut self.returns);
+        let returns = std::mem::take(&mut self.frame.returns);
         for r in &returns {
             self.asm.bind(r.label);
             let (exit, stub) = self.new_exit(r.rip, Role::Return);
             self.guarded(exit, r.rip, stub);
         }
-        self.returns = returns;
-        let stubs = std::mem::take(&mut self.exit_stubs);
+        self.frame.returns = returns;
+        let stubs = std::mem::take(&mut self.frame.exit_stubs);
         for s in &stubs {
             self.asm.bind(s.label);
-            self.exits[s.exit].stub = self.asm.buf.len() as u32;
-            self.asm.mov_imm(RAX, u64::from(self.first_exit) + s.exit as u64);
+            self.frame.exits[s.exit].stub = self.asm.buf.len() as u32;
+            self.asm.mov_imm(RAX, u64::from(self.frame.first_exit) + s.exit as u64);
             let at = self.entry.direct;
             self.asm.jmp_abs(at);
         }
-        self.exit_stubs = stubs;
-        self.exit_stubs.clear();
+        self.frame.exit_stubs = stubs;
+        self.frame.exit_stubs.clear();
     }
 
     /// Counts the block's instructions; corrected wherever it is left early.
     pub fn count_block(&mut self) {
-        if self.count && self.total_insns != 0 {
+        if self.count && self.frame.total_insns != 0 {
             let m = state(layout::field(ICOUNT as usize));
-            self.asm.alu_imm(Type::I64, Alu::Add, Rm::M(m), self.total_insns as i32);
+            self.asm.alu_imm(Type::I64, Alu::Add, Rm::M(m), self.frame.total_insns as i32);
         }
     }
 }

@@ -8,7 +8,7 @@
 //! Stores are looked at before they are done: one that would hit decoded code leaves for the interpreter with the
 //! instruction not begun, so a block never runs on after it has modified itself.
 
-use super::asm::{Alu, Mem, Opc, RAX, RCX, RDX, Reg, Rm, Shift, state};
+use super::asm::{Alu, Mem, Reg, Rm, Shift, state};
 use super::vals::Src;
 use super::{Codegen, Loc, Owner};
 use crate::addresses;
@@ -53,19 +53,19 @@ pub enum StubKind {
 /// A linear address: a register and a displacement.
 #[derive(Clone, Copy, Debug)]
 pub struct At {
-    reg: Reg,
-    disp: i32,
+    pub reg: Reg,
+    pub disp: i32,
 }
 
 /// The registers of a look into the translation cache.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
-    addr: At,
+    pub addr: At,
     /// The entry, then its addend.
-    entry: Reg,
+    pub entry: Reg,
     /// Free for use, but where the shared look-up is another's.
-    aside: Option<Reg>,
-    table: i32,
+    pub aside: Option<Reg>,
+    pub table: i32,
 }
 
 /// An out-of-line path.
@@ -230,7 +230,7 @@ impl Codegen {
     }
 
     /// The set's entry for an address, before the table's displacement.
-    fn find_entry(&mut self, l: Look) {
+    pub fn find_entry(&mut self, l: Look) {
         self.lea_at(Type::I32, l.entry, l.addr, 0);
         self.asm.shift_imm(Type::I32, Shift::Shr, Rm::R(l.entry), 8);
         self.asm.alu_imm(Type::I32, Alu::And, Rm::R(l.entry), ((1 << TLB_BITS) - 1) << 4);
@@ -239,7 +239,7 @@ impl Codegen {
     }
 
     /// Whether the entry covers `span` bytes from `below` before the address on; if so its addend replaces it.
-    fn check_entry(&mut self, l: Look, aside: Reg, below: i32, span: i32, miss: DynamicLabel) {
+    pub fn check_entry(&mut self, l: Look, aside: Reg, below: i32, span: i32, miss: DynamicLabel) {
         let at = |disp| Mem { base: l.entry, index: None, scale: 0, disp: l.table + disp };
         self.lea_at(Type::I64, aside, l.addr, -below);
         self.asm.alu(Type::I64, Alu::Sub, aside, Rm::M(at(0)));
@@ -249,36 +249,12 @@ impl Codegen {
     }
 
     /// `d` = an address and `more`.
-    fn lea_at(&mut self, ty: Type, d: Reg, a: At, more: i32) {
+    pub fn lea_at(&mut self, ty: Type, d: Reg, a: At, more: i32) {
         match a.disp + more {
             0 if a.reg == d && ty == Type::I64 => {}
             0 => self.asm.mov(ty, d, a.reg),
             disp => self.asm.lea(ty, d, Mem { base: a.reg, index: None, scale: 0, disp }),
         }
-    }
-
-    /// An access of a group that has to look for itself.
-    fn alone_stub(&mut self, hold: Hold, look: Look, bytes: u32, slow: DynamicLabel) {
-        let bytes = bytes as i32;
-        if let Some(u) = look.aside {
-            // The entry is there; it does not cover the group.
-            self.asm.load(Type::I64, u, state(layout::slot(layout::NO_ADDEND)));
-            self.asm.store(Type::I64, state(layout::slot(hold.slot.into())), u);
-            return self.check_entry(look, u, 0, bytes, slow);
-        }
-        // No temporary is free: any register other than the two will do if it is restored.
-        let u = if look.entry == RAX || look.addr.reg == RAX { RDX } else { RAX };
-        let u = if look.entry == u || look.addr.reg == u { RCX } else { u };
-        let save = state(layout::slot(layout::SAVE0));
-        let at = |disp| Mem { base: look.entry, index: None, scale: 0, disp: look.table + disp };
-        self.find_entry(look);
-        self.asm.store(Type::I64, save, u);
-        self.lea_at(Type::I64, u, look.addr, 0);
-        self.asm.alu(Type::I64, Alu::Sub, u, Rm::M(at(0)));
-        self.asm.alu_imm(Type::I64, Alu::Cmp, Rm::R(u), 4096 - bytes);
-        self.asm.load(Type::I64, u, save);
-        self.asm.jcc(Cc::A as u8, slow);
-        self.asm.load(Type::I64, look.entry, at(8));
     }
 
     fn stored(&mut self, v: Value) -> Stored {
@@ -296,7 +272,7 @@ impl Codegen {
             Loc::Xmm(x) | Loc::GuestV(x) => Stored::Xmm(x),
             other => {
                 debug_assert!(false, "stored value at {other:?}");
-                self.fail("stored value has no place");
+                self.frame.fail("stored value has no place");
                 Stored::Imm(0)
             }
         }
@@ -329,10 +305,10 @@ impl Codegen {
     /// The read of a read-modify-write: keeps the host address for [`Codegen::store_w`].
     pub fn load_w(&mut self, me: Value, inst: &Inst) {
         if inst.ty.bits() > 64 {
-            return self.unsupported("vector read-modify-write");
+            return self.frame.unsupported("vector read-modify-write");
         }
         let m = self.probe(inst, inst.args[0], inst.ty.bytes(), Helper::LoadW, None);
-        let Some(index) = m.index else { return self.fail("probe without address") };
+        let Some(index) = m.index else { return self.frame.fail("probe without address") };
         if let Some(store) = self.fuse_rmw(me, inst) {
             return self.rmw(me, store, m);
         }
@@ -417,7 +393,7 @@ impl Codegen {
             }
             Src::Imm(i) => self.asm.alu_imm(inst.ty, op, Rm::M(m), i),
             Src::Rm(Rm::R(r)) => self.asm.alu_to(inst.ty, op, Rm::M(m), r),
-            Src::Rm(Rm::M(_)) => self.fail("memory to memory"),
+            Src::Rm(Rm::M(_)) => self.frame.fail("memory to memory"),
         }
         self.native_flags_of(o);
         self.val[o].done = true;
@@ -497,265 +473,8 @@ impl Codegen {
         self.probe(inst, inst.args[0], inst.ty.bytes(), helper, value)
     }
 
-    /// The atomic operations: after a write probe, one locked host instruction or a loop of them.
-    pub fn atomic(&mut self, me: Value, inst: &Inst) {
-        let ty = inst.ty;
-        let (addr, b) = (inst.args[0], inst.args[1]);
-        let byte = ty == Type::I8;
-        if inst.op == Op::AtomicCas {
-            return self.compare_exchange(me, inst);
-        }
-        let old_wanted = self.an.facts[me.index()].last != 0;
-        let m = self.probe(inst, addr, ty.bytes(), Helper::Atomic, None);
-        match inst.op {
-            Op::AtomicXchg => {
-                let d = self.grab();
-                self.copy_to(d, b, Type::I64);
-                self.asm.sized(ty, 0, 0x86, d.0, Rm::M(m), 1);
-                self.set_temp(me, d, false);
-            }
-            Op::AtomicAdd if old_wanted || self.an.facts[me.index()].mask != 0 => {
-                let d = self.grab();
-                self.copy_to(d, b, Type::I64);
-                self.asm.buf.push(0xf0);
-                self.asm.sized(ty, 1, 0xc0, d.0, Rm::M(m), 1);
-                self.set_temp(me, d, false);
-            }
-            op if !old_wanted => {
-                let alu = match op {
-                    Op::AtomicAdd => Alu::Add,
-                    Op::AtomicAnd => Alu::And,
-                    Op::AtomicOr => Alu::Or,
-                    _ => Alu::Xor,
-                };
-                let src = match self.src(b, ty) {
-                    Src::Rm(Rm::M(_)) => Src::Rm(Rm::R(self.reg(b))),
-                    s => s,
-                };
-                self.asm.buf.push(0xf0);
-                match src {
-                    Src::Imm(i) => self.asm.alu_imm(ty, alu, Rm::M(m), i),
-                    Src::Rm(Rm::R(r)) => self.asm.alu_to(ty, alu, Rm::M(m), r),
-                    Src::Rm(Rm::M(_)) => self.fail("memory to memory"),
-                }
-            }
-            op => self.atomic_loop(me, ty, op, m, b),
-        }
-        let _ = byte;
-    }
-
-    /// AND, OR or XOR whose old value is wanted: a compare-exchange loop.
-    fn atomic_loop(&mut self, me: Value, ty: Type, op: Op, m: Mem, b: Value) {
-        // The host address as one register other than RAX, then RAX = old and another = new.
-        let Some(index) = m.index else { return self.fail("probe without address") };
-        let base = if m.base == RAX || m.base == RDX { RCX } else { m.base };
-        let other = if base == RDX { RCX } else { RDX };
-        // The address goes through a slot, so that the temporaries can be dealt anew.
-        let tmp = state(layout::slot(layout::SAVE0));
-        self.asm.lea(Type::I64, m.base, Mem { index: Some(index), ..m });
-        self.asm.store(Type::I64, tmp, m.base);
-        self.drop_temp(m.base);
-        self.locked = 0;
-        let operand = state(layout::slot(layout::ARG));
-        match self.src(b, Type::I64) {
-            Src::Imm(i) => self.asm.store_imm(Type::I64, operand, i),
-            Src::Rm(Rm::R(r)) => self.asm.store(Type::I64, operand, r),
-            Src::Rm(Rm::M(_)) => {
-                let r = self.reg(b);
-                self.asm.store(Type::I64, operand, r);
-            }
-        }
-        self.locked = 0;
-        self.spill_all();
-        self.grab_fixed(base);
-        self.grab_fixed(RAX);
-        self.grab_fixed(other);
-        self.asm.load(Type::I64, base, tmp);
-        let at = Mem { base, index: None, scale: 0, disp: 0 };
-        self.asm.load(ty, RAX, at);
-        let again = self.asm.label();
-        self.asm.bind(again);
-        self.asm.mov(Type::I64, other, RAX);
-        let alu = match op {
-            Op::AtomicAnd => Alu::And,
-            Op::AtomicOr => Alu::Or,
-            _ => Alu::Xor,
-        };
-        self.asm.alu(ty, alu, other, Rm::M(operand));
-        self.asm.buf.push(0xf0);
-        self.asm.sized(ty, 1, 0xb0, other.0, Rm::M(at), 1);
-        self.asm.jcc(super::flags::NE, again);
-        self.set_temp(me, RAX, false);
-    }
-
-    /// Moves every value out of the temporaries.
-    pub fn spill_all(&mut self) {
-        for r in super::vals::TEMPS {
-            if let Owner::Val(_) = self.owner[r.0 as usize] {
-                // Taking and dropping a temporary leaves it free.
-                for t in super::vals::TEMPS {
-                    if matches!(self.owner[t.0 as usize], Owner::Free | Owner::Addend(_)) {
-                        self.owner[t.0 as usize] = Owner::Transient;
-                    }
-                }
-                self.vacate(r);
-            }
-        }
-        for t in super::vals::TEMPS {
-            if self.owner[t.0 as usize] == Owner::Transient {
-                self.owner[t.0 as usize] = Owner::Free;
-            }
-        }
-    }
-
-    fn compare_exchange(&mut self, me: Value, inst: &Inst) {
-        let ty = inst.ty;
-        let (b, c) = (inst.args[1], inst.args[2]);
-        if ty.bits() > 64 {
-            return self.unsupported("128-bit compare-exchange");
-        }
-        let m = self.probe(inst, inst.args[0], ty.bytes(), Helper::Atomic, None);
-        let Some(index) = m.index else { return self.fail("probe without address") };
-        let tmp = state(layout::slot(layout::SAVE0));
-        self.asm.lea(Type::I64, m.base, Mem { index: Some(index), ..m });
-        self.asm.store(Type::I64, tmp, m.base);
-        self.drop_temp(m.base);
-        self.locked = 0;
-        self.spill_all();
-        self.grab_fixed(RAX);
-        self.copy_to(RAX, b, Type::I64);
-        let new = match self.rm(c) {
-            Rm::R(r) => r,
-            Rm::M(_) => self.reg(c),
-        };
-        let p = self.grab();
-        self.asm.load(Type::I64, p, tmp);
-        self.asm.buf.push(0xf0);
-        self.asm.sized(ty, 1, 0xb0, new.0, Rm::M(Mem { base: p, index: None, scale: 0, disp: 0 }), 1);
-        self.set_temp(me, RAX, false);
-    }
-
-    pub fn fence(&mut self, inst: &Inst) {
-        let n = match inst.imm {
-            0 => 0xe8,
-            1 => 0xf8,
-            _ => 0xf0,
-        };
-        self.asm.buf.extend_from_slice(&[0x0f, 0xae, n]);
-    }
-
-    /// Emits the stubs that have come together.
-    pub fn emit_stubs(&mut self) {
-        let stubs = std::mem::take(&mut self.stubs);
-        for s in &stubs {
-            self.asm.bind(s.label);
-            match s.kind {
-                StubKind::Access { helper, addr, addend, bytes, stack, value } => {
-                    self.access_stub(s, helper, addr, addend, bytes, stack, value);
-                }
-                StubKind::Alone { hold, look, bytes, slow } => self.alone_stub(hold, look, bytes, slow),
-                StubKind::Div { signed, ty, by } => self.div_stub(s, signed, ty, by),
-                StubKind::X87 => self.x87_stub(s),
-                StubKind::Vec => {
-                    let at = self.entry.vec_load;
-                    self.asm.call_abs(at);
-                }
-                StubKind::Leave => {
-                    self.asm.mov_imm(RAX, u64::from(s.site));
-                    let at = self.entry.interpret;
-                    self.asm.jmp_abs(at);
-                    continue;
-                }
-            }
-            self.asm.jmp(s.resume);
-        }
-        self.stubs = stubs;
-        self.stubs.clear();
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "the fields of one stub")]
-    fn access_stub(
-        &mut self,
-        s: &Stub,
-        helper: Helper,
-        addr: At,
-        addend: Reg,
-        bytes: u32,
-        stack: bool,
-        value: Option<Stored>,
-    ) {
-        let arg = |n: usize| state(layout::slot(layout::ARG + n));
-        if addr.disp == 0 {
-            self.asm.store(Type::I64, arg(0), addr.reg);
-        } else {
-            // The addend's register is free on this path.
-            self.lea_at(Type::I64, addend, addr, 0);
-            self.asm.store(Type::I64, arg(0), addend);
-        }
-        self.asm.store_imm(Type::I32, arg(2), (bytes | u32::from(stack) << 8) as i32);
-        match value {
-            None => {}
-            Some(Stored::Imm(i)) => self.asm.store_imm(Type::I64, arg(1), i),
-            Some(Stored::Reg(r)) => self.asm.store(Type::I64, arg(1), r),
-            Some(Stored::State(disp)) => {
-                self.asm.load(Type::I64, addend, state(disp));
-                self.asm.store(Type::I64, arg(1), addend);
-            }
-            Some(Stored::Xmm(x)) if bytes > 8 => {
-                self.vec_mem(bytes == 32, true, x, state(layout::slot(layout::RESULT)));
-            }
-            // MOVLPS and MOVHPS.
-            Some(Stored::Xmm(x)) => self.vec_one(false, Opc(0, 1, 0x13), x, Rm::M(arg(1))),
-            Some(Stored::XmmHigh(x)) => self.vec_one(false, Opc(0, 1, 0x17), x, Rm::M(arg(1))),
-        }
-        self.save_live_xmm(s.live_xmm, true);
-        self.asm.store_imm(Type::I32, state(layout::slot(layout::SITE)), s.site as i32);
-        self.asm.call_abs(self.thunks[helper as usize]);
-        self.save_live_xmm(s.live_xmm, false);
-        match helper {
-            // In place, wherever that is.
-            Helper::LoadW | Helper::Atomic => {
-                self.asm.load(Type::I64, addend, state(layout::slot(layout::RESULT)));
-            }
-            _ => {
-                self.asm.lea(Type::I64, addend, state(layout::slot(layout::RESULT) - addr.disp));
-                self.asm.alu(Type::I64, Alu::Sub, addend, Rm::R(addr.reg));
-            }
-        }
-    }
-
-    fn div_stub(&mut self, s: &Stub, signed: bool, ty: Type, by: Reg) {
-        let arg = |n: usize| state(layout::slot(layout::ARG + n));
-        self.asm.store(Type::I64, arg(0), RDX);
-        self.asm.store(Type::I64, arg(1), RAX);
-        self.asm.store(Type::I64, arg(2), by);
-        self.asm.store_imm(
-            Type::I32,
-            state(layout::slot(layout::RESULT)),
-            (ty.bytes() | u32::from(signed) << 8) as i32,
-        );
-        self.save_live_xmm(s.live_xmm, true);
-        self.asm.store_imm(Type::I32, state(layout::slot(layout::SITE)), s.site as i32);
-        self.asm.call_abs(self.thunks[Helper::Div as usize]);
-        self.save_live_xmm(s.live_xmm, false);
-        self.asm.load(Type::I64, RAX, state(layout::slot(layout::RESULT)));
-        self.asm.load(Type::I64, RDX, state(layout::slot(layout::RESULT + 1)));
-    }
-
     /// Number of a new site for the guest instruction in hand.
     pub fn site(&mut self) -> u32 {
-        let n = self.first_site + self.sites.len() as u32;
-        // Consecutive sites of one instruction are the same facts.
-        let site = crate::sidetable::Site {
-            rip: self.rip(self.insn_rel),
-            undo: self.total_insns - self.done_insns,
-            flags: self.lazy,
-            x87: self.x87_last,
-        };
-        if self.sites.last() == Some(&site) {
-            return n - 1;
-        }
-        self.sites.push(site);
-        n
+        self.frame.site(self.lazy, self.x87_last)
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod alu;
 pub mod asm;
+pub mod atomic;
 pub mod bits;
 pub mod branch;
 pub mod flags;
@@ -15,6 +16,7 @@ pub mod muldiv;
 pub mod shift;
 pub mod sse;
 pub mod string;
+pub mod stubs;
 pub mod system;
 pub mod trampoline;
 pub mod vals;
@@ -22,18 +24,16 @@ pub mod vecenc;
 pub mod vecregs;
 pub mod x87;
 
-use crate::cache::ExitDesc;
 pub use crate::cache::Place;
 pub use crate::exit::{from_word, to_word};
+use crate::frame::Frame;
 use crate::helpers::Helper;
 use crate::hold::Holds;
 use crate::regalloc::Analysis;
-use crate::sidetable::{Last, Recipe, Site};
+use crate::sidetable::{Last, Recipe};
 use crate::{JitConfig, JitError, addresses};
 use asm::{Alu, Asm, Reg};
-use emu_core::addr::PhysAddr;
-use emu_core::ir::{Block, BlockKey, Inst, Op, Value};
-use emu_core::state::Mode;
+use emu_core::ir::{Block, Inst, Op, Value};
 pub use trampoline::enter;
 
 /// The largest code cache: displacements are 32 bits, and so are offsets in the jump cache.
@@ -213,26 +213,13 @@ pub struct Codegen {
     stubs: Vec<mem::Stub>,
     sides: Vec<branch::Side>,
     withheld: Vec<system::Withheld>,
-    exit_stubs: Vec<branch::ExitStub>,
-    returns: Vec<branch::Return>,
     indirect_miss: Option<dynasmrt::DynamicLabel>,
-    /// Exits of the block.
-    pub exits: Vec<ExitDesc>,
-    /// Sites of the block.
-    pub sites: Vec<Site>,
-    first_exit: u32,
-    first_site: u32,
     thunks: [usize; Helper::ALL.len()],
     entry: Entry,
     host: Host,
-    key: BlockKey,
+    /// The block in hand, with its exits and sites.
+    pub frame: Frame,
     at: usize,
-    insn_rel: i64,
-    /// The trace has gone backwards: whatever leaves it may close a loop.
-    looped: bool,
-    done_insns: u32,
-    total_insns: u32,
-    insn_len: u32,
     chain: bool,
     link_pages: bool,
     predict_returns: bool,
@@ -240,7 +227,6 @@ pub struct Codegen {
     fold_addresses: bool,
     count: bool,
     heed_budget: bool,
-    error: Option<JitError>,
 }
 
 impl Codegen {
@@ -271,28 +257,17 @@ impl Codegen {
             guest_flags: Vec::new(),
             lazy: None,
             deferred: None,
-            looped: false,
             x87_live: false,
             x87_last: None,
             stubs: Vec::new(),
             sides: Vec::new(),
             withheld: Vec::new(),
-            exit_stubs: Vec::new(),
-            returns: Vec::new(),
             indirect_miss: None,
-            exits: Vec::new(),
-            sites: Vec::new(),
-            first_exit: 0,
-            first_site: 0,
             thunks: [0; Helper::ALL.len()],
             entry: Entry::default(),
             host: Host::detect(cfg.baseline),
-            key: BlockKey { phys: PhysAddr(0), rip: 0, mode: Mode(0) },
+            frame: Frame::default(),
             at: 0,
-            insn_rel: 0,
-            done_insns: 0,
-            total_insns: 0,
-            insn_len: 0,
             chain: cfg.chain && !cfg.single_block,
             link_pages: cfg.link_pages,
             predict_returns: cfg.predict_returns,
@@ -300,7 +275,6 @@ impl Codegen {
             fold_addresses: cfg.fold_addresses,
             count: cfg.count_insns,
             heed_budget: cfg.heed_budget,
-            error: None,
         })
     }
 
@@ -311,6 +285,7 @@ impl Codegen {
 
     fn reset(&mut self, block: &Block, place: Place) {
         self.asm.reset(place.base);
+        self.frame.reset(block, place);
         self.insts.clear();
         self.insts.extend_from_slice(&block.insts);
         self.val.clear();
@@ -330,24 +305,12 @@ impl Codegen {
         self.guest_flags.clear();
         self.lazy = None;
         self.deferred = None;
-        self.looped = false;
         self.x87_live = false;
         self.x87_last = None;
         self.stubs.clear();
         self.sides.clear();
         self.withheld.clear();
-        self.exit_stubs.clear();
-        self.returns.clear();
         self.indirect_miss = None;
-        self.exits.clear();
-        self.sites.clear();
-        self.first_exit = place.first_exit;
-        self.first_site = place.first_site;
-        self.key = block.key;
-        self.insn_rel = 0;
-        self.done_insns = 0;
-        self.total_insns = block.guest_insns;
-        self.error = None;
     }
 
     /// Emits a block: its code, exits and sites are in `self` afterwards.
@@ -365,16 +328,11 @@ impl Codegen {
         self.insts = insts;
         self.guard_entry(block.next_page.is_some());
         self.count_block();
-        let mut begun = false;
         for i in 0..self.insts.len() {
             let inst = self.insts[i];
             self.at = i;
             if inst.op == Op::Guest {
-                self.done_insns += u32::from(begun);
-                self.looped |= begun && inst.imm <= self.insn_rel;
-                begun = true;
-                self.insn_rel = inst.imm;
-                self.insn_len = inst.aux;
+                self.frame.begin(&inst);
                 continue;
             }
             if !self.an.facts[i].needed || self.val[i].done {
@@ -385,32 +343,15 @@ impl Codegen {
             }
             self.emit(Value(i as u32), &inst);
             self.end_op();
-            if let Some(e) = self.error.take() {
-                return Err(e);
-            }
+            self.frame.check()?;
         }
         self.emit_exits();
         self.emit_stubs();
-        if let Some(e) = self.error.take() {
-            return Err(e);
-        }
+        self.frame.check()?;
         if !self.asm.finish() {
             return Err(JitError::Internal("unresolved label"));
         }
         Ok(())
-    }
-
-    /// A bug: the block will be refused rather than run.
-    fn fail(&mut self, what: &'static str) {
-        if self.error.is_none() {
-            self.error = Some(JitError::Internal(what));
-        }
-    }
-
-    fn unsupported(&mut self, what: &'static str) {
-        if self.error.is_none() {
-            self.error = Some(JitError::Unsupported(what));
-        }
     }
 
     fn emit(&mut self, me: Value, inst: &Inst) {

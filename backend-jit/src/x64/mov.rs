@@ -139,7 +139,7 @@ impl Codegen {
     /// RIP of the block plus `imm`.
     pub fn pc(&mut self, me: Value, inst: &Inst) {
         let d = self.dest_empty(me, &[]);
-        let v = self.key.rip.wrapping_add(inst.imm as u64);
+        let v = self.frame.key.rip.wrapping_add(inst.imm as u64);
         self.asm.mov_imm(d.reg(), v);
         self.finish(me, d, true);
     }
@@ -224,7 +224,9 @@ impl Codegen {
     }
 
     pub fn get_state(&mut self, me: Value, inst: &Inst) {
-        let Some(&field) = FIELDS.get(inst.imm as usize) else { return self.fail("no such state field") };
+        let Some(&field) = FIELDS.get(inst.imm as usize) else {
+            return self.frame.fail("no such state field");
+        };
         let (offset, ty) = field.place();
         let d = self.dest_empty(me, &[]);
         if field == StateField::Mxcsr {
@@ -242,11 +244,13 @@ impl Codegen {
     }
 
     pub fn set_state(&mut self, inst: &Inst) {
-        let Some(&field) = FIELDS.get(inst.imm as usize) else { return self.fail("no such state field") };
+        let Some(&field) = FIELDS.get(inst.imm as usize) else {
+            return self.frame.fail("no such state field");
+        };
         let (offset, ty) = field.place();
         let m = state(layout::field(offset));
         if field == StateField::Mxcsr {
-            return self.unsupported("setstate mxcsr");
+            return self.frame.unsupported("setstate mxcsr");
         }
         match self.src(inst.args[0], ty) {
             Src::Imm(i) => self.asm.store_imm(ty, m, i),

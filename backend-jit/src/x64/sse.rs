@@ -19,20 +19,20 @@ impl Codegen {
         let Some(op) = VecOp::from_number(inst.aux) else {
             return match coding(inst, self.needs_wide(inst)) {
                 Some(c) => self.coded(me, inst, c),
-                None => self.fail("no such vector operation"),
+                None => self.frame.fail("no such vector operation"),
             };
         };
         if self.needs_wide(inst) && !self.host.avx2 {
-            return self.unsupported("256-bit vectors on this host");
+            return self.frame.unsupported("256-bit vectors on this host");
         }
         match op {
             VecOp::FromInt => self.int_to_vec(me, inst),
             VecOp::Lane => self.lane(me, inst),
             VecOp::SetLane => self.set_lane(me, inst),
-            VecOp::Pblendvb if !self.host.avx => self.unsupported("pblendvb on this host"),
+            VecOp::Pblendvb if !self.host.avx => self.frame.unsupported("pblendvb on this host"),
             _ => match coding(inst, self.needs_wide(inst)) {
                 Some(c) => self.coded(me, inst, c),
-                None => self.unsupported(op.name()),
+                None => self.frame.unsupported(op.name()),
             },
         }
     }
@@ -64,7 +64,7 @@ impl Codegen {
 
     fn coded(&mut self, me: Value, inst: &Inst, c: Coding) {
         if !self.has(&c) || c.l && !self.host.avx {
-            return self.unsupported("a vector operation that this host has not got");
+            return self.frame.unsupported("a vector operation that this host has not got");
         }
         let args = c.args(inst);
         match c.form {
@@ -291,7 +291,7 @@ impl Codegen {
                 self.asm.buf.push(n & 7);
             }
             Type::I32 | Type::I64 if n == 0 => self.vec_one(wide, Opc(0x66, 1, 0x7e), a, Rm::R(Reg(r))),
-            _ if !self.host.sse41 => return self.unsupported("pextr on this host"),
+            _ if !self.host.sse41 => return self.frame.unsupported("pextr on this host"),
             Type::I8 => {
                 self.vec_one(false, Opc(0x66, 3, 0x14), a, Rm::R(Reg(r)));
                 self.asm.buf.push(n & 15);
@@ -345,7 +345,7 @@ impl Codegen {
     fn set_lane(&mut self, me: Value, inst: &Inst) {
         let ty = self.insts[inst.args[1].index()].ty;
         if ty != Type::I16 && !self.host.sse41 {
-            return self.unsupported("pinsr on this host");
+            return self.frame.unsupported("pinsr on this host");
         }
         let opc = match ty {
             Type::I8 => Opc(0x66, 3, 0x20),
@@ -373,7 +373,7 @@ impl Codegen {
     pub fn load_vec(&mut self, me: Value, inst: &Inst) {
         self.vec_enter();
         if inst.ty == Type::V256 && !self.host.avx {
-            return self.unsupported("256-bit load");
+            return self.frame.unsupported("256-bit load");
         }
         if self.fold_load(me, inst) {
             return;
@@ -387,7 +387,7 @@ impl Codegen {
         self.vec_enter();
         let wide = inst.ty == Type::V256;
         if wide && !self.host.avx {
-            return self.unsupported("256-bit store");
+            return self.frame.unsupported("256-bit store");
         }
         let x = self.xreg(inst.args[1]);
         let m = self.probe_vec(inst, Some(inst.args[1]));

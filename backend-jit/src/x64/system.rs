@@ -50,7 +50,7 @@ impl Codegen {
     /// See [`SystemKind`].
     pub fn system(&mut self, inst: &Inst) {
         let Some(kind) = SystemKind::from_number(inst.imm) else {
-            return self.fail("no such change of state");
+            return self.frame.fail("no such change of state");
         };
         self.save_flags(false);
         let flags = Rm::M(state(layout::field(offset_of!(CpuState, rflags))));

@@ -91,7 +91,7 @@ impl Codegen {
             }
         }
         let Some((r, _)) = pick else {
-            self.fail("out of temporaries");
+            self.frame.fail("out of temporaries");
             return RDX;
         };
         self.spill(r);
@@ -158,7 +158,7 @@ impl Codegen {
                 return layout::SPILL + at;
             }
         }
-        self.fail("out of spill slots");
+        self.frame.fail("out of spill slots");
         layout::SPILL
     }
 
@@ -203,7 +203,7 @@ impl Codegen {
             Loc::Slot => Rm::M(self.slot_of(v)),
             other => {
                 debug_assert!(false, "{v:?} ({:?}) is at {other:?} at {}", self.insts[v.index()].op, self.at);
-                self.fail("value has no place");
+                self.frame.fail("value has no place");
                 Rm::R(RAX)
             }
         }

@@ -134,7 +134,7 @@ impl Codegen {
             }
             other => {
                 debug_assert!(false, "vector {v:?} is at {other:?} at {}", self.at);
-                self.fail("vector has no place");
+                self.frame.fail("vector has no place");
                 0
             }
         };
@@ -255,7 +255,7 @@ impl Codegen {
         self.vec_enter();
         let g = inst.imm as u8 & 31;
         if g >= 16 {
-            return self.unsupported("vector registers beyond 15");
+            return self.frame.unsupported("vector registers beyond 15");
         }
         self.val[me.index()].loc = Loc::GuestV(g);
         self.held[g as usize].push(me);
@@ -265,7 +265,7 @@ impl Codegen {
         self.vec_enter();
         let (r, v) = (inst.imm as u8 & 31, inst.args[0]);
         if r >= 16 {
-            return self.unsupported("vector registers beyond 15");
+            return self.frame.unsupported("vector registers beyond 15");
         }
         let clears = inst.op == Op::SetVecZero && inst.ty == Type::V128;
         let here = self.holds(r, v);
@@ -365,7 +365,7 @@ impl Codegen {
             }
         }
         let Some((x, _)) = pick else {
-            self.fail("out of vector registers");
+            self.frame.fail("out of vector registers");
             return TEMPS.start;
         };
         if let Some(v) = self.xmm[x as usize].take() {

@@ -46,7 +46,7 @@ const FRSTOR: u8 = 4;
 
 impl Codegen {
     fn long(&self) -> bool {
-        self.key.mode.contains(Mode::CODE64)
+        self.frame.key.mode.contains(Mode::CODE64)
     }
 
     /// Makes sure that the host's x87 is the guest's.
@@ -88,7 +88,7 @@ impl Codegen {
         }
         let seg = seg.or(self.x87_last.and_then(|l| l.seg));
         let fop = (aux & x87::FOP) as u16;
-        self.x87_last = Some(Last { rip: self.rip(self.insn_rel), fop, long: self.long(), seg });
+        self.x87_last = Some(Last { rip: self.frame.rip(self.frame.insn_rel), fop, long: self.long(), seg });
     }
 
     /// At the block's end, before its terminator.
@@ -176,7 +176,7 @@ impl Codegen {
             Access::Read(n) => (n, Helper::Load),
             // In place: the store itself converts, so it cannot be made to happen in a buffer first.
             Access::Write(n) => (n, Helper::LoadW),
-            Access::Other => return self.fail("x87 operation without operand"),
+            Access::Other => return self.frame.fail("x87 operation without operand"),
         };
         let [at, offset, _] = inst.args;
         let access = Inst { aux: inst.imm as u32 & mem_flags::STACK, ..*inst };

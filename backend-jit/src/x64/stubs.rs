@@ -1,0 +1,134 @@
+//! The out-of-line paths of a block, written after its body.
+
+use super::Codegen;
+use super::asm::{Alu, Mem, Opc, RAX, RCX, RDX, Reg, Rm, state};
+use super::mem::{At, Look, Stored, Stub, StubKind};
+use crate::helpers::Helper;
+use crate::hold::Hold;
+use crate::layout;
+use dynasmrt::DynamicLabel;
+use emu_core::ir::{Cc, Type};
+
+impl Codegen {
+    /// Emits the stubs that have come together.
+    pub fn emit_stubs(&mut self) {
+        let stubs = std::mem::take(&mut self.stubs);
+        for s in &stubs {
+            self.asm.bind(s.label);
+            match s.kind {
+                StubKind::Access { helper, addr, addend, bytes, stack, value } => {
+                    self.access_stub(s, helper, addr, addend, bytes, stack, value);
+                }
+                StubKind::Alone { hold, look, bytes, slow } => self.alone_stub(hold, look, bytes, slow),
+                StubKind::Div { signed, ty, by } => self.div_stub(s, signed, ty, by),
+                StubKind::X87 => self.x87_stub(s),
+                StubKind::Vec => {
+                    let at = self.entry.vec_load;
+                    self.asm.call_abs(at);
+                }
+                StubKind::Leave => {
+                    self.asm.mov_imm(RAX, u64::from(s.site));
+                    let at = self.entry.interpret;
+                    self.asm.jmp_abs(at);
+                    continue;
+                }
+            }
+            self.asm.jmp(s.resume);
+        }
+        self.stubs = stubs;
+        self.stubs.clear();
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the fields of one stub")]
+    fn access_stub(
+        &mut self,
+        s: &Stub,
+        helper: Helper,
+        addr: At,
+        addend: Reg,
+        bytes: u32,
+        stack: bool,
+        value: Option<Stored>,
+    ) {
+        let arg = |n: usize| state(layout::slot(layout::ARG + n));
+        if addr.disp == 0 {
+            self.asm.store(Type::I64, arg(0), addr.reg);
+        } else {
+            // The addend's register is free on this path.
+            self.lea_at(Type::I64, addend, addr, 0);
+            self.asm.store(Type::I64, arg(0), addend);
+        }
+        self.asm.store_imm(Type::I32, arg(2), (bytes | u32::from(stack) << 8) as i32);
+        match value {
+            None => {}
+            Some(Stored::Imm(i)) => self.asm.store_imm(Type::I64, arg(1), i),
+            Some(Stored::Reg(r)) => self.asm.store(Type::I64, arg(1), r),
+            Some(Stored::State(disp)) => {
+                self.asm.load(Type::I64, addend, state(disp));
+                self.asm.store(Type::I64, arg(1), addend);
+            }
+            Some(Stored::Xmm(x)) if bytes > 8 => {
+                self.vec_mem(bytes == 32, true, x, state(layout::slot(layout::RESULT)));
+            }
+            // MOVLPS and MOVHPS.
+            Some(Stored::Xmm(x)) => self.vec_one(false, Opc(0, 1, 0x13), x, Rm::M(arg(1))),
+            Some(Stored::XmmHigh(x)) => self.vec_one(false, Opc(0, 1, 0x17), x, Rm::M(arg(1))),
+        }
+        self.save_live_xmm(s.live_xmm, true);
+        self.asm.store_imm(Type::I32, state(layout::slot(layout::SITE)), s.site as i32);
+        self.asm.call_abs(self.thunks[helper as usize]);
+        self.save_live_xmm(s.live_xmm, false);
+        match helper {
+            // In place, wherever that is.
+            Helper::LoadW | Helper::Atomic => {
+                self.asm.load(Type::I64, addend, state(layout::slot(layout::RESULT)));
+            }
+            _ => {
+                self.asm.lea(Type::I64, addend, state(layout::slot(layout::RESULT) - addr.disp));
+                self.asm.alu(Type::I64, Alu::Sub, addend, Rm::R(addr.reg));
+            }
+        }
+    }
+
+    fn div_stub(&mut self, s: &Stub, signed: bool, ty: Type, by: Reg) {
+        let arg = |n: usize| state(layout::slot(layout::ARG + n));
+        self.asm.store(Type::I64, arg(0), RDX);
+        self.asm.store(Type::I64, arg(1), RAX);
+        self.asm.store(Type::I64, arg(2), by);
+        self.asm.store_imm(
+            Type::I32,
+            state(layout::slot(layout::RESULT)),
+            (ty.bytes() | u32::from(signed) << 8) as i32,
+        );
+        self.save_live_xmm(s.live_xmm, true);
+        self.asm.store_imm(Type::I32, state(layout::slot(layout::SITE)), s.site as i32);
+        self.asm.call_abs(self.thunks[Helper::Div as usize]);
+        self.save_live_xmm(s.live_xmm, false);
+        self.asm.load(Type::I64, RAX, state(layout::slot(layout::RESULT)));
+        self.asm.load(Type::I64, RDX, state(layout::slot(layout::RESULT + 1)));
+    }
+
+    /// An access of a group that has to look for itself.
+    fn alone_stub(&mut self, hold: Hold, look: Look, bytes: u32, slow: DynamicLabel) {
+        let bytes = bytes as i32;
+        if let Some(u) = look.aside {
+            // The entry is there; it does not cover the group.
+            self.asm.load(Type::I64, u, state(layout::slot(layout::NO_ADDEND)));
+            self.asm.store(Type::I64, state(layout::slot(hold.slot.into())), u);
+            return self.check_entry(look, u, 0, bytes, slow);
+        }
+        // No temporary is free: any register other than the two will do if it is restored.
+        let u = if look.entry == RAX || look.addr.reg == RAX { RDX } else { RAX };
+        let u = if look.entry == u || look.addr.reg == u { RCX } else { u };
+        let save = state(layout::slot(layout::SAVE0));
+        let at = |disp| Mem { base: look.entry, index: None, scale: 0, disp: look.table + disp };
+        self.find_entry(look);
+        self.asm.store(Type::I64, save, u);
+        self.lea_at(Type::I64, u, look.addr, 0);
+        self.asm.alu(Type::I64, Alu::Sub, u, Rm::M(at(0)));
+        self.asm.alu_imm(Type::I64, Alu::Cmp, Rm::R(u), 4096 - bytes);
+        self.asm.load(Type::I64, u, save);
+        self.asm.jcc(Cc::A as u8, slow);
+        self.asm.load(Type::I64, look.entry, at(8));
+    }
+}
