@@ -11,12 +11,10 @@ use crate::BlockId;
 use crate::arena::Arena;
 use crate::jumps::Jumps;
 use crate::sidetable::SideTable;
-use emu_core::addr::{PAGE_SIZE, PhysAddr};
+use emu_core::addr::{AddrMap, PAGE_SIZE, PhysAddr};
 use emu_core::cpu::CodeHit;
 use emu_core::ir::BlockKey;
 use emu_core::state::Mode;
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 
 /// Where a block's code and facts will lie.
 #[derive(Clone, Copy, Debug)]
@@ -78,39 +76,16 @@ struct BlockInfo {
     exits: (u32, u32),
 }
 
-/// A fast hash for keys that are few words of addresses.
-#[derive(Debug, Default)]
-pub struct AddrHasher(u64);
-
-impl Hasher for AddrHasher {
-    fn finish(&self) -> u64 {
-        self.0 ^ self.0 >> 32
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for &b in bytes {
-            self.write_u64(b.into());
-        }
-    }
-    fn write_u32(&mut self, v: u32) {
-        self.write_u64(v.into());
-    }
-    fn write_u64(&mut self, v: u64) {
-        self.0 = (self.0.rotate_left(5) ^ v).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-}
-
-type Map<K, V> = HashMap<K, V, BuildHasherDefault<AddrHasher>>;
-
 /// Translated blocks and what leads to them.
 #[derive(Debug)]
 pub struct Cache {
     arena: Arena,
     /// Side table of all blocks.
     pub sites: SideTable,
-    table: Map<BlockKey, BlockId>,
+    table: AddrMap<BlockKey, BlockId>,
     blocks: Vec<BlockInfo>,
     exits: Vec<Exit>,
-    by_page: Map<u64, Vec<BlockId>>,
+    by_page: AddrMap<u64, Vec<BlockId>>,
     /// What computed jumps look up.
     pub jumps: Jumps,
     /// Bytes of trampolines at the arena's start.
@@ -152,10 +127,10 @@ impl Cache {
         Some(Self {
             arena,
             sites: SideTable::default(),
-            table: Map::default(),
+            table: AddrMap::default(),
             blocks: Vec::new(),
             exits: Vec::new(),
-            by_page: Map::default(),
+            by_page: AddrMap::default(),
             jumps,
             reserved,
             links: 0,

@@ -1,7 +1,9 @@
 //! Newtypes for the address spaces of the machine, so that one is never passed for another.
 
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 
 /// log2 of the size of a small guest page, in bytes. x86 fixes it at 4 KiB whatever the host's page size is.
 pub const PAGE_SHIFT: u32 = 12;
@@ -9,6 +11,34 @@ pub const PAGE_SHIFT: u32 = 12;
 pub const PAGE_SIZE: u64 = 1 << PAGE_SHIFT;
 /// Mask of the offset within a small guest page.
 pub const PAGE_MASK: u64 = PAGE_SIZE - 1;
+
+/// A fast hash for keys of a few words of addresses.
+#[derive(Debug, Default)]
+pub struct AddrHasher(u64);
+
+impl Hasher for AddrHasher {
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&b| self.write_u64(b.into()));
+    }
+    fn write_u8(&mut self, v: u8) {
+        self.write_u64(v.into());
+    }
+    fn write_u32(&mut self, v: u32) {
+        self.write_u64(v.into());
+    }
+    fn write_u64(&mut self, v: u64) {
+        self.0 = (self.0.rotate_left(5) ^ v).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    fn write_usize(&mut self, v: usize) {
+        self.write_u64(v as u64);
+    }
+}
+
+/// A map whose keys are made of addresses.
+pub type AddrMap<K, V> = HashMap<K, V, BuildHasherDefault<AddrHasher>>;
 
 macro_rules! address {
     ($(#[$doc:meta])* $name:ident) => {

@@ -10,12 +10,11 @@
 
 use crate::decode::{Op, decode};
 use crate::system::seg;
-use emu_core::addr::{PAGE_MASK, PAGE_SIZE, PhysAddr};
+use emu_core::addr::{AddrMap, PAGE_MASK, PAGE_SIZE, PhysAddr};
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::fault::Exception;
 use emu_core::mem::Frame;
 use emu_core::state::{Mode, Seg};
-use std::collections::HashMap;
 
 /// Most instructions in a block.
 const MAX_OPS: usize = 48;
@@ -80,7 +79,7 @@ pub struct Cache {
     free: Vec<u32>,
     buckets: Vec<u32>,
     fast: Vec<Fast>,
-    by_page: HashMap<usize, Vec<u32>>,
+    by_page: AddrMap<usize, Vec<u32>>,
     /// Changes when a block is dropped, so that the virtual index forgets it. Never 0, the epoch of empty entries.
     epoch: u32,
     /// The block that is not kept.
@@ -114,7 +113,7 @@ impl Cache {
             free: Vec::new(),
             buckets: vec![NONE; buckets],
             fast: vec![Fast::EMPTY; fast],
-            by_page: HashMap::new(),
+            by_page: AddrMap::default(),
             epoch: 1,
             passing: None,
             decoded: 0,

@@ -6,8 +6,7 @@
 //!
 //! Invariant: no number is given to two pairs, and 0 to none.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use crate::addr::AddrMap;
 
 /// Pairs remembered; beyond, all are forgotten and get new numbers.
 const MAX: usize = 1 << 18;
@@ -15,7 +14,7 @@ const MAX: usize = 1 << 18;
 /// See the module.
 #[derive(Debug, Default)]
 pub struct ExecIds {
-    known: HashMap<(u64, u64), u32, BuildHasherDefault<PageHasher>>,
+    known: AddrMap<(u64, u64), u32>,
     last: u32,
 }
 
@@ -35,22 +34,6 @@ impl ExecIds {
         self.last += 1;
         self.known.insert((linear, physical), self.last);
         Some(self.last)
-    }
-}
-
-/// A hash for page addresses.
-#[derive(Debug, Default)]
-struct PageHasher(u64);
-
-impl Hasher for PageHasher {
-    fn finish(&self) -> u64 {
-        self.0 ^ self.0 >> 32
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&b| self.write_u64(b.into()));
-    }
-    fn write_u64(&mut self, v: u64) {
-        self.0 = (self.0.rotate_left(5) ^ v).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
 

@@ -309,11 +309,11 @@ impl Cpu {
         let addend = (host as u64).wrapping_sub(tag);
         let i = tlb::index(lin);
         match access {
-            Access::Read => self.mmu.spaces.filled(set).read[i] = tlb::TlbEntry { tag, addend },
+            Access::Read => self.mmu.spaces.filled(set, i).read[i] = tlb::TlbEntry { tag, addend },
             Access::Exec => {
                 let gpa = gpa.0 & !PAGE_MASK;
                 let Some(id) = self.mmu.exec_ids.id(tag, gpa) else { return };
-                self.mmu.spaces.filled(set).exec[i] = tlb::ExecEntry { tag, addend, gpa, id: id.into() };
+                self.mmu.spaces.filled(set, i).exec[i] = tlb::ExecEntry { tag, addend, gpa, id: id.into() };
             }
             Access::Write => {
                 let Frame::Ram(_, index) = frame else { return };
@@ -321,7 +321,7 @@ impl Cpu {
                 if self.mmu.trap_writes || !self.mem.pages().claim(index, self.me()) {
                     return;
                 }
-                self.mmu.spaces.filled(set).write[i] = tlb::TlbEntry { tag, addend };
+                self.mmu.spaces.filled(set, i).write[i] = tlb::TlbEntry { tag, addend };
                 self.mmu.spaces.note_writer(set, i, host as u64, index);
             }
         }

@@ -12,8 +12,7 @@
 //! Invariant: memory is bounded by [`MAX_TABLES`]; beyond it everything is dropped and built anew.
 
 use super::walk::{Leaf, Path};
-use crate::addr::{PAGE_SHIFT, PhysAddr};
-use std::collections::HashMap;
+use crate::addr::{AddrMap, PAGE_SHIFT, PhysAddr};
 
 /// Most shadow tables kept, at 4 KiB (8 KiB for 32-bit paging) each.
 pub const MAX_TABLES: usize = 8192;
@@ -189,9 +188,9 @@ pub struct ShadowStats {
 pub struct Shadow {
     tables: Vec<Table>,
     free: Vec<TableId>,
-    by_key: HashMap<Key, TableId>,
+    by_key: AddrMap<Key, TableId>,
     /// Guest page number to the tables made from it; pages without a table are ready to have some.
-    pub(super) by_page: HashMap<u64, Vec<TableId>>,
+    pub(super) by_page: AddrMap<u64, Vec<TableId>>,
     /// Counters.
     pub stats: ShadowStats,
 }

@@ -5,8 +5,8 @@
 
 use super::shadow::{Dropped, Shape, TableId};
 use super::tlb::{self, TlbSet};
-use crate::addr::PAGE_SIZE;
-use std::collections::HashMap;
+use crate::addr::{AddrMap, PAGE_SIZE};
+use std::collections::hash_map::Entry;
 
 /// Number of address spaces kept.
 pub const SPACES: usize = 16;
@@ -26,33 +26,28 @@ pub(crate) struct Space {
     pub(super) shape: Shape,
     pub(super) root: Option<TableId>,
     sets: [Option<Box<TlbSet>>; 3],
-    /// Bit i: set i may hold entries.
-    used: u8,
+    /// The groups of each set that may hold entries (see `tlb::group`).
+    used: [u64; 3],
     /// When it was last selected.
     stamp: u64,
 }
 
 impl Space {
     fn new(table: u64, shape: Shape) -> Self {
-        Self { table, shape, root: None, sets: [None, None, None], used: 0, stamp: 0 }
+        Self { table, shape, root: None, sets: [None, None, None], used: [0; 3], stamp: 0 }
     }
 
-    /// Address of set `i`, made on first use.
+    /// Address of set `i`, made on first use. It is for reading: only [`Spaces::filled`] leads to one to be filled.
     pub(super) fn set(&mut self, i: usize) -> *mut TlbSet {
-        // Whoever holds the address may fill the set without telling; what is handed out counts as used.
-        self.used |= 1 << i;
         &raw mut **self.sets[i].get_or_insert_with(TlbSet::new)
     }
 
     fn flush(&mut self) {
-        for (i, set) in self.sets.iter_mut().enumerate() {
-            if let Some(set) = set
-                && self.used & 1 << i != 0
-            {
-                set.flush();
+        for (set, used) in self.sets.iter_mut().zip(&mut self.used) {
+            if let Some(set) = set {
+                set.flush(std::mem::take(used));
             }
         }
-        self.used = 0;
     }
 }
 
@@ -73,15 +68,30 @@ pub(crate) struct Spaces {
     list: Vec<Space>,
     current: usize,
     clock: u64,
-    /// RAM page index to the one write entry that may map it, or `SEVERAL`.
-    writers: HashMap<usize, u32>,
+    /// RAM page index to the write entries that may map it.
+    writers: AddrMap<usize, Writers>,
 }
 
-const SEVERAL: u32 = u32::MAX;
+/// The write entries that may map a page: a kernel writes to the same page in one space after another.
+#[derive(Clone, Copy, Debug)]
+struct Writers {
+    /// The first `count` are in use. Stale ones may be among them.
+    at: [u32; Writers::MAX],
+    /// Beyond `MAX`: there may be others.
+    count: usize,
+}
+
+impl Writers {
+    const MAX: usize = 7;
+
+    fn listed(&self) -> &[u32] {
+        &self.at[..self.count.min(Self::MAX)]
+    }
+}
 
 impl Default for Spaces {
     fn default() -> Self {
-        Self { list: vec![Space::new(0, Shape::default())], current: 0, clock: 0, writers: HashMap::new() }
+        Self { list: vec![Space::new(0, Shape::default())], current: 0, clock: 0, writers: AddrMap::default() }
     }
 }
 
@@ -130,24 +140,17 @@ impl Spaces {
         Selected::New(self.current as u32)
     }
 
-    /// Set `i` of the current space, about to be filled.
+    /// Set `i` of the current space, whose entries at `index` are about to be filled.
     #[inline]
-    pub(super) fn filled(&mut self, i: usize) -> &mut TlbSet {
+    pub(super) fn filled(&mut self, i: usize, index: usize) -> &mut TlbSet {
         let space = &mut self.list[self.current];
-        space.used |= 1 << i;
+        space.used[i] |= tlb::group(index);
         space.sets[i].get_or_insert_with(TlbSet::new)
     }
 
     /// Empties every cache.
     pub(super) fn flush(&mut self) {
-        let current = self.current;
-        for (i, space) in self.list.iter_mut().enumerate() {
-            space.flush();
-            if i == current {
-                // Its sets are in the hands of whoever runs.
-                space.used = 7;
-            }
-        }
+        self.list.iter_mut().for_each(Space::flush);
     }
 
     /// Shadow tables have gone: roots have to be looked up anew.
@@ -167,9 +170,7 @@ impl Spaces {
                 continue;
             }
             if pages > PIECEWISE {
-                let used = space.used;
                 space.flush();
-                space.used = if i == self.current { used } else { 0 };
                 continue;
             }
             for set in space.sets.iter_mut().flatten() {
@@ -183,16 +184,33 @@ impl Spaces {
     /// A write entry for RAM page `index` at host address `host` was filled in set `set`, slot `slot`.
     pub(super) fn note_writer(&mut self, set: usize, slot: usize, host: u64, index: usize) {
         let new = ((self.current * 3 + set) * tlb::TLB_ENTRIES + slot) as u32;
-        match self.writers.get(&index).copied() {
-            None => {
-                self.writers.insert(index, new);
+        let mut writers = match self.writers.entry(index) {
+            Entry::Vacant(e) => {
+                let mut at = [0; Writers::MAX];
+                at[0] = new;
+                e.insert(Writers { at, count: 1 });
+                return;
             }
-            Some(old) if old == new || old == SEVERAL => {}
-            Some(old) => {
-                let still = self.entry(old).is_some_and(|e| e.tag.wrapping_add(e.addend) == host);
-                self.writers.insert(index, if still { SEVERAL } else { new });
-            }
+            Entry::Occupied(e) => *e.get(),
+        };
+        if writers.count > Writers::MAX || writers.listed().contains(&new) {
+            return;
         }
+        if writers.count == Writers::MAX {
+            let mut kept = 0;
+            for i in 0..Writers::MAX {
+                if self.entry(writers.at[i]).is_some_and(|e| e.tag.wrapping_add(e.addend) == host) {
+                    writers.at[kept] = writers.at[i];
+                    kept += 1;
+                }
+            }
+            writers.count = kept;
+        }
+        if let Some(free) = writers.at.get_mut(writers.count) {
+            *free = new;
+        }
+        writers.count += 1;
+        self.writers.insert(index, writers);
     }
 
     fn entry(&mut self, writer: u32) -> Option<&mut tlb::TlbEntry> {
@@ -203,20 +221,23 @@ impl Spaces {
 
     /// Drops every write entry for RAM page `index`, whose first byte is at host address `host`.
     pub(super) fn forget_writes(&mut self, host: u64, index: usize) {
-        match self.writers.remove(&index) {
-            None => {}
-            Some(SEVERAL) => {
-                for set in self.list.iter_mut().flat_map(|s| s.sets.iter_mut().flatten()) {
-                    set.forget_host(host);
+        let Some(writers) = self.writers.remove(&index) else { return };
+        if writers.count > Writers::MAX {
+            for space in &mut self.list {
+                for (set, used) in space.sets.iter_mut().zip(space.used) {
+                    if let Some(set) = set {
+                        set.forget_host(used, host);
+                    }
                 }
             }
-            Some(one) => {
-                let slot = one as usize % tlb::TLB_ENTRIES;
-                if let Some(e) = self.entry(one)
-                    && e.tag.wrapping_add(e.addend) == host
-                {
-                    e.tag = tlb::empty_tag(slot);
-                }
+            return;
+        }
+        for &one in writers.listed() {
+            let slot = one as usize % tlb::TLB_ENTRIES;
+            if let Some(e) = self.entry(one)
+                && e.tag.wrapping_add(e.addend) == host
+            {
+                e.tag = tlb::empty_tag(slot);
             }
         }
     }

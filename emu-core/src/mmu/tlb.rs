@@ -8,9 +8,11 @@
 use crate::addr::{PAGE_MASK, PAGE_SHIFT};
 
 /// log2 of the number of entries per kind of access.
-pub const TLB_BITS: u32 = 10;
+pub const TLB_BITS: u32 = 12;
 /// Number of entries per kind of access.
 pub const TLB_ENTRIES: usize = 1 << TLB_BITS;
+/// Entries in a group, see [`group`].
+const GROUP: usize = TLB_ENTRIES / 64;
 
 /// One entry: 16 bytes, as translated code reads it.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +56,18 @@ pub const fn index(lin: u64) -> usize {
     (lin >> PAGE_SHIFT) as usize & (TLB_ENTRIES - 1)
 }
 
+/// The bit of the group of 64 groups that the entry at `index` belongs to: what has been filled is noted by group, so that
+/// emptying a set that has hardly been used costs little.
+#[inline(always)]
+pub(super) const fn group(index: usize) -> u64 {
+    1 << (index / GROUP)
+}
+
+/// The indices of the entries of `groups`.
+fn entries(groups: u64) -> impl Iterator<Item = usize> {
+    (0..64).filter(move |g| groups & 1 << g != 0).flat_map(|g| g * GROUP..(g + 1) * GROUP)
+}
+
 /// The tag of an empty entry at `index`.
 pub(super) const fn empty_tag(index: usize) -> u64 {
     ((index ^ 1) as u64) << PAGE_SHIFT
@@ -77,13 +91,13 @@ impl TlbSet {
             write: [none; TLB_ENTRIES],
             exec: [no_exec; TLB_ENTRIES],
         });
-        set.flush();
+        set.flush(!0);
         set
     }
 
-    /// Empties the set.
-    pub fn flush(&mut self) {
-        for i in 0..TLB_ENTRIES {
+    /// Empties the groups in `groups`.
+    pub fn flush(&mut self, groups: u64) {
+        for i in entries(groups) {
             self.read[i].tag = empty_tag(i);
             self.write[i].tag = empty_tag(i);
             self.exec[i].tag = empty_tag(i);
@@ -91,9 +105,10 @@ impl TlbSet {
         }
     }
 
-    /// Forgets every write entry that leads to the page at host address `host`.
-    pub(super) fn forget_host(&mut self, host: u64) {
-        for (i, e) in self.write.iter_mut().enumerate() {
+    /// Forgets every write entry of `groups` that leads to the page at host address `host`.
+    pub(super) fn forget_host(&mut self, groups: u64, host: u64) {
+        for i in entries(groups) {
+            let e = &mut self.write[i];
             if e.tag.wrapping_add(e.addend) == host {
                 e.tag = empty_tag(i);
             }
