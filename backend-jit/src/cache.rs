@@ -9,8 +9,10 @@
 
 use crate::BlockId;
 use crate::arena::Arena;
+use crate::frame::NOT_LINKED;
 use crate::jumps::Jumps;
-use crate::sidetable::SideTable;
+use crate::moves::{Move, Shift};
+use crate::sidetable::{SideTable, Site};
 use emu_core::addr::{AddrMap, PAGE_SIZE, PhysAddr};
 use emu_core::cpu::CodeHit;
 use emu_core::ir::BlockKey;
@@ -74,6 +76,10 @@ struct BlockInfo {
     incoming: Vec<u32>,
     /// Its exits: first and number.
     exits: (u32, u32),
+    /// Its sites: first and number.
+    sites: (u32, u32),
+    /// What changes when it is copied to another RIP: first and number.
+    moves: (u32, u32),
 }
 
 /// Translated blocks and what leads to them.
@@ -85,6 +91,9 @@ pub struct Cache {
     table: AddrMap<BlockKey, BlockId>,
     blocks: Vec<BlockInfo>,
     exits: Vec<Exit>,
+    moves: Vec<Move>,
+    /// The newest block at an address and mode, of those that can be copied to another RIP.
+    twins: AddrMap<(u64, u32), BlockId>,
     by_page: AddrMap<u64, Vec<BlockId>>,
     /// What computed jumps look up.
     pub jumps: Jumps,
@@ -103,10 +112,8 @@ pub struct Cache {
 pub struct NewBlock<'a> {
     /// Its key.
     pub key: BlockKey,
-    /// Bytes of guest code.
-    pub guest_len: u32,
-    /// Further 64-byte chunks of the key's page.
-    pub chunks: u64,
+    /// (page, 64-byte chunks of it) that it was made from.
+    pub pages: [(u64, u64); 2],
     /// The second page, if it has one.
     pub next_page: Option<PhysAddr>,
     /// Host code, made for [`Cache::place`].
@@ -114,7 +121,18 @@ pub struct NewBlock<'a> {
     /// Its exits.
     pub exits: &'a [ExitDesc],
     /// Its sites.
-    pub sites: &'a [crate::sidetable::Site],
+    pub sites: &'a [Site],
+    /// What would change at another RIP; empty: it cannot be copied.
+    pub moves: &'a [Move],
+}
+
+/// (page, 64-byte chunks of it) that a block was made from, by its address, its bytes of guest code, further chunks of its
+/// page and its second page.
+pub fn pages(at: PhysAddr, guest_len: u32, further: u64, next: Option<PhysAddr>) -> [(u64, u64); 2] {
+    let in_first = u64::from(guest_len).min(PAGE_SIZE - at.offset());
+    let first = (at.page(), chunks(at.offset(), in_first) | further);
+    let second = next.map_or((u64::MAX, 0), |next| (next.page(), chunks(0, u64::from(guest_len) - in_first)));
+    [first, second]
 }
 
 impl Cache {
@@ -130,6 +148,8 @@ impl Cache {
             table: AddrMap::default(),
             blocks: Vec::new(),
             exits: Vec::new(),
+            moves: Vec::new(),
+            twins: AddrMap::default(),
             by_page: AddrMap::default(),
             jumps,
             reserved,
@@ -175,14 +195,14 @@ impl Cache {
         }
         let exits = (self.exits.len() as u32, new.exits.len() as u32);
         self.exits.extend(new.exits.iter().map(|&desc| Exit { desc, from: id.0, linked: None }));
+        let sites = (self.sites.next(), new.sites.len() as u32);
         self.sites.extend(new.sites);
-        let offset = new.key.phys.offset();
-        let in_first = u64::from(new.guest_len).min(PAGE_SIZE - offset);
-        let mut pages = [(new.key.phys.page(), chunks(offset, in_first) | new.chunks), (u64::MAX, 0)];
-        if let Some(next) = new.next_page {
-            pages[1] = (next.page(), chunks(0, u64::from(new.guest_len) - in_first));
+        let moves = (self.moves.len() as u32, new.moves.len() as u32);
+        self.moves.extend(new.moves);
+        if !new.moves.is_empty() {
+            self.twins.insert((new.key.phys.0, new.key.mode.0), id);
         }
-        for (page, mask) in pages {
+        for (page, mask) in new.pages {
             if mask != 0 {
                 self.by_page.entry(page).or_default().push(id);
             }
@@ -191,13 +211,56 @@ impl Cache {
             key: new.key,
             base,
             len: new.code.len(),
-            pages,
+            pages: new.pages,
             next_page: new.next_page,
             live: true,
             incoming: Vec::new(),
             exits,
+            sites,
+            moves,
         });
         Some(id)
+    }
+
+    /// A live block like the one wanted at `key`, but for its RIP.
+    pub fn twin(&self, key: &BlockKey) -> Option<BlockId> {
+        let id = self.twins.get(&(key.phys.0, key.mode.0)).copied()?;
+        self.blocks[id.0 as usize].live.then_some(id)
+    }
+
+    /// Adds a copy of a live block at another RIP. None when it does not fit.
+    pub fn copy(&mut self, id: BlockId, rip: u64) -> Option<BlockId> {
+        let range = |(first, count): (u32, u32)| first as usize..(first + count) as usize;
+        let (base, first_exit) = self.place();
+        let b = &self.blocks[id.0 as usize];
+        let shift = Shift {
+            rip: rip.wrapping_sub(b.key.rip),
+            code: (base as u32).wrapping_sub(b.base as u32),
+            exits: first_exit.wrapping_sub(b.exits.0),
+            sites: self.sites.next().wrapping_sub(b.sites.0),
+        };
+        let (key, next_page, pages) = (BlockKey { rip, ..b.key }, b.next_page, b.pages);
+        let mut code = self.arena.read(b.base, b.len);
+        let moves = self.moves[range(b.moves)].to_vec();
+        shift.apply(&mut code, &moves)?;
+        let sites: Vec<Site> =
+            range(b.sites).filter_map(|n| self.sites.get(n as u32)).map(|s| shift.site(s)).collect();
+        let mut exits: Vec<ExitDesc> = self.exits[range(b.exits)].iter().map(|e| e.desc).collect();
+        for exit in &mut exits {
+            exit.rip = exit.rip.wrapping_add(shift.rip);
+            let mut set = |at: u32, word: u32| {
+                code.get_mut(at as usize..at as usize + 4).map(|w| w.copy_from_slice(&word.to_le_bytes()))
+            };
+            if let Some(guard) = exit.guard {
+                set(guard, NOT_LINKED)?;
+            }
+            if let Some(at) = exit.patch {
+                set(at, crate::host::jump_word(at as usize, exit.stub as usize))?;
+            }
+        }
+        let copy =
+            NewBlock { key, pages, next_page, code: &code, exits: &exits, sites: &sites, moves: &moves };
+        self.insert(&copy)
     }
 
     /// Arena offset of a live block's entry.
@@ -312,6 +375,10 @@ impl Cache {
         if self.table.get(&key) == Some(&id) {
             self.table.remove(&key);
         }
+        let twins = (key.phys.0, key.mode.0);
+        if self.twins.get(&twins) == Some(&id) {
+            self.twins.remove(&twins);
+        }
         for (page, mask) in pages {
             if mask != 0
                 && let Some(list) = self.by_page.get_mut(&page)
@@ -363,6 +430,8 @@ impl Cache {
         self.table.clear();
         self.blocks.clear();
         self.exits.clear();
+        self.moves.clear();
+        self.twins.clear();
         self.by_page.clear();
         self.jumps.flush();
     }

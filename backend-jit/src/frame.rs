@@ -3,6 +3,7 @@
 
 use crate::JitError;
 use crate::cache::{ExitDesc, Place, Role};
+use crate::moves::{Field, Move};
 use crate::sidetable::{Last, Recipe, Site};
 use dynasmrt::DynamicLabel;
 use emu_core::addr::{PAGE_SIZE, PhysAddr};
@@ -56,6 +57,8 @@ pub struct Frame {
     pub exits: Vec<ExitDesc>,
     /// Sites so far.
     pub sites: Vec<Site>,
+    /// Places in the code that depend on where it and the guest's lie, if [`Frame::movable`].
+    pub moves: Vec<Move>,
     /// Stubs of exits to be written.
     pub exit_stubs: Vec<ExitStub>,
     /// Return thunks to be written.
@@ -78,6 +81,7 @@ impl Default for Frame {
             total_insns: 0,
             exits: Vec::new(),
             sites: Vec::new(),
+            moves: Vec::new(),
             exit_stubs: Vec::new(),
             returns: Vec::new(),
             first_exit: 0,
@@ -99,6 +103,7 @@ impl Frame {
         self.total_insns = block.guest_insns;
         self.exits.clear();
         self.sites.clear();
+        self.moves.clear();
         self.exit_stubs.clear();
         self.returns.clear();
         self.first_exit = place.first_exit;
@@ -126,6 +131,19 @@ impl Frame {
     pub fn same_page(&self, rip: u64) -> bool {
         let at = self.key.phys.offset().wrapping_add(rip.wrapping_sub(self.key.rip));
         at < PAGE_SIZE
+    }
+
+    /// Whether the block may be wanted at another RIP: 64-bit code of user programs.
+    pub fn movable(&self) -> bool {
+        self.key.mode.contains(Mode::CODE64 | Mode::FLAT) && self.key.mode.cpl() == 3
+    }
+
+    /// Notes that `field` ends at byte `end` of the code.
+    pub fn note(&mut self, field: Field, end: usize) {
+        if self.movable() {
+            let size = if field == Field::Pc64 { 8 } else { 4 };
+            self.moves.push(Move::new(field, end - size));
+        }
     }
 
     /// Whether the block's segments start at 0.

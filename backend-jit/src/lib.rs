@@ -16,6 +16,7 @@ pub mod hold;
 pub mod jumps;
 pub mod labels;
 pub mod layout;
+pub mod moves;
 pub mod regalloc;
 pub mod sidetable;
 pub mod x87;
@@ -91,6 +92,8 @@ pub struct JitConfig {
     pub share_probes: bool,
     /// Ask the host for large pages behind translated code.
     pub large_pages: bool,
+    /// Copy blocks that are wanted at another RIP as well.
+    pub copy_blocks: bool,
     /// Leave `base + displacement` to the accesses that use it.
     pub fold_addresses: bool,
 }
@@ -111,6 +114,7 @@ impl Default for JitConfig {
             ordered: true,
             share_probes: true,
             fold_addresses: true,
+            copy_blocks: true,
             large_pages: true,
         }
     }
@@ -121,6 +125,8 @@ impl Default for JitConfig {
 pub struct JitStats {
     /// Blocks translated.
     pub blocks: u64,
+    /// Translations copied to another RIP.
+    pub copies: u64,
     /// Guest instructions translated.
     pub guest_insns: u64,
     /// Bytes of host code made.
@@ -167,6 +173,9 @@ impl Jit {
     /// # Errors
     /// When the host's processor is not served or it gives no memory.
     pub fn new(cfg: JitConfig) -> Result<Self, JitError> {
+        // Only links across pages are such that a copy can be made.
+        let copy_blocks = cfg.copy_blocks && cfg.link_pages;
+        let cfg = JitConfig { copy_blocks, ..cfg };
         let mut codegen = host::Codegen::new(&cfg)?;
         let arena = Arena::new(cfg.cache_bytes.clamp(1 << 16, host::MAX_ARENA), cfg.large_pages)?;
         let entry = codegen.prologue();
@@ -212,18 +221,19 @@ impl Jit {
             self.codegen.compile(block, place)?;
             let new = NewBlock {
                 key: block.key,
-                guest_len: block.guest_len,
-                chunks: block.chunks,
+                pages: cache::pages(block.key.phys, block.guest_len, block.chunks, block.next_page),
                 next_page: block.next_page,
                 code: self.codegen.code(),
                 exits: &self.codegen.frame.exits,
                 sites: &self.codegen.frame.sites,
+                moves: if self.cfg.copy_blocks { &self.codegen.frame.moves } else { &[] },
             };
             if let Some(id) = self.cache.insert(&new) {
                 self.stats.blocks += 1;
                 self.stats.guest_insns += u64::from(block.guest_insns);
                 self.stats.host_bytes += new.code.len() as u64;
-                self.name_for_perf(block.key, base);
+                let len = self.codegen.code().len();
+                self.name_for_perf(block.key, base, len);
                 return Ok(id);
             }
             if again {
@@ -234,12 +244,31 @@ impl Jit {
         Err(JitError::TooLarge(self.codegen.code().len()))
     }
 
-    fn name_for_perf(&mut self, key: BlockKey, base: usize) {
+    fn name_for_perf(&mut self, key: BlockKey, base: usize, len: usize) {
         if let Some(file) = &mut self.perf {
-            let (at, len) = (self.cache.address(base) as usize, self.codegen.code().len());
+            let at = self.cache.address(base) as usize;
             // A profile without a name is no reason to stop.
             let _ = writeln!(file, "{at:x} {len:x} guest_{:x}_{:x}", key.rip, key.mode.0);
         }
+    }
+
+    /// A copy of a translation of the same bytes for another RIP, which the processor's RIP and mode lead to with `key`;
+    /// None when there is none, or no room.
+    pub fn copy(&mut self, cpu: &mut Cpu, key: &BlockKey) -> Option<BlockId> {
+        let twin = self.cache.twin(key)?;
+        if let Some(second) = self.cache.second_page(twin)
+            && cpu.fetch_gpa(next_page(key.rip, key.mode)).ok()? != second.page_base()
+        {
+            return None;
+        }
+        let (base, _) = self.cache.place();
+        let id = self.cache.copy(twin, key.rip)?;
+        self.stats.copies += 1;
+        if self.perf.is_some() {
+            let len = self.host_code(id).len();
+            self.name_for_perf(*key, base, len);
+        }
+        Some(id)
     }
 
     /// Lets [`Jit::run`] come back with [`RunExit::Budget`] after `insns` more instructions; tested where signals are.
@@ -436,6 +465,7 @@ impl Jit {
             ("blocks translated", c.blocks),
             ("guest instructions in them", c.guest_insns),
             ("host bytes made", c.host_bytes),
+            ("blocks copied to another RIP", c.copies),
             ("live blocks", c.live_blocks),
             ("code cache bytes in use", c.cache_used),
             ("code cache flushes", c.flushes),

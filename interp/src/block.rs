@@ -28,6 +28,8 @@ const FAST: usize = 1 << 13;
 const SMALL: usize = 1 << 7;
 /// Set in the mode of a key: the block holds one instruction only.
 const SINGLE: u32 = 1 << 31;
+/// The heat of a block that has proved not to be translatable.
+const NEVER: u32 = u32::MAX;
 /// "No block".
 const NONE: u32 = u32::MAX;
 
@@ -39,6 +41,12 @@ struct Key {
     mode: u32,
     /// Outside flat code, where EIP and the limit count: both. Otherwise 0.
     extent: u64,
+}
+
+impl Key {
+    fn flat(&self) -> bool {
+        self.mode & (Mode::FLAT | Mode::CODE64) != 0
+    }
 }
 
 /// A decoded block.
@@ -53,6 +61,8 @@ pub struct Block {
     pages: [Option<(usize, u64)>; 2],
     /// Address of the second page, for an instruction that crosses.
     second: Option<PhysAddr>,
+    /// How often [`Cache::heat`] has found it, at most [`NEVER`]; `NEVER` for one that is not to be translated.
+    runs: u32,
     /// Next block in the bucket.
     next: u32,
 }
@@ -88,6 +98,19 @@ pub struct Cache {
     pub decoded: u64,
     /// Blocks dropped because their bytes were written.
     pub dropped: u64,
+}
+
+/// What is known of the code at an address, for an engine that translates what runs often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heat {
+    /// It has not been decoded.
+    Unknown,
+    /// It has been found no more often than the engine asked for, and can be executed.
+    Cold(BlockId),
+    /// It has been found more often than that.
+    Hot,
+    /// It has been marked by [`Cache::never`].
+    Never,
 }
 
 /// Names a block until the next change of the cache.
@@ -147,28 +170,76 @@ impl Cache {
         self.find_slow(cpu, mode)
     }
 
-    #[inline(never)]
-    fn find_slow(&mut self, cpu: &mut Cpu, mode: u32) -> Result<BlockId, Exception> {
-        let rip = cpu.state.rip;
-        let flat = mode & (Mode::FLAT | Mode::CODE64) != 0;
-        let (lin, extent) = if flat {
-            (rip, 0)
-        } else {
-            let limit = cpu.state.seg[Seg::CS as usize].limit;
-            (seg::code(cpu, rip)?, rip << 32 | u64::from(limit))
-        };
-        let gpa = cpu.fetch_gpa(lin)?;
-        let key = Key { gpa: gpa.0, mode, extent };
+    /// Looks for the block at CS:RIP and counts, without decoding anything: what has been found `hot` times is hot.
+    #[inline]
+    pub fn heat(&mut self, cpu: &mut Cpu, hot: u32) -> Heat {
+        let Some(at) = self.known(cpu) else { return Heat::Unknown };
+        let Some(Some(block)) = self.blocks.get_mut(at as usize) else { return Heat::Unknown };
+        match block.runs {
+            NEVER => Heat::Never,
+            n if n >= hot => Heat::Hot,
+            _ => {
+                block.runs += 1;
+                Heat::Cold(BlockId(at))
+            }
+        }
+    }
+
+    /// Marks the block at CS:RIP, if there is one, as not to be translated.
+    pub fn never(&mut self, cpu: &mut Cpu) {
+        if let Some(at) = self.known(cpu)
+            && let Some(Some(block)) = self.blocks.get_mut(at as usize)
+        {
+            block.runs = NEVER;
+        }
+    }
+
+    /// How often the block at guest-physical address `gpa` has been found; 0 if it is not to be translated.
+    pub fn runs(&self, gpa: PhysAddr, mode: Mode) -> u32 {
         let mut at = self.buckets[self.bucket(gpa.0)];
         while let Some(Some(b)) = self.blocks.get(at as usize) {
-            if b.key == key && self.still_valid(cpu, b, lin) {
-                if flat && b.second.is_none() {
-                    self.remember(cpu, rip, mode, at);
-                }
-                return Ok(BlockId(at));
+            if b.key.gpa == gpa.0 && b.key.mode == mode.0 {
+                return if b.runs == NEVER { 0 } else { b.runs };
             }
             at = b.next;
         }
+        0
+    }
+
+    /// The block of several instructions at CS:RIP, if it has been decoded.
+    fn known(&mut self, cpu: &mut Cpu) -> Option<u32> {
+        let (rip, mode) = (cpu.state.rip, cpu.state.mode.0);
+        let fast = &self.fast[fast_index(rip) & (self.fast.len() - 1)];
+        if fast.rip == rip && fast.mode == mode && fast.epoch == self.epoch && fast.exec == cpu.exec_id(rip) {
+            return Some(fast.block);
+        }
+        let (key, lin) = place(cpu, mode).ok()?;
+        self.decoded_at(cpu, key, lin)
+    }
+
+    /// The block with `key`, decoded before and still right.
+    fn decoded_at(&mut self, cpu: &mut Cpu, key: Key, lin: u64) -> Option<u32> {
+        let mut at = self.buckets[self.bucket(key.gpa)];
+        while let Some(Some(b)) = self.blocks.get(at as usize) {
+            if b.key == key && self.still_valid(cpu, b, lin) {
+                if key.flat() && b.second.is_none() {
+                    self.remember(cpu, cpu.state.rip, key.mode, at);
+                }
+                return Some(at);
+            }
+            at = b.next;
+        }
+        None
+    }
+
+    #[inline(never)]
+    fn find_slow(&mut self, cpu: &mut Cpu, mode: u32) -> Result<BlockId, Exception> {
+        let rip = cpu.state.rip;
+        let (key, lin) = place(cpu, mode)?;
+        if let Some(at) = self.decoded_at(cpu, key, lin) {
+            return Ok(BlockId(at));
+        }
+        let flat = key.flat();
         let block = build(cpu, key, lin)?;
         self.decoded += 1;
         let keep = block.1;
@@ -287,6 +358,18 @@ impl Cache {
     }
 }
 
+/// The key of the block at CS:RIP, and its linear address.
+fn place(cpu: &mut Cpu, mode: u32) -> Result<(Key, u64), Exception> {
+    let rip = cpu.state.rip;
+    let (lin, extent) = if mode & (Mode::FLAT | Mode::CODE64) != 0 {
+        (rip, 0)
+    } else {
+        let limit = cpu.state.seg[Seg::CS as usize].limit;
+        (seg::code(cpu, rip)?, rip << 32 | u64::from(limit))
+    };
+    Ok((Key { gpa: cpu.fetch_gpa(lin)?.0, mode, extent }, lin))
+}
+
 fn fast_index(rip: u64) -> usize {
     (rip ^ rip >> 13) as usize
 }
@@ -305,8 +388,15 @@ fn build(cpu: &mut Cpu, key: Key, lin: u64) -> Result<(Block, bool), Exception> 
     let limit = if key.extent == 0 { u64::MAX } else { key.extent & 0xffff_ffff };
     let room = PAGE_SIZE - (lin & PAGE_MASK);
     let mut keep = !matches!(cpu.mem.frame(PhysAddr(key.gpa)), Frame::Mmio);
-    let mut block =
-        Block { key, ops: Box::default(), owns_rip: false, pages: [None; 2], second: None, next: NONE };
+    let mut block = Block {
+        key,
+        ops: Box::default(),
+        owns_rip: false,
+        pages: [None; 2],
+        second: None,
+        runs: 0,
+        next: NONE,
+    };
     let mut ops: Vec<Op> = Vec::new();
     let mut at = 0;
     while ops.len() < most && at < room {

@@ -1,9 +1,10 @@
 //! The run loop: blocks, faults, interrupts, single steps.
 
-use crate::block::{BlockId, Cache};
+use crate::block::{BlockId, Cache, Heat};
 use crate::decode::Op;
 use crate::step;
 use crate::system::deliver::{self, Service, Shutdown};
+use emu_core::addr::PhysAddr;
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::engine::{Engine, Exit};
 use emu_core::fault::Exception;
@@ -97,6 +98,35 @@ impl Interp {
             return self.step(cpu);
         } else {
             self.block(cpu)
+        };
+        result(cpu, outcome)
+    }
+
+    /// See [`Cache::heat`].
+    #[inline]
+    pub fn heat(&mut self, cpu: &mut Cpu, hot: u32) -> Heat {
+        self.cache.heat(cpu, hot)
+    }
+
+    /// See [`Cache::never`].
+    pub fn never(&mut self, cpu: &mut Cpu) {
+        self.cache.never(cpu);
+    }
+
+    /// See [`Cache::runs`].
+    pub fn runs(&self, gpa: PhysAddr, mode: Mode) -> u32 {
+        self.cache.runs(gpa, mode)
+    }
+
+    /// [`Interp::run_block`] for the block that [`Interp::heat`] has just found at CS:RIP.
+    #[inline]
+    pub fn run_found(&mut self, cpu: &mut Cpu, id: BlockId) -> StepResult {
+        if special(cpu) {
+            return self.step(cpu);
+        }
+        let outcome = match self.execute(cpu, id) {
+            Ok(()) => Ok(()),
+            Err(e) => self.deliver(cpu, e),
         };
         result(cpu, outcome)
     }

@@ -76,6 +76,8 @@ pub struct Asm {
     labels: Labels<X64Relocation>,
     /// Arena offset at which the buffer will lie.
     pub base: usize,
+    /// Ends of displacements to places outside the block.
+    pub outside: Vec<usize>,
 }
 
 impl Extend<u8> for Asm {
@@ -152,6 +154,7 @@ impl Asm {
         self.buf.clear();
         self.labels.clear();
         self.base = base;
+        self.outside.clear();
     }
 
     pub fn label(&mut self) -> DynamicLabel {
@@ -462,6 +465,7 @@ impl Asm {
         let next = self.base + self.buf.len() + 4;
         let d = (target as i64 - next as i64) as i32;
         self.buf.extend_from_slice(&d.to_le_bytes());
+        self.outside.push(self.buf.len());
     }
 
     /// `jmp rel32`, or `jcc` with a condition, whose displacement is aligned to 4 bytes and can be patched: returns

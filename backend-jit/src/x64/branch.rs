@@ -11,6 +11,7 @@ use crate::cache::Role;
 use crate::frame::{NOT_LINKED, Return, exec_id};
 use crate::jumps::{JUMP_SLOTS, jump_index};
 use crate::layout;
+use crate::moves::Field;
 use crate::sidetable::{Last, Place, Recipe};
 use dynasmrt::DynamicLabel;
 use emu_core::ir::{BrKind, Inst, Op, Type};
@@ -107,6 +108,7 @@ impl Codegen {
         self.asm.align_for(6);
         self.asm.buf.extend_from_slice(&[0x81, 0xb9]);
         self.asm.buf.extend_from_slice(&(exec_id(tlb::index(rip)) as i32).to_le_bytes());
+        self.note(Field::Page);
         self.frame.exits[exit].guard = Some(self.asm.buf.len() as u32);
         self.asm.buf.extend_from_slice(&NOT_LINKED.to_le_bytes());
         self.asm.jcc(NE, stub);
@@ -160,7 +162,7 @@ impl Codegen {
         self.asm.load(Type::I64, RCX, state(layout::slot(layout::RETURNS)));
         self.asm.buf.extend_from_slice(&[0x66, 0x83, 0xc1, 16]); // add cx,16
         self.asm.store(Type::I64, state(layout::slot(layout::RETURNS)), RCX);
-        self.asm.mov_imm(RDX, rip);
+        self.mov_pc(RDX, rip);
         self.asm.store(Type::I64, top(0), RDX);
         self.asm.lea_label(RDX, label);
         self.asm.store(Type::I64, top(8), RDX);
@@ -318,7 +320,13 @@ impl Codegen {
         self.frame.insn_rel = inst.imm;
         self.frame.done_insns = self.frame.total_insns;
         let site = self.site();
+        self.leave_at(site);
+    }
+
+    /// Leaves for the interpreter at a site.
+    pub fn leave_at(&mut self, site: u32) {
         self.asm.mov_imm(RAX, u64::from(site));
+        self.note(Field::Site);
         let at = self.entry.interpret;
         self.asm.jmp_abs(at);
     }
@@ -357,6 +365,7 @@ impl Codegen {
             self.asm.bind(s.label);
             self.frame.exits[s.exit].stub = self.asm.buf.len() as u32;
             self.asm.mov_imm(RAX, u64::from(self.frame.first_exit) + s.exit as u64);
+            self.note(Field::Exit);
             let at = self.entry.direct;
             self.asm.jmp_abs(at);
         }

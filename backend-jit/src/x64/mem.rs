@@ -15,6 +15,7 @@ use crate::addresses;
 use crate::helpers::Helper;
 use crate::hold::Hold;
 use crate::layout;
+use crate::moves::Field;
 use crate::regalloc::Hint;
 use dynasmrt::DynamicLabel;
 use emu_core::ir::{Cc, Inst, Op, Type, Value, mem_flags};
@@ -476,5 +477,11 @@ impl Codegen {
     /// Number of a new site for the guest instruction in hand.
     pub fn site(&mut self) -> u32 {
         self.frame.site(self.lazy, self.x87_last)
+    }
+
+    /// Leaves the number of a site for the helper that is called next.
+    pub fn say_site(&mut self, site: u32) {
+        self.asm.store_imm(Type::I32, state(layout::slot(layout::SITE)), site as i32);
+        self.note(Field::Site);
     }
 }

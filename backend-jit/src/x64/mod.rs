@@ -29,6 +29,7 @@ pub use crate::exit::{from_word, to_word};
 use crate::frame::Frame;
 use crate::helpers::Helper;
 use crate::hold::Holds;
+use crate::moves::Field;
 use crate::regalloc::Analysis;
 use crate::sidetable::{Last, Recipe};
 use crate::{JitConfig, JitError, addresses};
@@ -350,6 +351,9 @@ impl Codegen {
         self.frame.check()?;
         if !self.asm.finish() {
             return Err(JitError::Internal("unresolved label"));
+        }
+        for &end in &self.asm.outside {
+            self.frame.note(Field::Outside, end);
         }
         Ok(())
     }

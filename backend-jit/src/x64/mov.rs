@@ -4,6 +4,7 @@ use super::asm::{Alu, Reg, Rm, Shift, state};
 use super::vals::Src;
 use super::{Codegen, Loc, Owner};
 use crate::layout;
+use crate::moves::Field;
 use crate::regalloc::Hint;
 use emu_core::ir::{Inst, StateField, Type, Value};
 
@@ -140,8 +141,23 @@ impl Codegen {
     pub fn pc(&mut self, me: Value, inst: &Inst) {
         let d = self.dest_empty(me, &[]);
         let v = self.frame.key.rip.wrapping_add(inst.imm as u64);
-        self.asm.mov_imm(d.reg(), v);
+        self.mov_pc(d.reg(), v);
         self.finish(me, d, true);
+    }
+
+    /// Moves a RIP of the guest's to a register.
+    pub fn mov_pc(&mut self, d: Reg, rip: u64) {
+        self.asm.mov_imm(d, rip);
+        self.note(match rip {
+            _ if u32::try_from(rip).is_ok() => Field::Pc32,
+            _ if i32::try_from(rip as i64).is_ok() => Field::PcSigned,
+            _ => Field::Pc64,
+        });
+    }
+
+    /// Notes that the field just emitted depends on where the block lies.
+    pub fn note(&mut self, field: Field) {
+        self.frame.note(field, self.asm.buf.len());
     }
 
     pub fn zext(&mut self, me: Value, inst: &Inst) {

@@ -27,9 +27,7 @@ impl Codegen {
                     self.asm.call_abs(at);
                 }
                 StubKind::Leave => {
-                    self.asm.mov_imm(RAX, u64::from(s.site));
-                    let at = self.entry.interpret;
-                    self.asm.jmp_abs(at);
+                    self.leave_at(s.site);
                     continue;
                 }
             }
@@ -75,7 +73,7 @@ impl Codegen {
             Some(Stored::XmmHigh(x)) => self.vec_one(false, Opc(0, 1, 0x17), x, Rm::M(arg(1))),
         }
         self.save_live_xmm(s.live_xmm, true);
-        self.asm.store_imm(Type::I32, state(layout::slot(layout::SITE)), s.site as i32);
+        self.say_site(s.site);
         self.asm.call_abs(self.thunks[helper as usize]);
         self.save_live_xmm(s.live_xmm, false);
         match helper {
@@ -101,7 +99,7 @@ impl Codegen {
             (ty.bytes() | u32::from(signed) << 8) as i32,
         );
         self.save_live_xmm(s.live_xmm, true);
-        self.asm.store_imm(Type::I32, state(layout::slot(layout::SITE)), s.site as i32);
+        self.say_site(s.site);
         self.asm.call_abs(self.thunks[Helper::Div as usize]);
         self.save_live_xmm(s.live_xmm, false);
         self.asm.load(Type::I64, RAX, state(layout::slot(layout::RESULT)));

@@ -35,7 +35,7 @@ impl Codegen {
         let site = self.site();
         let live = self.live_xmm();
         self.save_live_xmm(live, true);
-        self.asm.store_imm(Type::I32, state(layout::slot(layout::SITE)), site as i32);
+        self.say_site(site);
         self.asm.call_abs(self.thunks[helper as usize]);
         self.save_live_xmm(live, false);
     }
@@ -140,7 +140,7 @@ impl Codegen {
         let fine = self.asm.jcc8(super::flags::E);
         // The helper does not come back.
         let site = self.site();
-        self.asm.store_imm(Type::I32, state(layout::slot(layout::SITE)), site as i32);
+        self.say_site(site);
         self.asm.call_abs(self.thunks[Helper::Misaligned as usize]);
         self.asm.here8(fine);
         debug_assert!(self.owner.iter().all(|o| *o != Owner::Val(Value::NONE)));

@@ -16,6 +16,7 @@ use super::mem::{Stub, StubKind};
 use super::{Codegen, Loc};
 use crate::helpers::Helper;
 use crate::layout;
+use crate::moves::Field;
 use crate::sidetable::Last;
 use emu_core::ir::x87::{self, Access};
 use emu_core::ir::{Cc, Inst, Type, Value, mem_flags};
@@ -66,7 +67,7 @@ impl Codegen {
 
     pub fn x87_stub(&mut self, s: &Stub) {
         self.save_live_xmm(s.live_xmm, true);
-        self.asm.store_imm(Type::I32, state(layout::slot(layout::SITE)), s.site as i32);
+        self.say_site(s.site);
         self.asm.call_abs(self.thunks[Helper::X87Load as usize]);
         self.save_live_xmm(s.live_xmm, false);
         self.asm.op(false, Opc(0, 0, 0xdd), FRSTOR, image(), 0);
@@ -109,6 +110,7 @@ impl Codegen {
         let site = self.site();
         self.x87_last = keep;
         self.asm.store_imm(Type::I32, state(layout::slot(layout::X87_SITE)), site as i32 + 1);
+        self.note(Field::Site);
         if last.long {
             return;
         }

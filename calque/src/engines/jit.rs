@@ -4,43 +4,13 @@
 use super::forget_code;
 use super::profile::Profile;
 use super::translator::{Translated, Translator};
-use backend_jit::RunExit;
+use backend_jit::{BlockId, RunExit};
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::engine::{Engine, Exit, Gauges};
-use emu_core::ir::BlockKey;
 use emu_core::state::{Activity, Mode};
 use interp::Interp;
+use interp::block::Heat;
 use interp::system::deliver::{self, Service};
-
-/// Slots of the table that counts how often cold blocks ran.
-const HEAT_SLOTS: usize = 1 << 17;
-/// Slots of the table that counts changes of code by page.
-const CHANGE_SLOTS: usize = 1 << 12;
-/// A block that has proved not to be translatable.
-const NEVER: u32 = u32::MAX;
-
-#[derive(Clone, Copy, Debug)]
-struct Heat {
-    phys: u64,
-    rip: u64,
-    mode: Mode,
-    runs: u32,
-    /// The page's count in [`JitEngine::changes`] when it was made.
-    change: u32,
-}
-
-impl Heat {
-    /// Whether it is of the block with `key`.
-    fn is(&self, key: &BlockKey) -> bool {
-        self.phys == key.phys.0 && self.rip == key.rip && self.mode == key.mode
-    }
-}
-
-/// Where the heat of `key` is.
-fn slot_of(key: &BlockKey) -> usize {
-    let hash = (key.phys.0 ^ u64::from(key.mode.0) << 7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (hash >> 47) as usize % HEAT_SLOTS
-}
 
 /// Counters of the engine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,13 +29,11 @@ struct Counters {
 pub struct JitEngine {
     interp: Interp,
     translator: Translator,
-    heat: Box<[Heat]>,
-    /// How often stores have hit code, by page: what was counted for other bytes counts no more, and code that keeps
-    /// changing stays with the interpreter.
-    changes: Box<[u32]>,
     hot: u32,
     count_fallbacks: bool,
     counters: Counters,
+    /// There was no translated block for the place that translated code came to last.
+    missed: bool,
     /// Go on in translated code right after an interpreted instruction.
     pub resume: bool,
     /// Samples of where the guest is, under `--profile`.
@@ -76,34 +44,16 @@ impl JitEngine {
     /// An engine that translates a block when it has been interpreted `hot` times. `count_fallbacks` keeps the
     /// list of interpreted instructions for `--stats`, at some cost.
     pub fn new(translator: Translator, hot: u32, count_fallbacks: bool) -> Self {
-        let none = Heat { phys: u64::MAX, rip: 0, mode: Mode::default(), runs: 0, change: 0 };
         Self {
             interp: Interp::new(),
             translator,
-            heat: vec![none; HEAT_SLOTS].into(),
-            changes: vec![0; CHANGE_SLOTS].into(),
             hot,
             count_fallbacks,
             counters: Counters::default(),
+            missed: false,
             resume: true,
             profile: None,
         }
-    }
-
-    fn heat(&mut self, key: &BlockKey) -> &mut Heat {
-        let change = self.changes[key.phys.page() as usize % CHANGE_SLOTS];
-        let slot = &mut self.heat[slot_of(key)];
-        if !slot.is(key) || slot.change != change {
-            *slot = Heat { phys: key.phys.0, rip: key.rip, mode: key.mode, runs: 0, change };
-        }
-        slot
-    }
-
-    /// Whether the block with `key` is known to be on the way to its translation.
-    fn is_cold(&self, key: &BlockKey) -> bool {
-        let heat = &self.heat[slot_of(key)];
-        let change = self.changes[key.phys.page() as usize % CHANGE_SLOTS];
-        (1..=self.hot).contains(&heat.runs) && heat.change == change && heat.is(key)
     }
 
     fn drain_code_hits(&mut self, cpu: &mut Cpu) {
@@ -121,42 +71,16 @@ impl JitEngine {
         if cpu.state.mode.0 & Mode::STEP != 0 || cpu.state.shadow != 0 {
             return super::left(self.interp.step(cpu));
         }
-        let Ok(key) = Translator::key(cpu) else {
-            // The interpreter meets the same fault and delivers it.
-            return super::left(self.interp.step(cpu));
-        };
-        let hot = self.hot;
-        // What is still cold has not been translated.
-        let found = if self.is_cold(&key) { None } else { self.translator.jit.find(cpu, &key) };
-        let id = match found {
-            Some(id) => id,
-            None => {
-                let heat = self.heat(&key);
-                if heat.runs == NEVER {
-                    return self.interpret_one(cpu);
-                }
-                heat.runs += 1;
-                if heat.runs <= hot {
-                    self.counters.cold_blocks += 1;
-                    return super::left(self.interp.run_block(cpu));
-                }
-                let heat = &self.heat;
-                let runs = |key: &BlockKey| {
-                    let h = &heat[slot_of(key)];
-                    if h.is(key) && h.runs != NEVER { h.runs } else { 0 }
-                };
-                match self.translator.translate(cpu, &runs) {
-                    Ok(Translated::Block(id)) => id,
-                    Ok(Translated::Interpret) => {
-                        self.heat(&key).runs = NEVER;
-                        return self.interpret_one(cpu);
-                    }
-                    Err(_) => return super::left(self.interp.step(cpu)),
-                }
-            }
+        let known = !std::mem::take(&mut self.missed);
+        let next = if known && self.resume { self.translator.jit.resume(cpu) } else { None };
+        let mut exit = match next {
+            Some(exit) => exit,
+            None => match self.block(cpu) {
+                Ok(id) => self.translator.jit.run(cpu, id),
+                Err(left) => return left,
+            },
         };
         self.counters.entries += 1;
-        let mut exit = self.translator.jit.run(cpu, id);
         if let Some(profile) = &mut self.profile {
             profile.exit(cpu.state.rip, &exit);
         }
@@ -171,7 +95,10 @@ impl JitEngine {
             }
         }
         match exit {
-            RunExit::NeedBlock => self.counters.need_block += 1,
+            RunExit::NeedBlock => {
+                self.counters.need_block += 1;
+                self.missed = true;
+            }
             RunExit::Interpret => {}
             RunExit::Fault(e) => {
                 self.counters.faults += 1;
@@ -183,6 +110,42 @@ impl JitEngine {
             RunExit::CodeHit => {}
         }
         None
+    }
+
+    /// The translated block to go on with; or else something has been interpreted.
+    fn block(&mut self, cpu: &mut Cpu) -> Result<BlockId, Option<Exit>> {
+        let heat = self.interp.heat(cpu, self.hot);
+        match heat {
+            Heat::Never => return Err(self.interpret_one(cpu)),
+            Heat::Cold(block) => {
+                self.counters.cold_blocks += 1;
+                return Err(super::left(self.interp.run_found(cpu, block)));
+            }
+            Heat::Unknown | Heat::Hot => {}
+        }
+        let Ok(key) = Translator::key(cpu) else {
+            // The interpreter meets the same fault and delivers it.
+            return Err(super::left(self.interp.step(cpu)));
+        };
+        if let Some(id) = self.translator.jit.find(cpu, &key) {
+            return Ok(id);
+        }
+        if heat == Heat::Unknown && self.hot > 0 {
+            self.counters.cold_blocks += 1;
+            return Err(super::left(self.interp.run_block(cpu)));
+        }
+        if let Some(id) = self.translator.jit.copy(cpu, &key) {
+            return Ok(id);
+        }
+        let interp = &self.interp;
+        match self.translator.translate(cpu, &|key| interp.runs(key.phys, key.mode)) {
+            Ok(Translated::Block(id)) => Ok(id),
+            Ok(Translated::Interpret) => {
+                self.interp.never(cpu);
+                Err(self.interpret_one(cpu))
+            }
+            Err(_) => Err(super::left(self.interp.step(cpu))),
+        }
     }
 
     /// Whether translated code may go on with nothing looked at in between.
@@ -237,10 +200,6 @@ impl Engine for JitEngine {
     fn invalidate(&mut self, hits: &[CodeHit]) {
         self.interp.invalidate(hits);
         self.translator.invalidate(hits);
-        for hit in hits {
-            let change = &mut self.changes[hit.page.page() as usize % CHANGE_SLOTS];
-            *change = change.wrapping_add(1);
-        }
     }
 
     fn gauges(&self) -> Gauges {

@@ -91,7 +91,12 @@ impl Writers {
 
 impl Default for Spaces {
     fn default() -> Self {
-        Self { list: vec![Space::new(0, Shape::default())], current: 0, clock: 0, writers: AddrMap::default() }
+        Self {
+            list: vec![Space::new(0, Shape::default())],
+            current: 0,
+            clock: 0,
+            writers: AddrMap::default(),
+        }
     }
 }
 

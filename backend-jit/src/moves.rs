@@ -1,0 +1,137 @@
+//! The same code at another address: what to change in a block's host code when another process has the same bytes of the
+//! same physical page at another RIP, as every one has whose program or library was placed at random.
+//!
+//! The emitter notes where its code depends on where the guest's or the host's lies; the rest is copied. That takes a
+//! fiftieth of a translation, and nothing is added to the code itself.
+
+use crate::sidetable::Site;
+use emu_core::mmu::tlb::{ExecEntry, TLB_ENTRIES};
+
+/// What stands at a noted place: a field of 4 bytes, but for `Pc64`. All are little-endian.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Field {
+    /// Number of an exit.
+    Exit,
+    /// Number of a site, or one more.
+    Site,
+    /// Distance to something outside the block in the arena.
+    Outside,
+    /// A RIP that is zero-extended.
+    Pc32,
+    /// A RIP that is sign-extended.
+    PcSigned,
+    /// A RIP, 8 bytes.
+    Pc64,
+    /// Offset in the inline cache of the number of a page's fetch translation.
+    Page,
+}
+
+const FIELDS: [Field; 7] =
+    [Field::Exit, Field::Site, Field::Outside, Field::Pc32, Field::PcSigned, Field::Pc64, Field::Page];
+
+/// A noted place: the field in the upper 3 bits, its offset in the block below.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Move(u32);
+
+impl Move {
+    /// `field` at byte `at` of a block.
+    pub fn new(field: Field, at: usize) -> Self {
+        debug_assert!(at < 1 << 29);
+        Self((field as u32) << 29 | at as u32)
+    }
+}
+
+/// By how much things move, modulo the width of each.
+#[derive(Clone, Copy, Debug)]
+pub struct Shift {
+    /// RIP: a multiple of the page size.
+    pub rip: u64,
+    /// Place in the arena.
+    pub code: u32,
+    /// Numbers of exits.
+    pub exits: u32,
+    /// Numbers of sites.
+    pub sites: u32,
+}
+
+impl Shift {
+    /// Changes all noted places of `code`. None when something does not fit its field there, and for places outside `code`.
+    pub fn apply(&self, code: &mut [u8], moves: &[Move]) -> Option<()> {
+        for m in moves {
+            let at = (m.0 & 0x1fff_ffff) as usize;
+            let field = FIELDS.get((m.0 >> 29) as usize)?;
+            if *field == Field::Pc64 {
+                let word: &mut [u8; 8] = code.get_mut(at..at + 8)?.try_into().ok()?;
+                *word = u64::from_le_bytes(*word).wrapping_add(self.rip).to_le_bytes();
+                continue;
+            }
+            let word: &mut [u8; 4] = code.get_mut(at..at + 4)?.try_into().ok()?;
+            let old = u32::from_le_bytes(*word);
+            let new = match field {
+                Field::Exit => old.wrapping_add(self.exits),
+                Field::Site => old.wrapping_add(self.sites),
+                Field::Outside => old.wrapping_sub(self.code),
+                Field::Pc32 => u32::try_from(u64::from(old).wrapping_add(self.rip)).ok()?,
+                Field::PcSigned => {
+                    let rip = (i64::from(old as i32) as u64).wrapping_add(self.rip);
+                    i32::try_from(rip as i64).ok()? as u32
+                }
+                Field::Page => self.page(old),
+                Field::Pc64 => return None,
+            };
+            *word = new.to_le_bytes();
+        }
+        Some(())
+    }
+
+    /// The offset that leads to the entry of a page moved.
+    fn page(&self, offset: u32) -> u32 {
+        let (start, size) = (crate::frame::exec_id(0) as u32, size_of::<ExecEntry>() as u32);
+        let index = (offset - start) / size;
+        let moved = index.wrapping_add((self.rip >> emu_core::addr::PAGE_SHIFT) as u32) % TLB_ENTRIES as u32;
+        start + moved * size
+    }
+
+    /// The site moved.
+    pub fn site(&self, site: &Site) -> Site {
+        let x87 = site.x87.map(|mut last| {
+            last.rip = last.rip.wrapping_add(self.rip);
+            last
+        });
+        Site { rip: site.rip.wrapping_add(self.rip), x87, ..*site }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::exec_id;
+
+    #[test]
+    fn each_field_moves_by_its_own_shift() {
+        let shift = Shift { rip: 0x5000, code: 0x40, exits: 3, sites: 7 };
+        let mut code = Vec::new();
+        for word in [10, 20, 0x100, 0x40_1000, (-0x1000i32) as u32, 0, 0, exec_id(TLB_ENTRIES - 1) as u32] {
+            code.extend_from_slice(&u32::to_le_bytes(word));
+        }
+        code[20..28].copy_from_slice(&0x7fff_1234_5678u64.to_le_bytes());
+        let moves: Vec<_> =
+            FIELDS.iter().zip([0, 4, 8, 12, 16, 20, 28]).map(|(&f, at)| Move::new(f, at)).collect();
+        // The signed RIP would become positive and still fits.
+        assert_eq!(shift.apply(&mut code, &moves), Some(()));
+        let word = |at: usize| u32::from_le_bytes(code[at..at + 4].try_into().unwrap());
+        assert_eq!([word(0), word(4), word(8), word(12), word(16)], [13, 27, 0xc0, 0x40_6000, 0x4000]);
+        assert_eq!(u64::from_le_bytes(code[20..28].try_into().unwrap()), 0x7fff_1234_a678);
+        assert_eq!(word(28), exec_id(4) as u32);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let far = Shift { rip: 1 << 32, code: 0, exits: 0, sites: 0 };
+        for field in [Field::Pc32, Field::PcSigned] {
+            assert_eq!(far.apply(&mut [0; 8], &[Move::new(field, 0)]), None);
+        }
+        assert_eq!(far.apply(&mut [0; 4], &[Move::new(Field::Exit, 4)]), None);
+    }
+}
