@@ -99,6 +99,8 @@ pub struct Cache {
     pub jumps: Jumps,
     /// Bytes of trampolines at the arena's start.
     reserved: usize,
+    /// Links found to be right already.
+    pub relinks: u64,
     /// Links made.
     pub links: u64,
     /// Whole-cache flushes.
@@ -153,6 +155,7 @@ impl Cache {
             by_page: AddrMap::default(),
             jumps,
             reserved,
+            relinks: 0,
             links: 0,
             flushes: 0,
             invalidated: 0,
@@ -302,6 +305,7 @@ impl Cache {
         let Some(&Exit { desc, from, linked }) = self.exits.get(n as usize) else { return };
         if linked == Some((id, exec)) {
             // Its guard failed only because the page had no translation at the time.
+            self.relinks += 1;
             return;
         }
         let Some(patch) = desc.patch else { return };
@@ -434,6 +438,23 @@ impl Cache {
         self.twins.clear();
         self.by_page.clear();
         self.jumps.flush();
+    }
+
+    /// Links the exits of block `id` that stay in its page and lead to blocks that are there.
+    pub fn link_within(&mut self, id: BlockId) {
+        let b = &self.blocks[id.0 as usize];
+        let (key, (first, count)) = (b.key, b.exits);
+        for n in first..first + count {
+            let ExitDesc { rip, patch, guard, role, .. } = self.exits[n as usize].desc;
+            let at = key.phys.offset().wrapping_add(rip.wrapping_sub(key.rip));
+            if patch.is_none() || guard.is_some() || role != Role::Jump || at >= PAGE_SIZE {
+                continue;
+            }
+            let phys = PhysAddr(key.phys.page_base().0 + at);
+            if let Some(to) = self.lookup(&BlockKey { phys, rip, mode: key.mode }) {
+                self.link(n, to, 0);
+            }
+        }
     }
 
     /// Lets jumps in the set `jumps` to `id` find it while its fetch translation is `exec`.

@@ -263,6 +263,9 @@ impl Jit {
         }
         let (base, _) = self.cache.place();
         let id = self.cache.copy(twin, key.rip)?;
+        if self.cfg.chain && !self.cfg.single_block {
+            self.cache.link_within(id);
+        }
         self.stats.copies += 1;
         if self.perf.is_some() {
             let len = self.host_code(id).len();
@@ -471,6 +474,7 @@ impl Jit {
             ("code cache flushes", c.flushes),
             ("blocks invalidated", c.invalidated),
             ("direct links", c.links),
+            ("relinks", self.cache.relinks),
             ("entries into translated code", c.entries),
             ("exits at a direct jump", c.exits_direct),
             ("exits at an indirect jump", c.exits_indirect),
