@@ -474,3 +474,7 @@ fn chunks(at: u64, len: u64) -> u64 {
     let (first, last) = (at >> 6, (at + len - 1).min(PAGE_SIZE - 1) >> 6);
     (!0 << first) & (!0 >> (63 - last))
 }
+
+#[cfg(test)]
+#[path = "cache_tests.rs"]
+mod tests;

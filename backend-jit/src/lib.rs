@@ -474,7 +474,7 @@ impl Jit {
             ("code cache flushes", c.flushes),
             ("blocks invalidated", c.invalidated),
             ("direct links", c.links),
-            ("relinks", self.cache.relinks),
+            ("direct links that were there, behind a page not yet fetched from", self.cache.relinks),
             ("entries into translated code", c.entries),
             ("exits at a direct jump", c.exits_direct),
             ("exits at an indirect jump", c.exits_indirect),

@@ -19,9 +19,9 @@ use emu_core::state::{Mode, Seg};
 /// Most instructions in a block.
 const MAX_OPS: usize = 48;
 /// Most blocks in the cache; then it starts afresh.
-const MAX_BLOCKS: usize = 160_000;
+const MAX_BLOCKS: usize = 400_000;
 /// Buckets of the physical index.
-const BUCKETS: usize = 1 << 16;
+const BUCKETS: usize = 1 << 18;
 /// Entries of the virtual index.
 const FAST: usize = 1 << 13;
 /// The same for a small cache.
@@ -321,7 +321,7 @@ impl Cache {
     }
 
     fn bucket(&self, gpa: u64) -> usize {
-        (gpa.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize & (self.buckets.len() - 1)
+        (gpa.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44) as usize & (self.buckets.len() - 1)
     }
 
     fn forget_fast(&mut self) {
