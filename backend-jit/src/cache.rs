@@ -461,7 +461,8 @@ impl Cache {
     pub fn remember(&mut self, jumps: usize, id: BlockId, exec: u32) {
         let b = &self.blocks[id.0 as usize];
         if b.key.mode.contains(Mode::FLAT) {
-            self.jumps.remember(jumps, b.key.rip, exec, b.base);
+            let host = self.arena.base().wrapping_add(b.base);
+            self.jumps.remember(jumps, b.key.rip, exec, b.base, host);
         }
     }
 }

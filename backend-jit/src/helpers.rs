@@ -104,6 +104,7 @@ fn run(cpu: *mut Cpu, f: impl FnOnce(&mut Cpu) -> Done) -> u64 {
     // Translations may be others now: see `hold`.
     let none = cpu.state.scratch[layout::NO_ADDEND];
     cpu.state.scratch[layout::HOLD..layout::HOLD + layout::HOLDS].fill(none);
+    cpu.state.scratch[layout::STACK_LIMIT] = 0;
     match done {
         Ok(Ok(())) => 0,
         Ok(Err(Leave::Interpret)) => Kind::Interpret as u64,

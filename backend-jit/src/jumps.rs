@@ -11,7 +11,10 @@
 //! Invariant: every host address in a ring is that of a return thunk in the arena or of the way out; thunks of removed
 //! blocks lead to their stubs, and a flush of the arena empties the rings.
 
+use crate::frame::exec_id;
+use emu_core::mmu::tlb;
 use emu_core::state::Mode;
+use std::mem::offset_of;
 
 /// Number of jump-cache entries.
 pub const JUMP_SLOTS: usize = 16384;
@@ -27,18 +30,31 @@ pub const fn jump_index(rip: u64) -> usize {
 
 /// One entry of the jump cache, as translated code reads it.
 #[derive(Clone, Copy, Debug)]
-#[repr(C, align(16))]
+#[repr(C, align(32))]
 pub struct JumpEntry {
     rip: u64,
     /// Number of the fetch translation it is good for.
     exec: u32,
     /// Arena offset of the block's entry.
     code: u32,
+    /// Host address of the block's entry.
+    host: u64,
+    /// Offset in a set of the inline cache of the number to compare with `exec`.
+    page: u32,
+}
+
+impl JumpEntry {
+    /// Byte offset of the host address.
+    pub const HOST: i32 = offset_of!(Self, host) as i32;
+    /// Byte offset of the number's.
+    pub const EXEC: i32 = offset_of!(Self, exec) as i32;
+    /// Byte offset of its place in the inline cache.
+    pub const PAGE: i32 = offset_of!(Self, page) as i32;
 }
 
 /// No fetch translation has this number.
 const NEVER: u32 = u32::MAX;
-const EMPTY: JumpEntry = JumpEntry { rip: 0, exec: NEVER, code: 0 };
+const EMPTY: JumpEntry = JumpEntry { rip: 0, exec: NEVER, code: 0, host: 0, page: exec_id(0) as u32 };
 
 /// One predicted return.
 #[derive(Clone, Copy, Debug)]
@@ -117,10 +133,12 @@ impl Jumps {
         self.sets[i].top = top;
     }
 
-    /// Lets jumps in set `i` to `rip` find `code` while its fetch translation is `exec`.
-    pub fn remember(&mut self, i: usize, rip: u64, exec: u32, code: usize) {
+    /// Lets jumps in set `i` to `rip` find `code`, which lies at host address `host`, while its fetch translation is `exec`.
+    pub fn remember(&mut self, i: usize, rip: u64, exec: u32, code: usize, host: *const u8) {
         if exec != 0 {
-            self.sets[i].jumps[jump_index(rip)] = JumpEntry { rip, exec, code: code as u32 };
+            let page = exec_id(tlb::index(rip)) as u32;
+            let entry = JumpEntry { rip, exec, code: code as u32, host: host as u64, page };
+            self.sets[i].jumps[jump_index(rip)] = entry;
         }
     }
 

@@ -17,14 +17,14 @@ pub const FLAGS: usize = 0;
 pub const RETURNS: usize = 1;
 /// Host address of the current mode's jump cache.
 pub const JUMP_CACHE: usize = 2;
-/// Host address of the code arena's executable view.
-pub const CODE_BASE: usize = 3;
-/// `icount` at which translated code has to return.
-pub const BUDGET: usize = 4;
+/// Page-aligned linear address of the page that the stack is in: see `x64/window.rs`.
+pub const STACK_TAG: usize = 3;
+/// Host address minus linear address in that page, modulo 2^64.
+pub const STACK_ADDEND: usize = 4;
 /// The number of the side-table entry of the slow path in hand.
 pub const SITE: usize = 5;
-/// Status of the last helper, then the exit code.
-pub const STATUS: usize = 6;
+/// So many bytes from that page's start on, accesses may begin; 0: there is no such page.
+pub const STACK_LIMIT: usize = 6;
 /// What of the guest's state the host's own units hold: byte 0 the x87's, byte 1 the vector registers' (see
 /// [`LIVE_X87`]).
 pub const LIVE: usize = 7;
@@ -46,6 +46,8 @@ pub const RESULT: usize = 17;
 pub const MX_GUEST: usize = 22;
 /// The MXCSR that Rust code runs under.
 pub const MX_HOST: usize = 23;
+/// Status of the last helper, then the exit code.
+pub const STATUS: usize = 24;
 /// Linear address of a read-modify-write that a helper will finish.
 pub const RMW: usize = 25;
 /// The host's stack pointer at entry.
@@ -62,6 +64,11 @@ pub const HOLD: usize = 80;
 pub const HOLDS: usize = 8;
 /// What such a slot has while there is no addend in it: see [`crate::hold::no_addend`].
 pub const NO_ADDEND: usize = HOLD + HOLDS;
+
+/// `icount` at which translated code has to return.
+pub const BUDGET: usize = NO_ADDEND + 1;
+/// Host address of the code arena's executable view.
+pub const CODE_BASE: usize = NO_ADDEND + 2;
 
 /// Byte of [`LIVE`]: the host's x87 is the guest's.
 pub const LIVE_X87: i32 = 0;

@@ -92,6 +92,8 @@ pub struct JitConfig {
     pub share_probes: bool,
     /// Ask the host for large pages behind translated code.
     pub large_pages: bool,
+    /// Keep the page that the stack is in at hand.
+    pub stack_window: bool,
     /// Copy blocks that are wanted at another RIP as well.
     pub copy_blocks: bool,
     /// Leave `base + displacement` to the accesses that use it.
@@ -115,6 +117,7 @@ impl Default for JitConfig {
             share_probes: true,
             fold_addresses: true,
             copy_blocks: true,
+            stack_window: true,
             large_pages: true,
         }
     }
@@ -346,6 +349,7 @@ impl Jit {
         s.scratch[layout::LIVE] = 0;
         s.scratch[layout::X87_SITE] = 0;
         s.scratch[layout::NO_ADDEND] = hold::no_addend();
+        s.scratch[layout::STACK_LIMIT] = 0;
         let word = host::enter(&self.cache, self.entry, code, cpu);
         helpers::resume_panic();
         helpers::complete_journal(cpu);

@@ -12,7 +12,7 @@ use super::vals::{ICOUNT, S0, S1, STATE, TLB, slot};
 use super::{Codegen, Loc};
 use crate::cache::Role;
 use crate::frame::{NOT_LINKED, Return, exec_id};
-use crate::jumps::{JUMP_SLOTS, jump_index};
+use crate::jumps::{JUMP_SLOTS, JumpEntry, jump_index};
 use crate::layout;
 use dynasmrt::DynamicLabel;
 use emu_core::ir::{BrKind, Inst, Type};
@@ -79,7 +79,7 @@ impl Codegen {
         } else {
             self.asm.mov_imm(0, rip);
             self.asm.ldr(Type::I64, S0, STATE, slot(layout::JUMP_CACHE));
-            self.asm.mov_imm(S1, 16 * jump_index(rip) as u64);
+            self.asm.mov_imm(S1, (size_of::<JumpEntry>() * jump_index(rip)) as u64);
             self.asm.add(true, S0, S0, S1, 0);
             self.lookup(stub);
         }
@@ -227,11 +227,12 @@ impl Codegen {
             self.pop_return();
         }
         self.poll(miss);
-        // index = (rip ^ rip >> 12) mod slots; entries of 16 bytes.
+        // index = (rip ^ rip >> 12) mod slots.
+        const { assert!(size_of::<JumpEntry>() == 32) };
         self.asm.logic_lsr(Logic::Eor, true, S1, 0, 0, 12);
         self.asm.logic_imm(Logic::And, true, S1, S1, JUMP_SLOTS as u64 - 1);
         self.asm.ldr(Type::I64, S0, STATE, slot(layout::JUMP_CACHE));
-        self.asm.add(true, S0, S0, S1, 4);
+        self.asm.add(true, S0, S0, S1, 5);
         self.lookup(miss);
     }
 

@@ -481,6 +481,11 @@ impl Asm {
         self.buf.len() - 4
     }
 
+    /// `jmp [m]`.
+    pub fn jmp_mem(&mut self, m: Mem) {
+        self.op(false, Opc(0, 0, 0xff), 4, Rm::M(m), 0);
+    }
+
     /// Pads so that what follows `ahead` bytes from here is aligned to 4 bytes.
     pub fn align_for(&mut self, ahead: usize) {
         let pad = (4 - (self.buf.len() + ahead) % 4) % 4;

@@ -9,13 +9,13 @@ use super::asm::{Alu, Mem, RAX, RCX, RDX, Rm, state};
 use super::{Codegen, Loc, NO_SLOT};
 use crate::cache::Role;
 use crate::frame::{NOT_LINKED, Return, exec_id};
-use crate::jumps::{JUMP_SLOTS, jump_index};
+use crate::jumps::{JUMP_SLOTS, JumpEntry, jump_index};
 use crate::layout;
 use crate::moves::Field;
 use crate::sidetable::{Last, Place, Recipe};
 use dynasmrt::DynamicLabel;
 use emu_core::ir::{BrKind, Inst, Op, Type};
-use emu_core::mmu::tlb::{self, ExecEntry, TLB_ENTRIES};
+use emu_core::mmu::tlb;
 use emu_core::state::CpuState;
 use std::mem::offset_of;
 
@@ -92,7 +92,7 @@ impl Codegen {
             if back {
                 self.poll(stub);
             }
-            let at = (jump_index(rip) * 16) as i32;
+            let at = (jump_index(rip) * size_of::<JumpEntry>()) as i32;
             self.asm.mov_imm(RAX, rip);
             self.asm.load(Type::I64, RCX, state(layout::slot(layout::JUMP_CACHE)));
             self.lookup(RCX, at, stub);
@@ -136,19 +136,12 @@ impl Codegen {
         let at = |d: i32| Mem { base, index: None, scale: 0, disp: disp + d };
         self.asm.alu(Type::I64, Alu::Cmp, RAX, Rm::M(at(0)));
         self.asm.jcc(NE, miss);
-        self.asm.mov(Type::I64, RDX, RAX);
-        self.asm.shift_imm(Type::I64, super::asm::Shift::Shr, Rm::R(RDX), 12);
-        self.asm.alu_imm(Type::I32, Alu::And, Rm::R(RDX), TLB_ENTRIES as i32 - 1);
-        const { assert!(size_of::<ExecEntry>() == 32) };
-        self.asm.shift_imm(Type::I32, super::asm::Shift::Shl, Rm::R(RDX), 5);
+        self.asm.load(Type::I32, RDX, at(JumpEntry::PAGE));
         self.asm.alu(Type::I64, Alu::Add, RDX, Rm::M(state(layout::field(offset_of!(CpuState, tlb)))));
-        let id = Mem { base: RDX, index: None, scale: 0, disp: exec_id(0) as i32 };
-        self.asm.load(Type::I32, RDX, id);
-        self.asm.alu(Type::I32, Alu::Cmp, RDX, Rm::M(at(8)));
+        self.asm.load(Type::I32, RDX, Mem { base: RDX, index: None, scale: 0, disp: 0 });
+        self.asm.alu(Type::I32, Alu::Cmp, RDX, Rm::M(at(JumpEntry::EXEC)));
         self.asm.jcc(NE, miss);
-        self.asm.load(Type::I32, RCX, at(12));
-        self.asm.alu(Type::I64, Alu::Add, RCX, Rm::M(state(layout::slot(layout::CODE_BASE))));
-        self.asm.buf.extend_from_slice(&[0xff, 0xe1]); // jmp rcx
+        self.asm.jmp_mem(at(JumpEntry::HOST));
     }
 
     /// Behind a call: predicts the return to relative RIP `rel`. Keeps RAX.
@@ -306,12 +299,13 @@ impl Codegen {
             self.pop_return();
         }
         self.poll(miss);
-        // index = (rip ^ rip >> 12) mod slots; entries of 16 bytes.
+        // index = (rip ^ rip >> 12) mod slots.
+        const { assert!(size_of::<JumpEntry>() == 32) };
         self.asm.mov(Type::I32, RCX, RAX);
         self.asm.shift_imm(Type::I32, super::asm::Shift::Shr, Rm::R(RCX), 12);
         self.asm.alu(Type::I32, Alu::Xor, RCX, Rm::R(RAX));
         self.asm.alu_imm(Type::I32, Alu::And, Rm::R(RCX), JUMP_SLOTS as i32 - 1);
-        self.asm.shift_imm(Type::I32, super::asm::Shift::Shl, Rm::R(RCX), 4);
+        self.asm.shift_imm(Type::I32, super::asm::Shift::Shl, Rm::R(RCX), 5);
         self.asm.alu(Type::I64, Alu::Add, RCX, Rm::M(state(layout::slot(layout::JUMP_CACHE))));
         self.lookup(RCX, 0, miss);
     }

@@ -10,6 +10,7 @@
 
 use super::asm::{Alu, Mem, Reg, Rm, Shift, state};
 use super::vals::Src;
+use super::window::Outside;
 use super::{Codegen, Loc, Owner};
 use crate::addresses;
 use crate::helpers::Helper;
@@ -41,6 +42,8 @@ pub enum StubKind {
     Access { helper: Helper, addr: At, addend: Reg, bytes: u32, stack: bool, value: Option<Stored> },
     /// An access whose shared look-up has failed.
     Alone { hold: Hold, look: Look, bytes: u32, slow: DynamicLabel },
+    /// A probe that the window does not cover.
+    Outside(Outside),
     /// A division that the host might trap on.
     Div { signed: bool, ty: Type, by: Reg },
     /// Loads the guest's x87 into the host's.
@@ -80,8 +83,8 @@ pub struct Stub {
     pub live_xmm: u32,
 }
 
-const READ: i32 = offset_of!(TlbSet, read) as i32;
-const WRITE: i32 = offset_of!(TlbSet, write) as i32;
+pub const READ: i32 = offset_of!(TlbSet, read) as i32;
+pub const WRITE: i32 = offset_of!(TlbSet, write) as i32;
 
 impl Codegen {
     /// Probes for an access of `bytes` at `addr`: returns the operand to access. Both registers stay locked.
@@ -140,14 +143,12 @@ impl Codegen {
             }
             (Some(hold), Some(u)) => {
                 let alone = self.asm.label();
-                self.find_entry(look);
-                self.check_entry(group, u, hold.below, hold.span, alone);
+                self.look_up(group, u, hold.below, hold.span, alone);
                 self.asm.store(Type::I64, state(layout::slot(hold.slot.into())), t);
                 self.push_alone(hold, look, bytes, alone, resume, slow);
             }
             (None, u) => {
-                self.find_entry(look);
-                self.check_entry(look, u.unwrap_or(t), 0, bytes as i32, slow);
+                self.look_up(look, u.unwrap_or(t), 0, bytes as i32, slow);
             }
         }
         self.asm.bind(resume);
@@ -161,6 +162,20 @@ impl Codegen {
         let live_xmm = self.live_xmm();
         self.stubs.push(Stub { label: slow, resume, site, kind, live_xmm });
         Mem { base: t, index: Some(addr.reg), scale: 0, disp: addr.disp }
+    }
+
+    /// Leaves the addend for `span` bytes from `below` before the address on in the look's entry, or goes to `miss`.
+    fn look_up(&mut self, look: Look, aside: Reg, below: i32, span: i32, miss: DynamicLabel) {
+        if !self.in_window(look.addr, span) {
+            self.find_entry(look);
+            return self.check_entry(look, aside, below, span, miss);
+        }
+        let (label, resume) = (self.asm.label(), self.asm.label());
+        self.check_window(look, aside, below, label);
+        self.asm.bind(resume);
+        let entry = self.holds.at(self.at).is_some();
+        let kind = StubKind::Outside(Outside { look, below, span, miss, entry });
+        self.stubs.push(Stub { label, resume, site: 0, kind, live_xmm: 0 });
     }
 
     fn push_alone(

@@ -22,6 +22,7 @@ pub mod trampoline;
 pub mod vals;
 pub mod vecenc;
 pub mod vecregs;
+pub mod window;
 pub mod x87;
 
 pub use crate::cache::Place;
@@ -126,6 +127,8 @@ pub struct Entry {
     way_out: usize,
     vec_load: usize,
     vec_save: usize,
+    window_write: usize,
+    window_read: usize,
 }
 
 impl Entry {
@@ -226,6 +229,7 @@ pub struct Codegen {
     predict_returns: bool,
     share_probes: bool,
     fold_addresses: bool,
+    stack_window: bool,
     count: bool,
     heed_budget: bool,
 }
@@ -274,6 +278,7 @@ impl Codegen {
             predict_returns: cfg.predict_returns,
             share_probes: cfg.share_probes,
             fold_addresses: cfg.fold_addresses,
+            stack_window: cfg.stack_window,
             count: cfg.count_insns,
             heed_budget: cfg.heed_budget,
         })

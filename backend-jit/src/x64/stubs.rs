@@ -20,6 +20,7 @@ impl Codegen {
                     self.access_stub(s, helper, addr, addend, bytes, stack, value);
                 }
                 StubKind::Alone { hold, look, bytes, slow } => self.alone_stub(hold, look, bytes, slow),
+                StubKind::Outside(o) => self.outside_window(o),
                 StubKind::Div { signed, ty, by } => self.div_stub(s, signed, ty, by),
                 StubKind::X87 => self.x87_stub(s),
                 StubKind::Vec => {

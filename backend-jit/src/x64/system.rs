@@ -75,6 +75,7 @@ impl Codegen {
                 self.asm.load(Type::I64, r, set(usize::from(allow)));
                 self.asm.store(Type::I64, tlb, r);
                 self.drop_temp(r);
+                self.close_window();
                 let ac = rflags::AC as i32;
                 let (op, bits) = if allow { (Alu::Or, ac) } else { (Alu::And, !ac) };
                 self.asm.alu_imm(Type::I32, op, flags, bits);

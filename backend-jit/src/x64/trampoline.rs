@@ -40,6 +40,10 @@ impl Codegen {
         let mut e = Entry { vec_load, vec_save, ..Entry::default() };
         e.vec_save = self.here();
         self.vec_routine(true);
+        e.window_write = self.here();
+        self.window_routine(false);
+        e.window_read = self.here();
+        self.window_routine(true);
         self.entry = e;
         e.enter = self.here();
         self.enter_code();
