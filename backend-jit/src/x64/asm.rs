@@ -31,6 +31,14 @@ pub const fn state(disp: i32) -> Mem {
     Mem { base: RBP, index: None, scale: 0, disp }
 }
 
+/// A direct branch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Branch {
+    Jmp,
+    Jcc(u8),
+    Call,
+}
+
 /// A register or memory operand.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rm {
@@ -468,17 +476,33 @@ impl Asm {
         self.outside.push(self.buf.len());
     }
 
-    /// `jmp rel32`, or `jcc` with a condition, whose displacement is aligned to 4 bytes and can be patched: returns
-    /// its offset in the buffer. It first goes to `to`.
-    pub fn patchable(&mut self, cc: Option<u8>, to: DynamicLabel) -> usize {
-        let opcode = if cc.is_some() { 2 } else { 1 };
+    /// A branch whose displacement is aligned to 4 bytes and can be patched: returns its offset in the buffer. It first
+    /// goes to `to`.
+    pub fn patchable(&mut self, how: Branch, to: DynamicLabel) -> usize {
+        let opcode = if matches!(how, Branch::Jcc(_)) { 2 } else { 1 };
         let pad = (4 - (self.buf.len() + opcode) % 4) % 4;
         self.nop(pad);
-        match cc {
-            Some(cc) => self.jcc(cc, to),
-            None => self.jmp(to),
+        match how {
+            Branch::Jcc(cc) => self.jcc(cc, to),
+            Branch::Jmp => self.jmp(to),
+            Branch::Call => {
+                self.buf.extend_from_slice(&[0xe8, 0, 0, 0, 0]);
+                self.dynamic_reloc(to, 0, 4, 0, (4,));
+            }
         }
         self.buf.len() - 4
+    }
+
+    /// `lea d, [arena offset]`.
+    pub fn lea_abs(&mut self, d: Reg, target: usize) {
+        debug_assert!(d.0 < 8);
+        self.buf.extend_from_slice(&[0x48, 0x8d, 0x05 | d.0 << 3]);
+        self.rel(target);
+    }
+
+    /// `call [m]`.
+    pub fn call_mem(&mut self, m: Mem) {
+        self.op(false, Opc(0, 0, 0xff), 2, Rm::M(m), 0);
     }
 
     /// `jmp [m]`.
@@ -490,13 +514,6 @@ impl Asm {
     pub fn align_for(&mut self, ahead: usize) {
         let pad = (4 - (self.buf.len() + ahead) % 4) % 4;
         self.nop(pad);
-    }
-
-    /// `lea d, [label]`.
-    pub fn lea_label(&mut self, d: Reg, l: DynamicLabel) {
-        debug_assert!(d.0 < 8);
-        self.buf.extend_from_slice(&[0x48, 0x8d, 0x05 | d.0 << 3, 0, 0, 0, 0]);
-        self.dynamic_reloc(l, 0, 4, 0, (4,));
     }
 
     /// `n` (0 to 3) bytes that do nothing.

@@ -5,10 +5,10 @@
 //! the number of the translation in force (`emu_core::mmu::execid`) with the one they were linked under, and so does
 //! every lookup in the jump cache.
 
-use super::asm::{Alu, Mem, RAX, RCX, RDX, Rm, state};
+use super::asm::{Alu, Branch, Mem, RAX, RCX, RDX, Rm, state};
 use super::{Codegen, Loc, NO_SLOT};
 use crate::cache::Role;
-use crate::frame::{NOT_LINKED, Return, exec_id};
+use crate::frame::{NOT_LINKED, exec_id};
 use crate::jumps::{JUMP_SLOTS, JumpEntry, jump_index};
 use crate::layout;
 use crate::moves::Field;
@@ -50,7 +50,7 @@ const NE: u8 = super::flags::NE;
 const AE: u8 = 3;
 
 impl Codegen {
-    fn new_exit(&mut self, rip: u64, role: Role) -> (usize, DynamicLabel) {
+    pub fn new_exit(&mut self, rip: u64, role: Role) -> (usize, DynamicLabel) {
         let label = self.asm.label();
         let exit = self.frame.exit(rip, role, label);
         (exit, label)
@@ -81,7 +81,7 @@ impl Codegen {
             if back {
                 self.poll(stub);
             }
-            let at = self.asm.patchable(None, stub);
+            let at = self.asm.patchable(Branch::Jmp, stub);
             self.frame.exits[exit].patch = Some(at as u32);
         } else if self.frame.flat() && self.link_pages {
             if back {
@@ -95,7 +95,7 @@ impl Codegen {
             let at = (jump_index(rip) * size_of::<JumpEntry>()) as i32;
             self.asm.mov_imm(RAX, rip);
             self.asm.load(Type::I64, RCX, state(layout::slot(layout::JUMP_CACHE)));
-            self.lookup(RCX, at, stub);
+            self.lookup(RCX, at, None, stub);
         } else {
             self.asm.jmp(stub);
         }
@@ -115,10 +115,26 @@ impl Codegen {
     }
 
     /// A link to a block that may lie in another page.
-    fn guarded(&mut self, exit: usize, rip: u64, stub: DynamicLabel) {
+    pub fn guarded(&mut self, exit: usize, rip: u64, stub: DynamicLabel) {
         self.guard(exit, rip, stub);
-        let at = self.asm.patchable(None, stub);
+        let at = self.asm.patchable(Branch::Jmp, stub);
         self.frame.exits[exit].patch = Some(at as u32);
+    }
+
+    /// A call of a known place, with the return address pushed.
+    fn call_known(&mut self, rel: i64, behind: i64) {
+        let (rip, behind) = (self.frame.rip(rel), self.frame.rip(behind));
+        let (exit, stub) = self.new_exit(rip, Role::Jump);
+        if self.frame.back(rel) {
+            self.poll(stub);
+        }
+        if !self.frame.same_page(rip) {
+            self.guard(exit, rip, stub);
+        }
+        self.push_guest(behind);
+        let at = self.asm.patchable(Branch::Call, stub);
+        self.frame.exits[exit].patch = Some(at as u32);
+        self.landing(behind);
     }
 
     /// At the start of a block that reaches into a second page: leaves unless that is still the page it was made from.
@@ -131,8 +147,8 @@ impl Codegen {
     }
 
     /// Compares the jump-cache entry at `disp` from RCX with RAX and the number of its fetch translation; jumps to its
-    /// code or to `miss`.
-    fn lookup(&mut self, base: super::asm::Reg, disp: i32, miss: DynamicLabel) {
+    /// code or to `miss`, as a call if there is a RIP behind it.
+    fn lookup(&mut self, base: super::asm::Reg, disp: i32, behind: Option<u64>, miss: DynamicLabel) {
         let at = |d: i32| Mem { base, index: None, scale: 0, disp: disp + d };
         self.asm.alu(Type::I64, Alu::Cmp, RAX, Rm::M(at(0)));
         self.asm.jcc(NE, miss);
@@ -141,46 +157,19 @@ impl Codegen {
         self.asm.load(Type::I32, RDX, Mem { base: RDX, index: None, scale: 0, disp: 0 });
         self.asm.alu(Type::I32, Alu::Cmp, RDX, Rm::M(at(JumpEntry::EXEC)));
         self.asm.jcc(NE, miss);
-        self.asm.jmp_mem(at(JumpEntry::HOST));
-    }
-
-    /// Behind a call: predicts the return to relative RIP `rel`. Keeps RAX.
-    fn push_return(&mut self, rel: i64) {
-        if !self.chain || !self.frame.flat() || !self.predict_returns {
-            return;
+        match behind {
+            None => self.asm.jmp_mem(at(JumpEntry::HOST)),
+            Some(behind) => {
+                self.push_guest(behind);
+                self.asm.call_mem(at(JumpEntry::HOST));
+                self.landing(behind);
+            }
         }
-        let (rip, label) = (self.frame.rip(rel), self.asm.label());
-        self.frame.returns.push(Return { label, rip });
-        let top = |disp: i32| Mem { base: RCX, index: None, scale: 0, disp };
-        self.asm.load(Type::I64, RCX, state(layout::slot(layout::RETURNS)));
-        self.asm.buf.extend_from_slice(&[0x66, 0x83, 0xc1, 16]); // add cx,16
-        self.asm.store(Type::I64, state(layout::slot(layout::RETURNS)), RCX);
-        self.mov_pc(RDX, rip);
-        self.asm.store(Type::I64, top(0), RDX);
-        self.asm.lea_label(RDX, label);
-        self.asm.store(Type::I64, top(8), RDX);
-    }
-
-    /// A return to RAX: goes where the newest call predicts if that is right.
-    fn pop_return(&mut self) {
-        if !self.predict_returns {
-            return;
-        }
-        let miss = self.asm.label();
-        let top = |disp: i32| Mem { base: RCX, index: None, scale: 0, disp };
-        self.asm.load(Type::I64, RCX, state(layout::slot(layout::RETURNS)));
-        self.asm.alu(Type::I64, Alu::Cmp, RAX, Rm::M(top(0)));
-        self.asm.jcc(NE, miss);
-        self.asm.load(Type::I64, RDX, top(8));
-        self.asm.buf.extend_from_slice(&[0x66, 0x83, 0xc1, 0xf0]); // add cx,-16
-        self.asm.store(Type::I64, state(layout::slot(layout::RETURNS)), RCX);
-        self.asm.buf.extend_from_slice(&[0xff, 0xe2]); // jmp rdx
-        self.asm.bind(miss);
     }
 
     pub fn goto(&mut self, inst: &Inst) {
-        if inst.aux == BrKind::Call as u32 {
-            self.push_return(self.frame.insn_rel + i64::from(self.frame.insn_len));
+        if inst.aux == BrKind::Call as u32 && self.host_calls() && self.link_pages {
+            return self.call_known(inst.imm, self.frame.insn_rel + i64::from(self.frame.insn_len));
         }
         self.direct(inst.imm, self.frame.back(inst.imm));
     }
@@ -195,7 +184,7 @@ impl Codegen {
         let rip = self.frame.rip(taken);
         if self.chain && !self.frame.back(taken) && self.frame.same_page(rip) {
             let (exit, stub) = self.new_exit(rip, Role::Jump);
-            let at = self.asm.patchable(Some(cc), stub);
+            let at = self.asm.patchable(Branch::Jcc(cc), stub);
             self.frame.exits[exit].patch = Some(at as u32);
             return self.direct(other, self.frame.back(other));
         }
@@ -293,10 +282,11 @@ impl Codegen {
             self.asm.jmp(miss);
             return;
         }
+        let mut behind = None;
         if inst.aux == BrKind::Call as u32 {
-            self.push_return(inst.imm);
-        } else if inst.aux == BrKind::Ret as u32 {
-            self.pop_return();
+            behind = Some(self.frame.rip(inst.imm)).filter(|_| self.predict_returns);
+        } else if inst.aux == BrKind::Ret as u32 && self.predict_returns {
+            self.host_return();
         }
         self.poll(miss);
         // index = (rip ^ rip >> 12) mod slots.
@@ -307,7 +297,7 @@ impl Codegen {
         self.asm.alu_imm(Type::I32, Alu::And, Rm::R(RCX), JUMP_SLOTS as i32 - 1);
         self.asm.shift_imm(Type::I32, super::asm::Shift::Shl, Rm::R(RCX), 5);
         self.asm.alu(Type::I64, Alu::Add, RCX, Rm::M(state(layout::slot(layout::JUMP_CACHE))));
-        self.lookup(RCX, 0, miss);
+        self.lookup(RCX, 0, behind, miss);
     }
 
     pub fn interpret(&mut self, inst: &Inst) {
@@ -347,13 +337,7 @@ impl Codegen {
             let at = self.entry.indirect;
             self.asm.jmp_abs(at);
         }
-        let returns = std::mem::take(&mut self.frame.returns);
-        for r in &returns {
-            self.asm.bind(r.label);
-            let (exit, stub) = self.new_exit(r.rip, Role::Return);
-            self.guarded(exit, r.rip, stub);
-        }
-        self.frame.returns = returns;
+        self.emit_full();
         let stubs = std::mem::take(&mut self.frame.exit_stubs);
         for s in &stubs {
             self.asm.bind(s.label);

@@ -8,6 +8,7 @@ pub mod asm;
 pub mod atomic;
 pub mod bits;
 pub mod branch;
+pub mod calls;
 pub mod flags;
 pub mod lazy;
 pub mod mem;
@@ -216,6 +217,7 @@ pub struct Codegen {
     x87_last: Option<Last>,
     stubs: Vec<mem::Stub>,
     sides: Vec<branch::Side>,
+    full: Vec<calls::Full>,
     withheld: Vec<system::Withheld>,
     indirect_miss: Option<dynasmrt::DynamicLabel>,
     thunks: [usize; Helper::ALL.len()],
@@ -266,6 +268,7 @@ impl Codegen {
             x87_last: None,
             stubs: Vec::new(),
             sides: Vec::new(),
+            full: Vec::new(),
             withheld: Vec::new(),
             indirect_miss: None,
             thunks: [0; Helper::ALL.len()],
@@ -315,6 +318,7 @@ impl Codegen {
         self.x87_last = None;
         self.stubs.clear();
         self.sides.clear();
+        self.full.clear();
         self.withheld.clear();
         self.indirect_miss = None;
     }

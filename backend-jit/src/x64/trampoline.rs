@@ -45,8 +45,6 @@ impl Codegen {
         e.window_read = self.here();
         self.window_routine(true);
         self.entry = e;
-        e.enter = self.here();
-        self.enter_code();
         e.leave = self.here();
         self.leave_code();
         for (kind, place) in [
@@ -61,6 +59,9 @@ impl Codegen {
         e.way_out = self.here();
         self.asm.store(Type::I64, state(layout::field(offset_of!(CpuState, rip))), RAX);
         self.asm.jmp_abs(e.indirect);
+        self.entry = e;
+        e.enter = self.here();
+        self.enter_code();
         e.fail = self.here();
         // Status in STATUS: a kind; the site is in SITE. What is still on the stack goes with it.
         self.asm.load(Type::I32, RAX, state(layout::slot(layout::SITE)));
@@ -96,6 +97,7 @@ impl Codegen {
             ; mov rax, rsi
         );
         self.asm.store(Type::I64, state(layout::slot(layout::HOST_SP)), Reg(4));
+        self.first_frame();
         self.mxcsr(true, layout::MX_GUEST);
         for (m, r) in Self::pinned_regs() {
             self.asm.load(Type::I64, r, m);

@@ -1,0 +1,114 @@
+//! Calls and returns, as the host's own.
+//!
+//! A guest's call is a host CALL, and its return a host RET, so that the host predicts it as it does any other. Under the
+//! host's return address lies the guest's, and the return goes this way only if that is the one it has popped. What the host
+//! returns to is the call's landing, which checks, as any link into another page does, that the place behind the call is
+//! still what it was linked to.
+//!
+//! A return that finds another guest address has perhaps passed over a call that has not returned (`call next; pop`), so it
+//! tries the frame above; else it goes by the jump cache. Whatever leaves translated code leaves all frames behind: the
+//! stack then begins anew, with a frame that no guest knows the address of and that leads out.
+//!
+//! Invariants: RSP is at most [`layout::CALL_BASE`], less a multiple of 16, wherever a block begins; the host addresses
+//! on the stack are those of landings in blocks of this arena that were live when translated code was entered, and the way
+//! out. No loop is made of forward calls and of returns this way alone, since each return uses up a call; so neither tests
+//! for requests.
+
+use super::Codegen;
+use super::asm::{Alu, Mem, RCX, RDX, Reg, Rm, state};
+use super::flags::NE;
+use crate::cache::Role;
+use crate::layout;
+use crate::moves::Field;
+use dynasmrt::{DynamicLabel, DynasmApi, dynasm};
+use emu_core::ir::{Cc, Type};
+
+/// Most calls that are predicted at a time: 256 KiB of stack.
+const DEPTH: i32 = 1 << 14;
+
+const RSP: Reg = Reg(4);
+
+/// Where the stack of calls is full.
+#[derive(Clone, Copy, Debug)]
+pub struct Full {
+    label: DynamicLabel,
+    back: DynamicLabel,
+}
+
+fn base() -> Mem {
+    state(layout::slot(layout::CALL_BASE))
+}
+
+impl Codegen {
+    /// Whether calls and returns of the block in hand are the host's.
+    pub fn host_calls(&self) -> bool {
+        self.chain && self.frame.flat() && self.predict_returns
+    }
+
+    /// At the entry of translated code: the frame below all others. Changes RCX.
+    pub fn first_frame(&mut self) {
+        self.asm.load(Type::I64, RCX, state(layout::slot(layout::NO_ADDEND)));
+        dynasm!(self.asm; .arch x64; push rcx);
+        self.asm.lea_abs(RCX, self.entry.way_out);
+        dynasm!(self.asm; .arch x64; push rcx);
+        self.asm.store(Type::I64, base(), RSP);
+        dynasm!(self.asm; .arch x64; lea rcx, [rsp - 16 * DEPTH]);
+        self.asm.store(Type::I64, state(layout::slot(layout::CALL_LIMIT)), RCX);
+    }
+
+    /// Half a frame: the guest's address behind the call. Changes RDX; RAX stays.
+    pub fn push_guest(&mut self, rip: u64) {
+        let full = Full { label: self.asm.label(), back: self.asm.label() };
+        self.asm.alu(Type::I64, Alu::Cmp, RSP, Rm::M(state(layout::slot(layout::CALL_LIMIT))));
+        self.asm.jcc(Cc::B as u8, full.label);
+        self.asm.bind(full.back);
+        self.full.push(full);
+        match i32::try_from(rip as i64) {
+            Ok(low) => {
+                self.asm.buf.push(0x68); // push imm32
+                self.asm.buf.extend_from_slice(&low.to_le_bytes());
+                self.note(Field::PcSigned);
+            }
+            Err(_) => {
+                self.mov_pc(RDX, rip);
+                dynasm!(self.asm; .arch x64; push rdx);
+            }
+        }
+    }
+
+    /// Right behind the host's CALL: what the guest returns to.
+    pub fn landing(&mut self, rip: u64) {
+        dynasm!(self.asm; .arch x64; pop rcx);
+        let (exit, stub) = self.new_exit(rip, Role::Return);
+        self.guarded(exit, rip, stub);
+    }
+
+    /// A return to RAX: goes where the call was that pushed it, if that is found.
+    pub fn host_return(&mut self) {
+        let guest = |c: &mut Self| {
+            // cmp rax,[rsp+8]
+            c.asm.buf.extend_from_slice(&[0x48, 0x3b, 0x44, 0x24, 0x08]);
+            c.asm.jcc8(NE)
+        };
+        let other = guest(self);
+        dynasm!(self.asm; .arch x64; ret);
+        self.asm.here8(other);
+        dynasm!(self.asm; .arch x64; lea rcx, [rsp + 16]);
+        self.asm.alu(Type::I64, Alu::Cmp, RCX, Rm::M(base()));
+        let none = self.asm.jcc8(Cc::A as u8);
+        dynasm!(self.asm; .arch x64; mov rsp, rcx);
+        let other = guest(self);
+        dynasm!(self.asm; .arch x64; ret);
+        self.asm.here8(other);
+        self.asm.here8(none);
+    }
+
+    /// What [`Self::push_guest`] does when there is no room: forgets all calls.
+    pub fn emit_full(&mut self) {
+        for Full { label, back } in std::mem::take(&mut self.full) {
+            self.asm.bind(label);
+            self.asm.load(Type::I64, RSP, base());
+            self.asm.jmp(back);
+        }
+    }
+}
