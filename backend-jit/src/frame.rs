@@ -151,9 +151,9 @@ impl Frame {
         self.key.mode.contains(Mode::FLAT)
     }
 
-    /// Whether a jump to relative RIP `rel` may close a loop.
+    /// Whether a jump to relative RIP `rel` may close a loop. RIP wraps in 32-bit code, so that a jump ahead may be one back.
     pub fn back(&self, rel: i64) -> bool {
-        rel <= self.insn_rel || self.looped
+        self.rip(rel) <= self.rip(self.insn_rel) || self.looped
     }
 
     /// A new exit to `rip` by way of a stub at `label`: its index.
@@ -193,5 +193,20 @@ impl Frame {
     /// The first of [`Self::fail`] and [`Self::unsupported`].
     pub fn check(&mut self) -> Result<(), JitError> {
         self.error.take().map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jump_ahead_that_wraps_may_close_a_loop() {
+        let mut frame = Frame::default();
+        frame.key.rip = 0xc000_0000;
+        frame.key.mode = Mode(Mode::CODE32 | Mode::PROT | Mode::FLAT);
+        assert!(!frame.back(0x3fff_ffff) && frame.back(0x4000_0000) && frame.back(0) && frame.back(-1));
+        frame.key.mode = Mode(Mode::CODE64 | Mode::LMA | Mode::PROT | Mode::FLAT);
+        assert!(!frame.back(0x4000_0000) && frame.back(-1));
     }
 }

@@ -1,4 +1,5 @@
-//! What jumps to computed places look up: for each mode a jump cache and a stack of predicted returns.
+//! What jumps to computed places look up: for each mode a jump cache and, where calls are not the host's own
+//! (`host::RETURN_RING`), a stack of predicted returns.
 //!
 //! A jump-cache entry is (RIP, number of the fetch translation, code); a hit needs both, so entries stay good across
 //! address spaces, and nothing is cleared when translations change. Modes have sets of their own, because translated
@@ -106,7 +107,7 @@ impl Jumps {
             let mut set = JumpSet {
                 mode,
                 jumps: vec![EMPTY; JUMP_SLOTS].into(),
-                returns: vec![none; 2 * RETURNS].into(),
+                returns: vec![none; if crate::host::RETURN_RING { 2 * RETURNS } else { 0 }].into(),
                 top: 0,
             };
             set.top = set.ring();

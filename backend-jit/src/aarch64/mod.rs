@@ -36,6 +36,9 @@ pub use trampoline::enter;
 /// The largest code cache: a branch reaches from end to end.
 pub const MAX_ARENA: usize = 128 << 20;
 
+/// Returns are predicted by a ring: see `jumps`.
+pub const RETURN_RING: bool = true;
+
 /// The word of a branch at arena offset `at` to `to`.
 pub const fn jump_word(at: usize, to: usize) -> u32 {
     0x1400_0000 | ((to as i64 - at as i64) >> 2) as u32 & 0x3ff_ffff
