@@ -25,8 +25,8 @@ pub const BUDGET: usize = 4;
 pub const SITE: usize = 5;
 /// Status of the last helper, then the exit code.
 pub const STATUS: usize = 6;
-/// What of the guest's state the host's own units hold: byte 0 the x87's, byte 1 the vector registers' (see
-/// [`LIVE_X87`]).
+/// What of the guest's state the host's own units hold: byte 0 the x87's, byte 1 the vector registers', byte 2 the
+/// modes of floating point (see [`LIVE_X87`]).
 pub const LIVE: usize = 7;
 /// Saves the temporaries around a helper: three slots.
 pub const SAVE: usize = 8;
@@ -67,6 +67,8 @@ pub const NO_ADDEND: usize = HOLD + HOLDS;
 pub const LIVE_X87: i32 = 0;
 /// Byte of [`LIVE`]: so are the vector registers.
 pub const LIVE_VEC: i32 = 1;
+/// Byte of [`LIVE`]: the host's floating point has the guest's modes (where they are not set at entry).
+pub const LIVE_FP: i32 = 2;
 
 /// Displacement of scratch slot `n` from the state register.
 pub const fn slot(n: usize) -> i32 {

@@ -12,6 +12,7 @@ pub mod asm;
 pub mod bits;
 pub mod branch;
 pub mod flags;
+pub mod fp;
 pub mod mem;
 pub mod mov;
 pub mod muldiv;
@@ -91,6 +92,7 @@ pub struct Entry {
     indirect: usize,
     interpret: usize,
     way_out: usize,
+    fp_begin: usize,
 }
 
 impl Entry {
@@ -134,6 +136,8 @@ pub struct Codegen {
     count: bool,
     ordered: bool,
     lse: bool,
+    /// The block has made sure that the host has the guest's modes of floating point.
+    fp_entered: bool,
 }
 
 /// Whether the emitter knows each of `insts` from `from` on.
@@ -142,7 +146,8 @@ pub fn emits(insts: &[Inst], from: usize) -> bool {
     insts[from..].iter().all(|i| {
         let widest = i.args.iter().map(|&v| width(v)).max().unwrap_or(0).max(i.ty.bits());
         match i.op {
-            Op::ZeroUpper | Op::Fp | Op::X87 | Op::X87Mem => false,
+            Op::ZeroUpper | Op::X87 | Op::X87Mem => false,
+            Op::Fp => widest <= 128 && fp::known(i),
             Op::GetVec | Op::SetVec | Op::SetVecZero | Op::Load | Op::Store => widest <= 128,
             Op::Vec1 | Op::Vec2 | Op::Vec3 => widest <= 128 && sse::known(i.aux),
             Op::Rcl | Op::Rcr => insts[i.args[1].index()].op == Op::Const,
@@ -187,6 +192,7 @@ impl Codegen {
             count: cfg.count_insns,
             ordered: cfg.ordered,
             lse: !cfg.baseline && has_lse(),
+            fp_entered: false,
         })
     }
 
@@ -216,6 +222,7 @@ impl Codegen {
         self.withheld.clear();
         self.literals.clear();
         self.indirect_miss = None;
+        self.fp_entered = false;
     }
 
     /// Emits a block: its code, exits and sites are in `self` afterwards.
@@ -315,7 +322,7 @@ impl Codegen {
             Op::SetVec | Op::SetVecZero => self.set_vec(inst),
             Op::Vec1 | Op::Vec2 | Op::Vec3 => self.vector(me, inst),
             Op::ZeroUpper => self.frame.unsupported("256-bit vectors"),
-            Op::Fp => self.frame.unsupported("floating point"),
+            Op::Fp => self.float(me, inst),
             Op::X87 | Op::X87Mem => self.frame.unsupported("the x87"),
         }
     }

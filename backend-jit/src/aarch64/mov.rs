@@ -60,7 +60,11 @@ impl Codegen {
         let Some(field) = StateField::from_number(inst.imm) else { return self.frame.fail("no such field") };
         let (at, ty) = field.place();
         let d = self.dest(me);
-        self.asm.ldr(ty, d.reg, STATE, at);
+        if field == StateField::Mxcsr {
+            self.read_mxcsr(d.reg, at);
+        } else {
+            self.asm.ldr(ty, d.reg, STATE, at);
+        }
         self.finish(me, d, true);
     }
 

@@ -173,19 +173,28 @@ pub fn known(aux: u32) -> bool {
                 | Pmovmskb
                 | Movmskps
                 | Movmskpd
+                | Pmulhrsw
+                | Pmaddubsw
+                | Phaddsw
+                | Phsubw
+                | Phsubd
+                | Phsubsw
+                | Psignb
+                | Psignw
+                | Psignd
         )
 }
 
 impl Codegen {
-    fn v3(&mut self, op: u32, d: Reg, n: Reg, m: Reg) {
+    pub fn v3(&mut self, op: u32, d: Reg, n: Reg, m: Reg) {
         self.asm.raw(op | u32::from(m) << 16 | u32::from(n) << 5 | u32::from(d));
     }
 
-    fn v2(&mut self, op: u32, d: Reg, n: Reg) {
+    pub fn v2(&mut self, op: u32, d: Reg, n: Reg) {
         self.v3(op, d, n, 0);
     }
 
-    fn vmov(&mut self, d: Reg, n: Reg) {
+    pub fn vmov(&mut self, d: Reg, n: Reg) {
         self.v3(0x4ea0_1c00, d, n, n);
     }
 
@@ -265,6 +274,33 @@ impl Codegen {
                 self.v3(longer(1, 0, 1, 12), V1, a, b);
                 self.v3(three(0, 2, ADDP), d, V0, V1);
             }
+            Pmulhrsw => {
+                self.v3(longer(0, 0, 1, 12), V0, a, b);
+                self.v3(longer(1, 0, 1, 12), V1, a, b);
+                // Narrowed by 15 bits, rounded.
+                self.v2(0x0f11_8c00, d, V0);
+                self.v2(0x4f11_8c00, d, V1);
+            }
+            Pmaddubsw => {
+                for (high, product) in [(0, V0), (1 << 30, V2)] {
+                    self.v2(0x2f08_a400 | high, product, a);
+                    self.v2(0x0f08_a400 | high, V1, b);
+                    self.v3(three(0, 1, 19), product, product, V1);
+                }
+                self.pairs(1, V0, V2, three(0, 1, 1), d);
+            }
+            Phaddsw => self.pairs(1, a, b, three(0, 1, 1), d),
+            Phsubw => self.pairs(1, a, b, three(1, 1, 16), d),
+            Phsubd => self.pairs(2, a, b, three(1, 2, 16), d),
+            Phsubsw => self.pairs(1, a, b, three(0, 1, 5), d),
+            Psignb | Psignw | Psignd => {
+                let size = op as u32 - Psignb as u32;
+                self.v2(two(1, 0, size, 10), V0, b);
+                self.v2(two(1, 1, size, 11), V1, a);
+                self.v3(BSL, V0, V1, a);
+                self.v2(two(1, 0, size, 9), V1, b);
+                self.v3(BIC, d, V0, V1);
+            }
             Psadbw => {
                 self.v3(three(1, 0, 14), V0, a, b);
                 self.v2(two(1, 1, 0, 2), V0, V0);
@@ -323,6 +359,13 @@ impl Codegen {
             }
             _ => self.frame.unsupported("a vector operation"),
         }
+    }
+
+    /// `op` on the even and the odd lanes of `a`, then `b`.
+    fn pairs(&mut self, size: u32, a: Reg, b: Reg, op: u32, d: Reg) {
+        self.v3(permute(size, 1), V1, a, b);
+        self.v3(permute(size, 5), V0, a, b);
+        self.v3(op, d, V1, V0);
     }
 
     fn shift_imm(&mut self, log: u32, left: bool, signed: bool, d: Reg, a: Reg, by: u64) {

@@ -1,6 +1,7 @@
 //! Translated code against the IR evaluator, by hand-made and random blocks.
 
 mod chain;
+mod float;
 mod forms;
 #[path = "../../../emu-core/tests/ir/gen.rs"]
 mod r#gen;
