@@ -288,7 +288,9 @@ impl Codegen {
         let (a, b) = (self.vreg(inst.args[0]), self.vreg(inst.args[1]));
         // Conditions that do not look at N and V can be had from the host's flags.
         let plain = self.insts[self.at + 1..].iter().all(|i| {
-            i.op != Op::TestCc || i.args[0] != me || matches!(Cc::ALL[i.imm as usize & 15] as u8 >> 1, 1..=3 | 5)
+            i.op != Op::TestCc
+                || i.args[0] != me
+                || matches!(Cc::ALL[i.imm as usize & 15] as u8 >> 1, 1..=3 | 5)
         });
         self.save_flags();
         let word = if self.worded[me.index()] || !plain { Some(self.word_dest(me)) } else { None };

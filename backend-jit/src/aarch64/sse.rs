@@ -1,5 +1,5 @@
-//! Vector operations on integers, by the host's vector unit. Floating point, and what takes more than a few
-//! instructions, is left to the interpreter: see [`known`].
+//! Vector operations on integers, by the host's vector unit. What is named by its x86 encoding is left to the
+//! interpreter: see [`known`].
 
 use super::Codegen;
 use super::asm::{Cond, Logic, Reg, ZR};

@@ -133,7 +133,7 @@ fn block(op: VecOp, r: &mut Rng) -> Block {
 
 #[test]
 fn floating_point_does_what_the_evaluator_does() {
-    let cases: u64 = std::env::var("CALQUE_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(4000) / 20;
+    let cases: u64 = std::env::var("CALQUE_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(4000) / 40;
     for baseline in [false, true] {
         let mut jit = Jit::new(JitConfig { single_block: true, baseline, ..JitConfig::default() }).unwrap();
         for &op in VecOp::ALL.iter().filter(|&&op| op as u32 >= VecOp::Addss as u32) {

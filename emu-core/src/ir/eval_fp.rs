@@ -137,20 +137,14 @@ fn other(env: &mut Env, op: VecOp, ty: Type, from: Type, a: V, b: &V) -> V {
         Cvtdq2pd => out[..2].copy_from_slice(&[0, 1].map(|n| env.from_integer::<Double>(signed(n)))),
         Cvtps2dq | Cvttps2dq => (0..4).for_each(|n| {
             let v = single(n);
-            let v = if op == Cvtps2dq {
-                env.to_integer::<Single>(v, 32)
-            } else {
-                env.truncate::<Single>(v, 32)
-            };
+            let v =
+                if op == Cvtps2dq { env.to_integer::<Single>(v, 32) } else { env.truncate::<Single>(v, 32) };
             set::<Single>(&mut out, n, v);
         }),
         Cvtpd2dq | Cvttpd2dq => (0..2).for_each(|n| {
             let v = double(n);
-            let v = if op == Cvtpd2dq {
-                env.to_integer::<Double>(v, 32)
-            } else {
-                env.truncate::<Double>(v, 32)
-            };
+            let v =
+                if op == Cvtpd2dq { env.to_integer::<Double>(v, 32) } else { env.truncate::<Double>(v, 32) };
             set::<Single>(&mut out, n, v);
         }),
         Cvtsi2ss | Cvtsi2sd => {
