@@ -274,24 +274,25 @@ fn do_x87_load(cpu: &mut Cpu) -> Done {
 
 /// The first argument of [`Helper::Fp`] for an `Fp` on 128 bits: operation, immediate, and whether the result is an
 /// integer of 64 bits. Its operands are in `layout::RESULT`, 16 bytes each, and so is its result; flags are a word.
-pub fn fp_order(inst: &Inst) -> u32 {
-    inst.aux & 0xff | (inst.imm as u32 & 0xff) << 8 | u32::from(inst.ty == Type::I64) << 16
+pub fn fp_order(inst: &Inst) -> u64 {
+    u64::from(inst.aux) | (inst.imm as u64 & 0xff) << 32 | u64::from(inst.ty == Type::I64) << 40
 }
 
 /// By the rules of the IR, in integers. Modes and flags are those of `layout::MX_GUEST`.
 fn do_fp(cpu: &mut Cpu) -> Done {
     use VecOp::*;
     let s = &mut cpu.state.scratch;
-    let (order, mxcsr) = (s[layout::ARG] as u32, s[layout::MX_GUEST] as u32);
-    let op = VecOp::from_number(order & 0xff).ok_or(Leave::Interpret)?;
-    let ty = match op {
-        Comiss | Comisd | Ucomiss | Ucomisd => Type::Flags,
-        Cvtss2si | Cvtsd2si | Cvttss2si | Cvttsd2si => Type::int(if order >> 16 & 1 != 0 { 8 } else { 4 }),
+    let (order, mxcsr) = (s[layout::ARG], s[layout::MX_GUEST] as u32);
+    let (aux, imm) = (order as u32, (order >> 32 & 0xff) as i64);
+    let ty = match VecOp::from_number(aux) {
+        Some(Comiss | Comisd | Ucomiss | Ucomisd) => Type::Flags,
+        Some(Cvtss2si | Cvtsd2si | Cvttss2si | Cvttsd2si) => {
+            Type::int(if order >> 40 & 1 != 0 { 8 } else { 4 })
+        }
         _ => Type::V128,
     };
     let operand = |n: usize| [s[layout::RESULT + n], s[layout::RESULT + n + 1], 0, 0];
-    let (mut r, flags) =
-        eval_fp::fp(op, ty, Type::I64, i64::from(order >> 8 & 0xff), [operand(0), operand(2)], mxcsr);
+    let (mut r, flags) = eval_fp::fp(aux, ty, Type::I64, imm, [operand(0), operand(2)], mxcsr);
     if ty == Type::Flags {
         r[0] = crate::host::to_word(r[0]);
     }

@@ -14,13 +14,13 @@
 
 use super::Codegen;
 use super::asm::{Logic, Reg, ZR};
+use super::coded::Coded;
 use super::mem::{FpTo, Stub, StubKind};
 use super::vals::{S0, S1, STATE, slot};
 use super::vecregs::{V0, V1};
 use crate::helpers::fp_order;
 use crate::layout;
 use dynasmrt::DynamicLabel;
-use emu_core::ir::encoded::ENCODED;
 use emu_core::ir::{Cc, Inst, Op, Type, Value, VecOp};
 
 /// The bits of FPSR that have an operation done over, repeated as a logical immediate has to: all but IXC.
@@ -39,7 +39,8 @@ const fn double(d: bool) -> u32 {
 
 /// Whether the emitter knows an operation.
 pub fn known(inst: &Inst) -> bool {
-    inst.aux & ENCODED == 0 && VecOp::from_number(inst.aux).is_some_and(|op| op as u32 >= VecOp::Addss as u32)
+    VecOp::from_number(inst.aux).is_some_and(|op| op as u32 >= VecOp::Addss as u32)
+        || Coded::from_aux(inst.aux).is_some_and(Coded::is_float)
 }
 
 /// Operations that are one instruction: as a scalar, and on all lanes.
@@ -78,7 +79,7 @@ struct Checked {
     resume: DynamicLabel,
     a: Reg,
     b: Reg,
-    order: u32,
+    order: u64,
     /// FPSR before it is in [`S1`]: what it raises may be more than is right.
     restore: bool,
 }
@@ -119,10 +120,14 @@ impl Codegen {
     /// Fp.
     pub fn float(&mut self, me: Value, inst: &Inst) {
         use VecOp::*;
-        let Some(op) = VecOp::from_number(inst.aux) else {
-            return self.frame.fail("no such floating-point operation");
-        };
         self.fp_enter();
+        let Some(op) = VecOp::from_number(inst.aux) else {
+            return match Coded::from_aux(inst.aux) {
+                Some(Coded::Round(wide, all)) => self.round(me, inst, wide, all),
+                Some(Coded::Horizontal(wide, sub)) => self.horizontal(me, inst, wide, sub),
+                _ => self.frame.fail("no such floating-point operation"),
+            };
+        };
         match op {
             Cvtsi2ss | Cvtsi2sd => self.from_int(me, inst, op == Cvtsi2sd),
             Cvtss2si | Cvtsd2si | Cvttss2si | Cvttsd2si => self.to_int(me, inst, op),
@@ -170,6 +175,52 @@ impl Codegen {
         let d = self.vtemp();
         let c = self.checked(inst, a, b, false);
         emit(self, d, a, b);
+        self.check(&c, FpTo::Vec(d));
+        self.asm.bind(c.resume);
+        self.set_vec_temp(me, d);
+    }
+
+    /// ROUNDPS and its kin. Inexact is what is no integer, whichever way it is rounded; FRINTX says so.
+    fn round(&mut self, me: Value, inst: &Inst, wide: bool, all: bool) {
+        let imm = inst.imm as usize;
+        let emit = |g: &mut Self, d: Reg, _: Reg, b: Reg| {
+            let size = double(wide);
+            // N, M (down), P (up), Z, then I (as MXCSR says) and X (that, raising inexact).
+            let words: [u32; 6] = if all {
+                [0x4e21_8800, 0x4e21_9800, 0x4ea1_8800, 0x4ea1_9800, 0x6ea1_9800, 0x6e21_9800]
+            } else {
+                [0x1e24_4000, 0x1e25_4000, 0x1e24_c000, 0x1e25_c000, 0x1e27_c000, 0x1e27_4000]
+            };
+            if imm & 8 == 0 {
+                g.v2(words[5] | size, if imm & 4 != 0 { d } else { V1 }, b);
+            }
+            match imm & 12 {
+                4 => {}
+                12 => g.v2(words[4] | size, d, b),
+                _ => g.v2(words[imm & 3] | size, d, b),
+            }
+        };
+        if !all {
+            return self.scalar(me, inst, wide, emit);
+        }
+        let a = self.vreg(inst.args[0]);
+        let d = self.vtemp();
+        let c = self.checked(inst, a, a, false);
+        emit(self, d, a, a);
+        self.check(&c, FpTo::Vec(d));
+        self.asm.bind(c.resume);
+        self.set_vec_temp(me, d);
+    }
+
+    /// HADDPS and its kin: of neighbours.
+    fn horizontal(&mut self, me: Value, inst: &Inst, wide: bool, sub: bool) {
+        let (a, b) = (self.vreg(inst.args[0]), self.vreg(inst.args[1]));
+        let d = self.vtemp();
+        let c = self.checked(inst, a, b, false);
+        let size = if wide { 3 << 22 } else { 2 << 22 };
+        self.v3(0x4e00_1800 | size, V0, a, b);
+        self.v3(0x4e00_5800 | size, V1, a, b);
+        self.v3(if sub { 0x4ea0_d400 } else { 0x4e20_d400 } | double(wide), d, V0, V1);
         self.check(&c, FpTo::Vec(d));
         self.asm.bind(c.resume);
         self.set_vec_temp(me, d);

@@ -33,7 +33,7 @@ pub enum StubKind {
     /// Gives the host the guest's modes of floating point.
     FpBegin,
     /// A floating-point operation that raised something odd: see `fp`.
-    Fp { order: u32, a: Reg, b: Reg, to: FpTo, restore: bool },
+    Fp { order: u64, a: Reg, b: Reg, to: FpTo, restore: bool },
 }
 
 /// Where the result of a floating-point operation goes.
@@ -305,7 +305,7 @@ impl Codegen {
                     }
                     self.asm.str_q(a, STATE, slot(layout::RESULT));
                     self.asm.str_q(b, STATE, slot(layout::RESULT + 2));
-                    self.asm.mov_imm(S0, order.into());
+                    self.asm.mov_imm(S0, order);
                     self.asm.str(Type::I64, S0, STATE, arg(0));
                     self.thunk_call(Helper::Fp, s.site);
                     self.fp_result(to);

@@ -1,8 +1,9 @@
-//! Vector operations on integers, by the host's vector unit. What is named by its x86 encoding is left to the
-//! interpreter: see [`known`].
+//! Vector operations on integers, by the host's vector unit. Those that are named by their x86 encoding are in
+//! `coded`.
 
 use super::Codegen;
 use super::asm::{Cond, Logic, Reg, ZR};
+use super::coded::Coded;
 use super::vals::{S0, S1};
 use super::vecregs::{PAIR, V0, V1, V2};
 use emu_core::ir::encoded::ENCODED;
@@ -217,7 +218,10 @@ impl Codegen {
     /// Vec1, Vec2 and Vec3.
     pub fn vector(&mut self, me: Value, inst: &Inst) {
         let Some(op) = VecOp::from_number(inst.aux) else {
-            return self.frame.fail("no such vector operation");
+            return match Coded::from_aux(inst.aux) {
+                Some(c) => self.coded(me, inst, c),
+                None => self.frame.fail("no such vector operation"),
+            };
         };
         match op {
             VecOp::FromInt => return self.int_to_vector(me, inst),
@@ -395,7 +399,7 @@ impl Codegen {
     }
 
     /// Bytes of `b:a` by a table; an index of 16 and more is of b.
-    fn table(&mut self, d: Reg, a: Reg, b: Reg, table: [u8; 16]) {
+    pub fn table(&mut self, d: Reg, a: Reg, b: Reg, table: [u8; 16]) {
         let half = |t: &[u8]| t.iter().rev().fold(0, |v, &b| v << 8 | u64::from(b));
         self.vconst(V2, half(&table[..8]), half(&table[8..]));
         if table.iter().all(|&i| i < 16) {

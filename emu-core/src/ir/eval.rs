@@ -62,7 +62,7 @@ pub fn eval(block: &Block, cpu: &mut Cpu) -> End {
 fn unknown(i: &Inst) -> bool {
     match i.op {
         Op::X87 | Op::X87Mem => true,
-        Op::Fp => VecOp::from_number(i.aux).is_none_or(|op| !eval_fp::knows(op, i.ty)),
+        Op::Fp => !eval_fp::knows(i.aux, i.ty),
         Op::Vec1 | Op::Vec2 | Op::Vec3 => i.aux & ENCODED != 0,
         _ => false,
     }
@@ -265,9 +265,8 @@ impl Eval<'_> {
                 a
             }
             Fp => {
-                let op = VecOp::from_number(i.aux).expect("`eval` has refused others");
                 let from = if i.args[1].is_some() { self.ty(i.args[1]) } else { i.ty };
-                let (v, flags) = eval_fp::fp(op, i.ty, from, i.imm, [a, b], self.cpu.state.mxcsr);
+                let (v, flags) = eval_fp::fp(i.aux, i.ty, from, i.imm, [a, b], self.cpu.state.mxcsr);
                 self.cpu.state.mxcsr |= flags;
                 v
             }
