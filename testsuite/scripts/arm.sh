@@ -41,5 +41,7 @@ wrapper=$(realpath "$CARGO_TARGET_DIR")/calque-arm
 printf '#!/bin/sh\nexec %s %s "$@"\n' "$qemu" \
   "$(realpath "$CARGO_TARGET_DIR")/aarch64-unknown-linux-gnu/debug/calque" >"$wrapper"
 chmod +x "$wrapper"
-RUSTC=$host_rustc CARGO_TARGET_DIR=$host_target CALQUE_BIN=$wrapper CALQUE_ENGINES=jit \
-  cargo test -p testsuite --test monitor -- translated in_lockstep
+# And litmus tests of the order of memory on two processors.
+export RUSTC=$host_rustc CARGO_TARGET_DIR=$host_target CALQUE_BIN=$wrapper CALQUE_ENGINES=jit,lockstep
+cargo test -p testsuite --test monitor -- translated in_lockstep
+cargo test -p testsuite --test smp -- order_messages_code_and_interrupts

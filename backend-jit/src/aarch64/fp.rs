@@ -129,8 +129,8 @@ impl Codegen {
             };
         };
         match op {
-            Cvtsi2ss | Cvtsi2sd => self.from_int(me, inst, op == Cvtsi2sd),
-            Cvtss2si | Cvtsd2si | Cvttss2si | Cvttsd2si => self.to_int(me, inst, op),
+            Cvtsi2ss | Cvtsi2sd => self.int_to_float(me, inst, op == Cvtsi2sd),
+            Cvtss2si | Cvtsd2si | Cvttss2si | Cvttsd2si => self.float_to_int(me, inst, op),
             Comiss | Comisd | Ucomiss | Ucomisd => self.compare_flags(me, inst, op),
             Cvtdq2ps | Cvtdq2pd => {
                 let b = self.vreg(inst.args[1]);
@@ -304,7 +304,7 @@ impl Codegen {
         self.v2(if wide { 0x6e08_0400 } else { 0x6e04_0400 }, d, V0);
     }
 
-    fn from_int(&mut self, me: Value, inst: &Inst, wide: bool) {
+    fn int_to_float(&mut self, me: Value, inst: &Inst, wide: bool) {
         let from = u32::from(self.insts[inst.args[1].index()].ty == Type::I64) << 31;
         let a = self.vreg(inst.args[0]);
         let i = self.reg(inst.args[1]);
@@ -314,7 +314,7 @@ impl Codegen {
         self.set_vec_temp(me, d);
     }
 
-    fn to_int(&mut self, me: Value, inst: &Inst, op: VecOp) {
+    fn float_to_int(&mut self, me: Value, inst: &Inst, op: VecOp) {
         use VecOp::*;
         let wide = double(matches!(op, Cvtsd2si | Cvttsd2si));
         let rounds = matches!(op, Cvtss2si | Cvtsd2si);
