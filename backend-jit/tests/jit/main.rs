@@ -5,7 +5,6 @@ mod float;
 mod forms;
 #[path = "../../../emu-core/tests/ir/gen.rs"]
 mod r#gen;
-#[cfg(target_arch = "x86_64")]
 mod golden;
 mod random;
 mod vectors;
