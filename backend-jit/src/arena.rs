@@ -341,4 +341,40 @@ mod tests {
         a.truncate(0);
         assert_eq!(a.append(&vec![0; 1 << 16]), Some(0));
     }
+
+    /// A function that returns `n`, as two words.
+    fn returns(n: u32) -> [u32; 2] {
+        if cfg!(target_arch = "aarch64") {
+            // mov w0, n; ret
+            [0x5280_0000 | n << 5, 0xd65f_03c0]
+        } else {
+            // mov eax, n; ret
+            [0xb8 | n << 8, 0x0000_c300]
+        }
+    }
+
+    fn call(a: &Arena, at: usize) -> u32 {
+        // SAFETY: `returns` was put there, which touches the register of its result alone.
+        let f: extern "C" fn() -> u32 = unsafe { std::mem::transmute(a.base().wrapping_add(at)) };
+        f()
+    }
+
+    #[test]
+    fn what_is_patched_or_written_again_is_what_runs() {
+        let mut a = Arena::new(1 << 20, false).unwrap();
+        let code = |n: u32| returns(n).map(u32::to_le_bytes).concat();
+        for round in 0..3 {
+            // As the code cache does: blocks side by side, patched while others run, then all given back.
+            let at: Vec<usize> = (0..100).map(|n| a.append(&code(n)).unwrap()).collect();
+            for n in 0..100 {
+                assert_eq!(call(&a, at[n as usize]), n, "round {round}");
+                let (other, new) = (at[(n as usize + 50) % 100], 1000 + 10 * n + round);
+                a.patch_u32(other, returns(new)[0]);
+                assert_eq!(call(&a, other), new, "round {round}");
+                a.patch_u32(other, returns((n + 50) % 100)[0]);
+                assert_eq!(call(&a, other), (n + 50) % 100, "round {round}");
+            }
+            a.truncate(0);
+        }
+    }
 }

@@ -12,7 +12,7 @@ use crate::layout;
 use emu_core::addr::{PAGE_MASK, PAGE_SIZE};
 use emu_core::cpu::Cpu;
 use emu_core::fault::{Exception, Vector};
-use emu_core::ir::{RepKind, mem_flags};
+use emu_core::ir::{Inst, RepKind, Type, VecOp, eval_fp, mem_flags};
 use emu_core::mem::{Frame, page};
 use emu_core::mmu::{Access, JournalEntry, Priv, tlb};
 use emu_core::state::bits::{cr4, rflags};
@@ -51,11 +51,13 @@ pub enum Helper {
     ReadTsc,
     /// Image of the x87, for the host's to load.
     X87Load,
+    /// A floating-point operation that the host does not do as the guest would: see [`fp_order`].
+    Fp,
 }
 
 impl Helper {
     /// All, in order.
-    pub const ALL: [Helper; 12] = [
+    pub const ALL: [Helper; 13] = [
         Helper::Load,
         Helper::LoadW,
         Helper::Store,
@@ -68,6 +70,7 @@ impl Helper {
         Helper::RepString,
         Helper::ReadTsc,
         Helper::X87Load,
+        Helper::Fp,
     ];
 }
 
@@ -149,6 +152,7 @@ helper! {
     rep_string = do_rep_string;
     read_tsc = do_read_tsc;
     x87_load = do_x87_load;
+    fp = do_fp;
 }
 
 /// Address of a helper's code.
@@ -165,6 +169,7 @@ pub fn address(h: Helper) -> usize {
         Helper::RepString => rep_string,
         Helper::ReadTsc => read_tsc,
         Helper::X87Load => x87_load,
+        Helper::Fp => fp,
     };
     f as usize
 }
@@ -265,6 +270,35 @@ fn do_x87_load(cpu: &mut Cpu) -> Done {
         return Err(Leave::Interpret);
     }
     crate::x87::pack(&mut cpu.state);
+    Ok(())
+}
+
+/// The first argument of [`Helper::Fp`] for an `Fp` on 128 bits: operation, immediate, and whether the result is an
+/// integer of 64 bits. Its operands are in `layout::RESULT`, 16 bytes each, and so is its result; flags are a word.
+pub fn fp_order(inst: &Inst) -> u64 {
+    u64::from(inst.aux) | (inst.imm as u64 & 0xff) << 32 | u64::from(inst.ty == Type::I64) << 40
+}
+
+/// By the rules of the IR, in integers. Modes and flags are those of `layout::MX_GUEST`.
+fn do_fp(cpu: &mut Cpu) -> Done {
+    use VecOp::*;
+    let s = &mut cpu.state.scratch;
+    let (order, mxcsr) = (s[layout::ARG], s[layout::MX_GUEST] as u32);
+    let (aux, imm) = (order as u32, (order >> 32 & 0xff) as i64);
+    let ty = match VecOp::from_number(aux) {
+        Some(Comiss | Comisd | Ucomiss | Ucomisd) => Type::Flags,
+        Some(Cvtss2si | Cvtsd2si | Cvttss2si | Cvttsd2si) => {
+            Type::int(if order >> 40 & 1 != 0 { 8 } else { 4 })
+        }
+        _ => Type::V128,
+    };
+    let operand = |n: usize| [s[layout::RESULT + n], s[layout::RESULT + n + 1], 0, 0];
+    let (mut r, flags) = eval_fp::fp(aux, ty, Type::I64, imm, [operand(0), operand(2)], mxcsr);
+    if ty == Type::Flags {
+        r[0] = crate::host::to_word(r[0]);
+    }
+    s[layout::RESULT..layout::RESULT + 2].copy_from_slice(&r[..2]);
+    s[layout::MX_GUEST] |= u64::from(flags);
     Ok(())
 }
 

@@ -4,15 +4,13 @@ use emu_core::features::Features;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Which engine executes guest code. On 64-bit Arm the interpreter is the default, because Debian has not been seen to boot
-/// to its prompt translated there.
+/// Which engine executes guest code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
 pub enum EngineKind {
     /// The reference interpreter.
-    #[cfg_attr(target_arch = "aarch64", default)]
     Interp,
     /// The translator, with the interpreter for cold code.
-    #[cfg_attr(not(target_arch = "aarch64"), default)]
+    #[default]
     Jit,
     /// Both, block by block, comparing.
     Lockstep,

@@ -15,13 +15,16 @@ if ! [ -x /usr/bin/qemu-aarch64-static ] || ! command -v aarch64-linux-gnu-gcc >
     gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static >/dev/null
 fi
 
+host_target=${CARGO_TARGET_DIR:-target}
+host_rustc=${RUSTC:-rustc}
 export RUSTC=/usr/bin/rustc
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 # The loader and the libraries have to be of one build: libstd-rust-web-dev:arm64 brings an arm64 libc of its own to the
 # host's /lib, whose threads hang under the cross packages' loader, so the libraries are named too. A test that hangs
 # all the same ends with an error.
 sysroot=/usr/aarch64-linux-gnu
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="timeout 1200 /usr/bin/qemu-aarch64-static -L $sysroot -E LD_LIBRARY_PATH=$sysroot/lib"
+qemu="/usr/bin/qemu-aarch64-static -L $sysroot -E LD_LIBRARY_PATH=$sysroot/lib"
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="timeout 1200 $qemu"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/arm
 # Tests under qemu-user are slow, so they take their short form.
 export CALQUE_TEST_SCALE=${CALQUE_TEST_SCALE:-0.05}
@@ -29,4 +32,16 @@ cargo test --target aarch64-unknown-linux-gnu -p emu-core -p frontend-x86 -p int
 # Arm code against the evaluator, block by block; by default 4000 random blocks, with and without passes, a second time
 # without optional features.
 CALQUE_SEEDS=${CALQUE_SEEDS:-400} cargo test --target aarch64-unknown-linux-gnu -p backend-jit --lib --tests
+# What deals with pages of the host, on one whose pages have 16 KiB.
+CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="timeout 1200 $qemu -p 16384" \
+  cargo test --target aarch64-unknown-linux-gnu -p emu-core -p backend-jit --lib -- mem:: pages:: mmu:: arena::
 cargo build --target aarch64-unknown-linux-gnu -p calque
+# The built-in guest as Arm code, driven by the host's test: page faults, traps, code that changes itself, power off.
+wrapper=$(realpath "$CARGO_TARGET_DIR")/calque-arm
+printf '#!/bin/sh\nexec %s %s "$@"\n' "$qemu" \
+  "$(realpath "$CARGO_TARGET_DIR")/aarch64-unknown-linux-gnu/debug/calque" >"$wrapper"
+chmod +x "$wrapper"
+# And litmus tests of the order of memory on two processors.
+export RUSTC=$host_rustc CARGO_TARGET_DIR=$host_target CALQUE_BIN=$wrapper CALQUE_ENGINES=jit,lockstep
+cargo test -p testsuite --test monitor -- translated in_lockstep
+cargo test -p testsuite --test smp -- order_messages_code_and_interrupts

@@ -28,7 +28,7 @@ export CALQUE_BIN=${CALQUE_BIN:-$target/release/calque}
 # What has to be there: without these words a test that lacks something says so and passes.
 export CALQUE_DEBIAN=1
 case $(uname -m) in
-  x86_64) export CALQUE_ENGINES=interp,jit,lockstep ;;
+  x86_64 | aarch64) export CALQUE_ENGINES=interp,jit,lockstep ;;
   *) export CALQUE_ENGINES=interp ;;
 esac
 

@@ -397,6 +397,18 @@ impl Asm {
         self.raw(0xd51b_4200 | rd(s));
     }
 
+    pub fn mrs_fpsr(&mut self, d: Reg) {
+        self.raw(0xd53b_4420 | rd(d));
+    }
+
+    pub fn msr_fpsr(&mut self, s: Reg) {
+        self.raw(0xd51b_4420 | rd(s));
+    }
+
+    pub fn msr_fpcr(&mut self, s: Reg) {
+        self.raw(0xd51b_4400 | rd(s));
+    }
+
     // Memory.
 
     fn store_op(ty: Type, load: bool) -> u32 {

@@ -30,6 +30,21 @@ pub enum StubKind {
     Raise(Helper),
     /// Leaves for the interpreter.
     Leave,
+    /// Gives the host the guest's modes of floating point.
+    FpBegin,
+    /// A floating-point operation that raised something odd: see `fp`.
+    Fp { order: u64, a: Reg, b: Reg, to: FpTo, restore: bool },
+}
+
+/// Where the result of a floating-point operation goes.
+#[derive(Clone, Copy, Debug)]
+pub enum FpTo {
+    /// To a vector register.
+    Vec(Reg),
+    /// To a general register.
+    Int(Reg),
+    /// To NZCV and, as a word, to a general register.
+    Flags(Option<Reg>),
 }
 
 /// An out-of-line path.
@@ -279,6 +294,21 @@ impl Codegen {
                         let n = layout::RESULT + usize::from(!quotient);
                         self.asm.ldr(Type::I64, S0, STATE, slot(n));
                     }
+                }
+                StubKind::FpBegin => {
+                    let at = self.entry.fp_begin;
+                    self.asm.b_abs(true, at);
+                }
+                StubKind::Fp { order, a, b, to, restore } => {
+                    if restore {
+                        self.asm.msr_fpsr(S1);
+                    }
+                    self.asm.str_q(a, STATE, slot(layout::RESULT));
+                    self.asm.str_q(b, STATE, slot(layout::RESULT + 2));
+                    self.asm.mov_imm(S0, order);
+                    self.asm.str(Type::I64, S0, STATE, arg(0));
+                    self.thunk_call(Helper::Fp, s.site);
+                    self.fp_result(to);
                 }
                 StubKind::Raise(helper) => {
                     self.thunk_call(helper, s.site);

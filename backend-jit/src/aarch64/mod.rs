@@ -11,7 +11,9 @@ pub mod alu;
 pub mod asm;
 pub mod bits;
 pub mod branch;
+pub mod coded;
 pub mod flags;
+pub mod fp;
 pub mod mem;
 pub mod mov;
 pub mod muldiv;
@@ -28,6 +30,7 @@ use crate::helpers::Helper;
 use crate::regalloc::Analysis;
 use crate::{JitConfig, JitError};
 use asm::{Asm, Cond};
+use coded::Coded;
 use emu_core::ir::{Block, Inst, Op, Value};
 use flags::Carry;
 pub use flags::{from_word, to_word};
@@ -94,6 +97,7 @@ pub struct Entry {
     indirect: usize,
     interpret: usize,
     way_out: usize,
+    fp_begin: usize,
 }
 
 impl Entry {
@@ -137,6 +141,8 @@ pub struct Codegen {
     count: bool,
     ordered: bool,
     lse: bool,
+    /// The block has made sure that the host has the guest's modes of floating point.
+    fp_entered: bool,
 }
 
 /// Whether the emitter knows each of `insts` from `from` on.
@@ -145,9 +151,13 @@ pub fn emits(insts: &[Inst], from: usize) -> bool {
     insts[from..].iter().all(|i| {
         let widest = i.args.iter().map(|&v| width(v)).max().unwrap_or(0).max(i.ty.bits());
         match i.op {
-            Op::ZeroUpper | Op::Fp | Op::X87 | Op::X87Mem => false,
+            Op::ZeroUpper | Op::X87 => false,
+            Op::X87Mem => mov::stores_control(i.aux),
+            Op::Fp => widest <= 128 && fp::known(i),
             Op::GetVec | Op::SetVec | Op::SetVecZero | Op::Load | Op::Store => widest <= 128,
-            Op::Vec1 | Op::Vec2 | Op::Vec3 => widest <= 128 && sse::known(i.aux),
+            Op::Vec1 | Op::Vec2 | Op::Vec3 => {
+                widest <= 128 && (sse::known(i.aux) || Coded::from_aux(i.aux).is_some_and(|c| !c.is_float()))
+            }
             Op::Rcl | Op::Rcr => insts[i.args[1].index()].op == Op::Const,
             _ => widest <= 64,
         }
@@ -190,6 +200,7 @@ impl Codegen {
             count: cfg.count_insns,
             ordered: cfg.ordered,
             lse: !cfg.baseline && has_lse(),
+            fp_entered: false,
         })
     }
 
@@ -219,6 +230,7 @@ impl Codegen {
         self.withheld.clear();
         self.literals.clear();
         self.indirect_miss = None;
+        self.fp_entered = false;
     }
 
     /// Emits a block: its code, exits and sites are in `self` afterwards.
@@ -318,8 +330,9 @@ impl Codegen {
             Op::SetVec | Op::SetVecZero => self.set_vec(inst),
             Op::Vec1 | Op::Vec2 | Op::Vec3 => self.vector(me, inst),
             Op::ZeroUpper => self.frame.unsupported("256-bit vectors"),
-            Op::Fp => self.frame.unsupported("floating point"),
-            Op::X87 | Op::X87Mem => self.frame.unsupported("the x87"),
+            Op::Fp => self.float(me, inst),
+            Op::X87Mem => self.store_control(inst),
+            Op::X87 => self.frame.unsupported("the x87"),
         }
     }
 }

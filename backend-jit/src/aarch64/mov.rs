@@ -1,11 +1,17 @@
 //! Reads and writes of guest registers and state, extension and truncation, selection.
 
 use super::asm::{Cond, ZR};
-use super::vals::{GUEST, S0, STATE};
+use super::vals::{GUEST, S0, S1, STATE};
 use super::{Codegen, Loc};
-use emu_core::ir::{Inst, StateField, Type, Value};
-use emu_core::state::CpuState;
+use crate::helpers::Helper;
+use emu_core::ir::{Inst, StateField, Type, Value, x87};
+use emu_core::state::{CpuState, FpuState};
 use std::mem::offset_of;
+
+/// Whether an x87 operation on memory is FNSTCW, the one that needs nothing of the x87 but a word of the state.
+pub fn stores_control(aux: u32) -> bool {
+    (x87::escape(aux), x87::digit(aux)) == (0xd9, 7)
+}
 
 impl Codegen {
     pub fn get_reg(&mut self, me: Value, inst: &Inst) {
@@ -60,7 +66,11 @@ impl Codegen {
         let Some(field) = StateField::from_number(inst.imm) else { return self.frame.fail("no such field") };
         let (at, ty) = field.place();
         let d = self.dest(me);
-        self.asm.ldr(ty, d.reg, STATE, at);
+        if field == StateField::Mxcsr {
+            self.read_mxcsr(d.reg, at);
+        } else {
+            self.asm.ldr(ty, d.reg, STATE, at);
+        }
         self.finish(me, d, true);
     }
 
@@ -135,6 +145,19 @@ impl Codegen {
         let c = self.condition(inst.args[0]);
         self.val[me.index()].loc = Loc::Cc(c.invert());
         self.bools.push(me);
+    }
+
+    /// FNSTCW.
+    pub fn store_control(&mut self, inst: &Inst) {
+        let a = self.reg(inst.args[0]);
+        let v = self.temp();
+        let at = offset_of!(CpuState, fpu) + offset_of!(FpuState, fcw);
+        self.asm.ldr(Type::I16, v, STATE, at);
+        // It names the access in its immediate.
+        let access = Inst { aux: inst.imm as u32, ..*inst };
+        self.probe(&access, a, 2, Helper::Store, Some(v));
+        self.storing();
+        self.asm.str_at(Type::I16, v, S1, a);
     }
 
     /// Byte offset of the pointer to the translation cache.

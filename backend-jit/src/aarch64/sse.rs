@@ -1,8 +1,9 @@
-//! Vector operations on integers, by the host's vector unit. Floating point, and what takes more than a few
-//! instructions, is left to the interpreter: see [`known`].
+//! Vector operations on integers, by the host's vector unit. Those that are named by their x86 encoding are in
+//! `coded`.
 
 use super::Codegen;
 use super::asm::{Cond, Logic, Reg, ZR};
+use super::coded::Coded;
 use super::vals::{S0, S1};
 use super::vecregs::{PAIR, V0, V1, V2};
 use emu_core::ir::encoded::ENCODED;
@@ -173,19 +174,28 @@ pub fn known(aux: u32) -> bool {
                 | Pmovmskb
                 | Movmskps
                 | Movmskpd
+                | Pmulhrsw
+                | Pmaddubsw
+                | Phaddsw
+                | Phsubw
+                | Phsubd
+                | Phsubsw
+                | Psignb
+                | Psignw
+                | Psignd
         )
 }
 
 impl Codegen {
-    fn v3(&mut self, op: u32, d: Reg, n: Reg, m: Reg) {
+    pub fn v3(&mut self, op: u32, d: Reg, n: Reg, m: Reg) {
         self.asm.raw(op | u32::from(m) << 16 | u32::from(n) << 5 | u32::from(d));
     }
 
-    fn v2(&mut self, op: u32, d: Reg, n: Reg) {
+    pub fn v2(&mut self, op: u32, d: Reg, n: Reg) {
         self.v3(op, d, n, 0);
     }
 
-    fn vmov(&mut self, d: Reg, n: Reg) {
+    pub fn vmov(&mut self, d: Reg, n: Reg) {
         self.v3(0x4ea0_1c00, d, n, n);
     }
 
@@ -208,7 +218,10 @@ impl Codegen {
     /// Vec1, Vec2 and Vec3.
     pub fn vector(&mut self, me: Value, inst: &Inst) {
         let Some(op) = VecOp::from_number(inst.aux) else {
-            return self.frame.fail("no such vector operation");
+            return match Coded::from_aux(inst.aux) {
+                Some(c) => self.coded(me, inst, c),
+                None => self.frame.fail("no such vector operation"),
+            };
         };
         match op {
             VecOp::FromInt => return self.int_to_vector(me, inst),
@@ -264,6 +277,33 @@ impl Codegen {
                 self.v3(longer(0, 0, 1, 12), V0, a, b);
                 self.v3(longer(1, 0, 1, 12), V1, a, b);
                 self.v3(three(0, 2, ADDP), d, V0, V1);
+            }
+            Pmulhrsw => {
+                self.v3(longer(0, 0, 1, 12), V0, a, b);
+                self.v3(longer(1, 0, 1, 12), V1, a, b);
+                // Narrowed by 15 bits, rounded.
+                self.v2(0x0f11_8c00, d, V0);
+                self.v2(0x4f11_8c00, d, V1);
+            }
+            Pmaddubsw => {
+                for (high, product) in [(0, V0), (1 << 30, V2)] {
+                    self.v2(0x2f08_a400 | high, product, a);
+                    self.v2(0x0f08_a400 | high, V1, b);
+                    self.v3(three(0, 1, 19), product, product, V1);
+                }
+                self.pairs(1, V0, V2, three(0, 1, 1), d);
+            }
+            Phaddsw => self.pairs(1, a, b, three(0, 1, 1), d),
+            Phsubw => self.pairs(1, a, b, three(1, 1, 16), d),
+            Phsubd => self.pairs(2, a, b, three(1, 2, 16), d),
+            Phsubsw => self.pairs(1, a, b, three(0, 1, 5), d),
+            Psignb | Psignw | Psignd => {
+                let size = op as u32 - Psignb as u32;
+                self.v2(two(1, 0, size, 10), V0, b);
+                self.v2(two(1, 1, size, 11), V1, a);
+                self.v3(BSL, V0, V1, a);
+                self.v2(two(1, 0, size, 9), V1, b);
+                self.v3(BIC, d, V0, V1);
             }
             Psadbw => {
                 self.v3(three(1, 0, 14), V0, a, b);
@@ -325,6 +365,13 @@ impl Codegen {
         }
     }
 
+    /// `op` on the even and the odd lanes of `a`, then `b`.
+    fn pairs(&mut self, size: u32, a: Reg, b: Reg, op: u32, d: Reg) {
+        self.v3(permute(size, 1), V1, a, b);
+        self.v3(permute(size, 5), V0, a, b);
+        self.v3(op, d, V1, V0);
+    }
+
     fn shift_imm(&mut self, log: u32, left: bool, signed: bool, d: Reg, a: Reg, by: u64) {
         let bits = 8u64 << log;
         match by {
@@ -352,7 +399,7 @@ impl Codegen {
     }
 
     /// Bytes of `b:a` by a table; an index of 16 and more is of b.
-    fn table(&mut self, d: Reg, a: Reg, b: Reg, table: [u8; 16]) {
+    pub fn table(&mut self, d: Reg, a: Reg, b: Reg, table: [u8; 16]) {
         let half = |t: &[u8]| t.iter().rev().fold(0, |v, &b| v << 8 | u64::from(b));
         self.vconst(V2, half(&table[..8]), half(&table[8..]));
         if table.iter().all(|&i| i < 16) {

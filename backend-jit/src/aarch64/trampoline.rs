@@ -66,6 +66,9 @@ impl Codegen {
         e.way_out = self.here();
         self.asm.str(Type::I64, 0, STATE, offset_of!(CpuState, rip));
         self.asm.b_abs(false, e.indirect);
+        e.fp_begin = self.here();
+        self.fp_begin();
+        self.asm.ret();
         let fail = self.here();
         // The kind is in STATUS, the site in SITE.
         self.asm.ldr(Type::I32, 0, STATE, slot(layout::SITE));
@@ -132,7 +135,9 @@ impl Codegen {
         self.asm.br(1);
     }
 
+    /// The exit word is in x0.
     fn leave_code(&mut self) {
+        self.fp_end();
         self.guest(false, 0);
         self.other(false);
         self.saved(true);
@@ -161,6 +166,7 @@ impl Codegen {
         self.temps(false);
         self.asm.mrs_nzcv(S1);
         self.asm.str(Type::I64, S1, SP, NZCV);
+        self.fp_end();
         if self.ordered {
             self.asm.dmb();
         }
@@ -171,12 +177,13 @@ impl Codegen {
             self.asm.dmb();
         }
         self.asm.str(Type::I64, 0, STATE, slot(layout::STATUS));
-        self.asm.mov(true, S0, 0);
+        self.fp_again();
         self.guest(true, first);
         self.other(true);
         self.temps(true);
         self.asm.ldr(Type::I64, S1, SP, NZCV);
         self.asm.msr_nzcv(S1);
+        self.asm.ldr(Type::I64, S0, STATE, slot(layout::STATUS));
         let ok = self.asm.label();
         self.asm.cbz(false, true, S0, ok);
         self.asm.b_abs(false, fail);

@@ -102,6 +102,17 @@ impl Codegen {
         }
     }
 
+    /// The register of `v`, which is in one and dies with the op in hand, to put that op's result into.
+    pub fn take_vec(&mut self, v: Value) -> Option<Reg> {
+        match self.val[v.index()].loc {
+            Loc::Vec(r) if !self.lives(v) => {
+                self.val[v.index()].loc = Loc::None;
+                Some(r)
+            }
+            _ => None,
+        }
+    }
+
     /// Says that `v` is in vector temporary `r`.
     pub fn set_vec_temp(&mut self, v: Value, r: Reg) {
         *self.vowner(r) = Owner::Val(v);

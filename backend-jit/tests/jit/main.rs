@@ -1,10 +1,10 @@
 //! Translated code against the IR evaluator, by hand-made and random blocks.
 
 mod chain;
+mod float;
 mod forms;
 #[path = "../../../emu-core/tests/ir/gen.rs"]
 mod r#gen;
-#[cfg(target_arch = "x86_64")]
 mod golden;
 mod random;
 mod vectors;

@@ -3,11 +3,21 @@
 use crate::r#gen::{Rng, block, cpu, snapshot};
 use crate::{agree, disassemble};
 use backend_jit::{Jit, JitConfig, JitError};
+use emu_core::cpu::Cpu;
 use emu_core::ir::{Block, Optimizer, PassSet, eval};
 
 /// Runs `b` both ways; true if it was translated.
 pub fn check(jit: &mut Jit, b: &Block, seed: u64) -> Result<bool, String> {
-    let start = || cpu(&mut Rng(seed ^ 0x9e37_79b9_7f4a_7c15));
+    check_from(jit, b, seed, |_| {})
+}
+
+/// As [`check`], from a state that `prepare` has changed.
+pub fn check_from(jit: &mut Jit, b: &Block, seed: u64, prepare: impl Fn(&mut Cpu)) -> Result<bool, String> {
+    let start = || {
+        let mut c = cpu(&mut Rng(seed ^ 0x9e37_79b9_7f4a_7c15));
+        prepare(&mut c);
+        c
+    };
     let id = match jit.compile(b) {
         Ok(id) => id,
         Err(JitError::Unsupported(_)) => return Ok(false),

@@ -3,6 +3,7 @@
 
 use super::block::{Block, Inst, Value};
 use super::encoded::ENCODED;
+use super::eval_fp;
 use super::eval_int::{self, Ints};
 use super::eval_vec;
 use super::ops::{Cc, Op, RepKind, StateField, SystemKind, Type, mem_flags};
@@ -28,7 +29,7 @@ pub enum End {
     /// The instruction at RIP faults; nothing of it has happened (but for completed elements of a string
     /// instruction).
     Fault(Exception),
-    /// The block holds an operation that is not evaluated (floating point). Nothing has happened.
+    /// The block holds an operation that is not evaluated (x87, or named by its encoding). Nothing has happened.
     Unsupported(Op),
 }
 
@@ -60,7 +61,8 @@ pub fn eval(block: &Block, cpu: &mut Cpu) -> End {
 /// Whether the evaluator does not know an op.
 fn unknown(i: &Inst) -> bool {
     match i.op {
-        Op::Fp | Op::X87 | Op::X87Mem => true,
+        Op::X87 | Op::X87Mem => true,
+        Op::Fp => !eval_fp::knows(i.aux, i.ty),
         Op::Vec1 | Op::Vec2 | Op::Vec3 => i.aux & ENCODED != 0,
         _ => false,
     }
@@ -153,7 +155,8 @@ impl Eval<'_> {
             TestCc => Cc::ALL[i.imm as usize].holds(a as u32).into(),
             PackFlags => a & rflags::STATUS,
             UnpackFlags => a & rflags::STATUS,
-            Select | Load | LoadW | Store | StoreW | Vec1 | Vec2 | Vec3 | GetVec | SetVec | SetVecZero => {
+            Select | Load | LoadW | Store | StoreW | Vec1 | Vec2 | Vec3 | Fp | GetVec | SetVec
+            | SetVecZero => {
                 return self.wide(at, &i).map(|()| None);
             }
             GetReg | SetReg | GetRegHi | SetRegHi | GetFlags | SetFlags | GetState | SetState => {
@@ -167,7 +170,7 @@ impl Eval<'_> {
                 0
             }
             AtomicAdd | AtomicAnd | AtomicOr | AtomicXor | AtomicXchg | AtomicCas => self.atomic(&i)?,
-            Fence | Fp | X87 | X87Mem => 0,
+            Fence | X87 | X87Mem => 0,
             System => {
                 self.system(&i);
                 0
@@ -260,6 +263,12 @@ impl Eval<'_> {
                     q[n..].fill(0);
                 }
                 a
+            }
+            Fp => {
+                let from = if i.args[1].is_some() { self.ty(i.args[1]) } else { i.ty };
+                let (v, flags) = eval_fp::fp(i.aux, i.ty, from, i.imm, [a, b], self.cpu.state.mxcsr);
+                self.cpu.state.mxcsr |= flags;
+                v
             }
             _ => {
                 let op = VecOp::from_number(i.aux).expect("the verifier demands a vector operation");

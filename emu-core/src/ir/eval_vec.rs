@@ -1,5 +1,5 @@
 //! Vector operations of the evaluator, by the pages of the manual (SDM vol. 2) that their names give. Integer
-//! operations alone; floating point is not evaluated.
+//! operations alone; floating point is in `eval_fp`.
 
 use super::ops::Type;
 use super::vecop::VecOp;
@@ -279,7 +279,7 @@ fn lanes(op: VecOp, imm: i64, a: u128, b: u128, c: u128) -> u128 {
         Pblendvb => build(8, |n| at(8, if at(8, c, n) & 0x80 != 0 { b } else { a }, n)),
         Movsd => a >> 64 << 64 | b & u128::from(u64::MAX),
         Movss => a >> 32 << 32 | b & u128::from(u32::MAX),
-        // Integer and lane operations are in `across`; floating point is refused before evaluation.
+        // Integer and lane operations are in `across`; floating point is in `eval_fp`.
         _ => 0,
     }
 }

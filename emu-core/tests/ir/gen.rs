@@ -309,5 +309,6 @@ pub fn snapshot(cpu: &Cpu) -> String {
     assert!(cpu.mem.read(PhysAddr(0), &mut ram));
     let sum = ram.iter().fold(0u64, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     let (vec, n) = (&s.vec[..4], s.icount);
-    format!("{:x?} {:x} {:x} {:x} {n} {vec:x?} ram={sum:x}", s.gpr, s.rip, s.rflags, s.cr2)
+    let mx = s.mxcsr;
+    format!("{:x?} {:x} {:x} {:x} {n} {vec:x?} mxcsr={mx:x} ram={sum:x}", s.gpr, s.rip, s.rflags, s.cr2)
 }

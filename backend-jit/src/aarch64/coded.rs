@@ -1,0 +1,164 @@
+//! Vector operations that are named by their x86 encoding (`emu_core::ir::encoded`): those of 128 bits that the host has
+//! something for.
+
+use super::Codegen;
+use super::asm::{Cond, Logic, Reg, ZR};
+use super::vals::{S0, S1};
+use super::vecregs::{V0, V1};
+use emu_core::ir::encoded::Encoded;
+use emu_core::ir::{Inst, Value};
+
+/// What an encoding means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Coded {
+    /// ROUNDPS and its kin: on doubles, on all lanes.
+    Round(bool, bool),
+    /// HADDPS and its kin: on doubles, differences.
+    Horizontal(bool, bool),
+    /// PTEST.
+    Test,
+    /// BLENDPS and BLENDPD: bytes of a lane.
+    Blend(u32),
+    /// INSERTPS.
+    Insert,
+    /// AESENC and AESENCLAST.
+    Encrypt(bool),
+    /// AESDEC and AESDECLAST.
+    Decrypt(bool),
+    /// AESIMC.
+    InverseMix,
+    /// PCLMULQDQ.
+    Carryless,
+}
+
+impl Coded {
+    /// What `aux` names, if the emitter knows it and this host has it.
+    pub fn from_aux(aux: u32) -> Option<Self> {
+        use Coded::*;
+        let e = Encoded::from_aux(aux).filter(|e| !e.l)?;
+        let coded = match (e.prefix, e.map, e.opcode) {
+            (0x66, 3, op @ 0x08..=0x0b) => Round(op & 1 != 0, op < 0x0a),
+            (prefix @ (0x66 | 0xf2), 1, op @ (0x7c | 0x7d)) => Horizontal(prefix == 0x66, op == 0x7d),
+            (0x66, 2, 0x17) => Test,
+            (0x66, 3, 0x0c) => Blend(4),
+            (0x66, 3, 0x0d) => Blend(8),
+            (0x66, 3, 0x21) => Insert,
+            (0x66, 2, 0xdb) => InverseMix,
+            (0x66, 2, op @ (0xdc | 0xdd)) => Encrypt(op == 0xdd),
+            (0x66, 2, op @ (0xde | 0xdf)) => Decrypt(op == 0xdf),
+            (0x66, 3, 0x44) => Carryless,
+            _ => return None,
+        };
+        let crypto = matches!(coded, InverseMix | Encrypt(_) | Decrypt(_) | Carryless);
+        (!crypto || has_crypto()).then_some(coded)
+    }
+
+    /// Whether it computes under MXCSR.
+    pub const fn is_float(self) -> bool {
+        matches!(self, Coded::Round(..) | Coded::Horizontal(..))
+    }
+}
+
+const EOR: u32 = 0x6e20_1c00;
+const AESE: u32 = 0x4e28_4800;
+const AESD: u32 = 0x4e28_5800;
+const AESMC: u32 = 0x4e28_6800;
+const AESIMC: u32 = 0x4e28_7800;
+const PMULL: u32 = 0x0ee0_e000;
+/// The high quadword into both.
+const DUP_HIGH: u32 = 0x4e18_0400;
+/// The greatest of four doublewords.
+const UMAXV: u32 = 0x6eb0_a800;
+
+impl Codegen {
+    /// Vec1 and Vec2 by encoding.
+    pub fn coded(&mut self, me: Value, inst: &Inst, op: Coded) {
+        let a = self.vreg(inst.args[0]);
+        let b = if inst.args[1].is_some() { self.vreg(inst.args[1]) } else { a };
+        if op == Coded::Test {
+            return self.test_bits(me, a, b);
+        }
+        let d = self.vtemp();
+        let imm = inst.imm as u32;
+        match op {
+            Coded::Blend(bytes) => {
+                let other = |i: u32| imm >> (i / bytes) & 1;
+                self.table(d, a, b, std::array::from_fn(|i| i as u8 + 16 * other(i as u32) as u8));
+            }
+            Coded::Insert => {
+                let (from, to) = (imm >> 6 & 3, imm >> 4 & 3);
+                self.table(
+                    d,
+                    a,
+                    b,
+                    std::array::from_fn(|i| match i as u32 / 4 {
+                        // An index out of range gives zero.
+                        n if imm >> n & 1 != 0 => 0xff,
+                        n if n == to => 16 + 4 * from as u8 + i as u8 % 4,
+                        _ => i as u8,
+                    }),
+                );
+            }
+            Coded::Encrypt(last) => self.round_of_aes(d, a, b, AESE, (!last).then_some(AESMC)),
+            Coded::Decrypt(last) => self.round_of_aes(d, a, b, AESD, (!last).then_some(AESIMC)),
+            Coded::InverseMix => self.v2(AESIMC, d, a),
+            Coded::Carryless => {
+                let mut half = |v: Reg, high: bool, t: Reg| {
+                    if high {
+                        self.v2(DUP_HIGH, t, v);
+                    }
+                    if high { t } else { v }
+                };
+                let (x, y) = (half(a, imm & 1 != 0, V0), half(b, imm & 16 != 0, V1));
+                self.v3(PMULL, d, x, y);
+            }
+            Coded::Round(..) | Coded::Horizontal(..) | Coded::Test => self.frame.fail("no vector operation"),
+        }
+        self.set_vec_temp(me, d);
+    }
+
+    /// The host adds the round's key first, so it gets none; the guest's comes last.
+    fn round_of_aes(&mut self, d: Reg, a: Reg, key: Reg, op: u32, mix: Option<u32>) {
+        self.asm.vzero(V0);
+        self.vmov(d, a);
+        self.v2(op, d, V0);
+        if let Some(mix) = mix {
+            self.v2(mix, d, d);
+        }
+        self.v3(EOR, d, d, key);
+    }
+
+    /// PTEST: ZF if no bit is in both, CF if none of b is outside a.
+    fn test_bits(&mut self, me: Value, a: Reg, b: Reg) {
+        self.save_flags();
+        let d = if self.worded[me.index()] { self.word_dest(me) } else { S0 };
+        self.v3(0x4e20_1c00, V0, a, b);
+        self.v3(0x4e60_1c00, V1, b, a);
+        for (v, r, c) in [(V0, S0, Cond::Eq), (V1, S1, Cond::Ne)] {
+            self.v2(UMAXV, v, v);
+            // To a general register.
+            self.v2(0x1e26_0000, r, v);
+            self.asm.arith(false, true, true, ZR, r, ZR, 0);
+            self.asm.cset(r, c);
+        }
+        self.asm.lsl_imm(false, S0, S0, 30);
+        self.asm.logic(Logic::Orr, false, S0, S0, S1, 29);
+        // A low byte of odd parity.
+        self.asm.logic_imm(Logic::Orr, false, d, S0, 1);
+        self.asm.msr_nzcv(d);
+        self.native = Some((me, super::flags::Carry::Inverted));
+        if d != S0 {
+            self.set_word(me, d);
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+fn has_crypto() -> bool {
+    std::arch::is_aarch64_feature_detected!("aes") && std::arch::is_aarch64_feature_detected!("pmull")
+}
+
+#[cfg(not(target_arch = "aarch64"))]
+const fn has_crypto() -> bool {
+    true
+}

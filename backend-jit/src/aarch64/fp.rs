@@ -1,0 +1,429 @@
+//! Floating point of SSE, exact to the bit, by the host's own.
+//!
+//! From the first such operation until translated code is left (byte `LIVE_FP` of `layout::LIVE`), FPCR has the guest's
+//! rounding mode and FZ, whatever the guest's DAZ and FTZ are: under it the host raises a flag of its own for everything
+//! that the two architectures do not do alike. An operation is the host's instruction and a look at FPSR:
+//!
+//! - IXC alone is PE, and stays in FPSR until somebody wants MXCSR;
+//! - IDC says that an operand was denormal (DE, DAZ), UFC that the result was tiny before rounding (UE, FTZ; the guest
+//!   looks after rounding), IOC that a NaN was signalling or new (which NaN comes out, and with what sign) or that an
+//!   integer does not hold the result; QC that a narrowed one does not. Then, and at DZC and OFC, [`crate::helpers::Helper::Fp`] does
+//!   the operation over, in integers, and what the host raised is forgotten.
+//!
+//! Quiet NaNs alone raise nothing and come out as the guest has it: the first operand's.
+
+use super::Codegen;
+use super::asm::{Logic, Reg, ZR};
+use super::coded::Coded;
+use super::mem::{FpTo, Stub, StubKind};
+use super::vals::{S0, S1, STATE, slot};
+use super::vecregs::{V0, V1};
+use crate::helpers::fp_order;
+use crate::layout;
+use dynasmrt::DynamicLabel;
+use emu_core::ir::{Cc, Inst, Op, Type, Value, VecOp};
+
+/// The bits of FPSR that have an operation done over, repeated as a logical immediate has to: all but IXC.
+const ODD: u64 = 0xefef_efef;
+/// Bit of IXC in FPSR.
+const IXC: u8 = 4;
+/// Bit of PE in MXCSR.
+const PE: u8 = 5;
+/// FPCR.FZ.
+const FZ: u64 = 1 << 24;
+
+/// Bit 22: doubles.
+const fn double(d: bool) -> u32 {
+    (d as u32) << 22
+}
+
+/// Whether the emitter knows an operation.
+pub fn known(inst: &Inst) -> bool {
+    VecOp::from_number(inst.aux).is_some_and(|op| op as u32 >= VecOp::Addss as u32)
+        || Coded::from_aux(inst.aux).is_some_and(Coded::is_float)
+}
+
+/// Operations that are one instruction: as a scalar, and on all lanes.
+const fn arithmetic(op: VecOp) -> Option<(u32, u32)> {
+    use VecOp::*;
+    Some(match op {
+        Addss | Addsd | Addps | Addpd => (0x1e20_2800, 0x4e20_d400),
+        Subss | Subsd | Subps | Subpd => (0x1e20_3800, 0x4ea0_d400),
+        Mulss | Mulsd | Mulps | Mulpd => (0x1e20_0800, 0x6e20_dc00),
+        Divss | Divsd | Divps | Divpd => (0x1e20_1800, 0x6e20_fc00),
+        Sqrtss | Sqrtsd | Sqrtps | Sqrtpd => (0x1e21_c000, 0x6ea1_f800),
+        _ => return None,
+    })
+}
+
+/// Comparisons that give masks, as scalars; on all lanes bit 28 is clear and bit 30 set.
+const FCMEQ: u32 = 0x5e20_e400;
+const FCMGE: u32 = 0x7e20_e400;
+const FCMGT: u32 = 0x7ea0_e400;
+const NOT: u32 = 0x6e20_5800;
+const AND: u32 = 0x4e20_1c00;
+const BSL: u32 = 0x6e60_1c00;
+
+const fn lanes(scalar: u32, all: bool) -> u32 {
+    if all { scalar & !(1 << 28) | 1 << 30 } else { scalar }
+}
+
+/// (on doubles, on all lanes), of operations that come in four forms.
+fn form(op: VecOp) -> (bool, bool) {
+    let name = op.name();
+    (name.ends_with('d'), name.as_bytes()[name.len() - 2] == b'p')
+}
+
+/// An operation that is checked behind its instructions.
+struct Checked {
+    resume: DynamicLabel,
+    a: Reg,
+    b: Reg,
+    order: u64,
+    /// FPSR before it is in [`S1`]: what it raises may be more than is right.
+    restore: bool,
+}
+
+impl Codegen {
+    /// Before a block's first operation.
+    pub fn fp_enter(&mut self) {
+        if self.fp_entered {
+            return;
+        }
+        self.fp_entered = true;
+        let (label, resume) = (self.asm.label(), self.asm.label());
+        self.asm.ldr(Type::I8, S0, STATE, slot(layout::LIVE) + layout::LIVE_FP as usize);
+        self.asm.cbz(false, false, S0, label);
+        self.asm.bind(resume);
+        self.stubs.push(Stub { label, resume, site: 0, kind: StubKind::FpBegin });
+    }
+
+    /// Goes on as `to` if the operation raised nothing odd, else by the helper.
+    fn check(&mut self, c: &Checked, to: FpTo) {
+        self.asm.mrs_fpsr(S0);
+        self.asm.logic_imm(Logic::And, false, S0, S0, ODD);
+        let label = self.asm.label();
+        self.asm.cbz(true, false, S0, label);
+        let site = self.frame.site(None, None);
+        let kind = StubKind::Fp { order: c.order, a: c.a, b: c.b, to, restore: c.restore };
+        self.stubs.push(Stub { label, resume: c.resume, site, kind });
+    }
+
+    /// The operation in hand on `a` and `b`.
+    fn checked(&mut self, inst: &Inst, a: Reg, b: Reg, restore: bool) -> Checked {
+        if restore {
+            self.asm.mrs_fpsr(S1);
+        }
+        Checked { resume: self.asm.label(), a, b, order: fp_order(inst), restore }
+    }
+
+    /// Fp.
+    pub fn float(&mut self, me: Value, inst: &Inst) {
+        use VecOp::*;
+        self.fp_enter();
+        let Some(op) = VecOp::from_number(inst.aux) else {
+            return match Coded::from_aux(inst.aux) {
+                Some(Coded::Round(wide, all)) => self.round(me, inst, wide, all),
+                Some(Coded::Horizontal(wide, sub)) => self.horizontal(me, inst, wide, sub),
+                _ => self.frame.fail("no such floating-point operation"),
+            };
+        };
+        match op {
+            Cvtsi2ss | Cvtsi2sd => self.int_to_float(me, inst, op == Cvtsi2sd),
+            Cvtss2si | Cvtsd2si | Cvttss2si | Cvttsd2si => self.float_to_int(me, inst, op),
+            Comiss | Comisd | Ucomiss | Ucomisd => self.compare_flags(me, inst, op),
+            Cvtdq2ps | Cvtdq2pd => {
+                let b = self.vreg(inst.args[1]);
+                let d = self.vtemp();
+                if op == Cvtdq2ps {
+                    self.v2(0x4e21_d800, d, b);
+                } else {
+                    self.v2(0x0f20_a400, d, b);
+                    self.v2(0x4e61_d800, d, d);
+                }
+                self.set_vec_temp(me, d);
+            }
+            Cvtps2pd | Cvtpd2ps | Cvtps2dq | Cvttps2dq | Cvtpd2dq | Cvttpd2dq => {
+                let b = self.vreg(inst.args[1]);
+                let d = self.vtemp();
+                let c = self.checked(inst, b, b, matches!(op, Cvtps2dq | Cvtpd2dq | Cvttpd2dq));
+                self.convert(op, d, b);
+                self.check(&c, FpTo::Vec(d));
+                self.asm.bind(c.resume);
+                self.set_vec_temp(me, d);
+            }
+            Cvtss2sd | Cvtsd2ss => self.scalar(me, inst, op == Cvtss2sd, |g, d, _, b| {
+                g.v2(if op == Cvtss2sd { 0x1e22_c000 } else { 0x1e62_4000 }, d, b);
+            }),
+            _ => self.four_forms(me, inst, op),
+        }
+    }
+
+    fn four_forms(&mut self, me: Value, inst: &Inst, op: VecOp) {
+        let (wide, all) = form(op);
+        let emit = |g: &mut Self, d: Reg, a: Reg, b: Reg| match arithmetic(op) {
+            Some((one, each)) => {
+                let word = if all { each } else { one } | double(wide);
+                if op as u32 >= VecOp::Sqrtss as u32 { g.v2(word, d, b) } else { g.v3(word, d, a, b) }
+            }
+            None => g.choose(op, inst.imm, lanes(double(wide), all), [d, a, b], all),
+        };
+        if !all {
+            return self.scalar(me, inst, wide, emit);
+        }
+        let (a, b) = (self.vreg(inst.args[0]), self.vreg(inst.args[1]));
+        let d = self.vtemp();
+        let c = self.checked(inst, a, b, false);
+        emit(self, d, a, b);
+        self.check(&c, FpTo::Vec(d));
+        self.asm.bind(c.resume);
+        self.set_vec_temp(me, d);
+    }
+
+    /// ROUNDPS and its kin. Inexact is what is no integer, whichever way it is rounded; FRINTX says so.
+    fn round(&mut self, me: Value, inst: &Inst, wide: bool, all: bool) {
+        let imm = inst.imm as usize;
+        let emit = |g: &mut Self, d: Reg, _: Reg, b: Reg| {
+            let size = double(wide);
+            // N, M (down), P (up), Z, then I (as MXCSR says) and X (that, raising inexact).
+            let words: [u32; 6] = if all {
+                [0x4e21_8800, 0x4e21_9800, 0x4ea1_8800, 0x4ea1_9800, 0x6ea1_9800, 0x6e21_9800]
+            } else {
+                [0x1e24_4000, 0x1e25_4000, 0x1e24_c000, 0x1e25_c000, 0x1e27_c000, 0x1e27_4000]
+            };
+            if imm & 8 == 0 {
+                g.v2(words[5] | size, if imm & 4 != 0 { d } else { V1 }, b);
+            }
+            match imm & 12 {
+                4 => {}
+                12 => g.v2(words[4] | size, d, b),
+                _ => g.v2(words[imm & 3] | size, d, b),
+            }
+        };
+        if !all {
+            return self.scalar(me, inst, wide, emit);
+        }
+        let a = self.vreg(inst.args[0]);
+        let d = self.vtemp();
+        let c = self.checked(inst, a, a, false);
+        emit(self, d, a, a);
+        self.check(&c, FpTo::Vec(d));
+        self.asm.bind(c.resume);
+        self.set_vec_temp(me, d);
+    }
+
+    /// HADDPS and its kin: of neighbours.
+    fn horizontal(&mut self, me: Value, inst: &Inst, wide: bool, sub: bool) {
+        let (a, b) = (self.vreg(inst.args[0]), self.vreg(inst.args[1]));
+        let d = self.vtemp();
+        let c = self.checked(inst, a, b, false);
+        let size = if wide { 3 << 22 } else { 2 << 22 };
+        self.v3(0x4e00_1800 | size, V0, a, b);
+        self.v3(0x4e00_5800 | size, V1, a, b);
+        self.v3(if sub { 0x4ea0_d400 } else { 0x4e20_d400 } | double(wide), d, V0, V1);
+        self.check(&c, FpTo::Vec(d));
+        self.asm.bind(c.resume);
+        self.set_vec_temp(me, d);
+    }
+
+    /// Minimum, maximum and comparisons into masks.
+    fn choose(&mut self, op: VecOp, imm: i64, size: u32, [d, a, b]: [Reg; 3], all: bool) {
+        use VecOp::*;
+        let size = size & double(true);
+        let mut mask = |word: u32, n: Reg, m: Reg| {
+            self.v3(lanes(word, all) | size, d, n, m);
+        };
+        match op {
+            Minss | Minsd | Minps | Minpd => {
+                mask(FCMGT, b, a);
+                self.v3(BSL, d, a, b);
+            }
+            Maxss | Maxsd | Maxps | Maxpd => {
+                mask(FCMGT, a, b);
+                self.v3(BSL, d, a, b);
+            }
+            _ => {
+                match imm & 3 {
+                    0 => mask(FCMEQ, a, b),
+                    1 => mask(FCMGT, b, a),
+                    2 => mask(FCMGE, b, a),
+                    _ => {
+                        // Neither is a NaN.
+                        self.v3(lanes(FCMEQ, all) | size, V1, b, b);
+                        self.v3(lanes(FCMEQ, all) | size, d, a, a);
+                        self.v3(AND, d, d, V1);
+                    }
+                }
+                if (imm & 3 == 3) != (imm & 4 != 0) {
+                    self.v2(NOT, d, d);
+                }
+            }
+        }
+    }
+
+    fn convert(&mut self, op: VecOp, d: Reg, b: Reg) {
+        use VecOp::*;
+        match op {
+            Cvtps2pd => self.v2(0x0e61_7800, d, b),
+            Cvtpd2ps => self.v2(0x0e61_6800, d, b),
+            Cvttps2dq => self.v2(0x4ea1_b800, d, b),
+            Cvtps2dq => {
+                self.v2(0x6e21_9800, d, b);
+                self.v2(0x4ea1_b800, d, d);
+            }
+            _ => {
+                let from = if op == Cvtpd2dq {
+                    self.v2(0x6e61_9800, d, b);
+                    d
+                } else {
+                    b
+                };
+                self.v2(0x4ee1_b800, d, from);
+                self.v2(0x0ea1_4800, d, d);
+            }
+        }
+    }
+
+    /// An operation on the low lanes, made by `emit` in a register of its own; the other lanes are those of a.
+    fn scalar(&mut self, me: Value, inst: &Inst, wide: bool, emit: impl FnOnce(&mut Self, Reg, Reg, Reg)) {
+        let (a, b) = (self.vreg(inst.args[0]), self.vreg(inst.args[1]));
+        let d = self.take_vec(inst.args[0]).unwrap_or_else(|| self.vtemp());
+        let c = self.checked(inst, a, b, false);
+        emit(self, V0, a, b);
+        self.check(&c, FpTo::Vec(d));
+        self.low_lane(wide, d, a);
+        self.asm.bind(c.resume);
+        self.set_vec_temp(me, d);
+    }
+
+    /// `d` becomes a with its low lane from [`V0`].
+    fn low_lane(&mut self, wide: bool, d: Reg, a: Reg) {
+        if d != a {
+            self.vmov(d, a);
+        }
+        self.v2(if wide { 0x6e08_0400 } else { 0x6e04_0400 }, d, V0);
+    }
+
+    fn int_to_float(&mut self, me: Value, inst: &Inst, wide: bool) {
+        let from = u32::from(self.insts[inst.args[1].index()].ty == Type::I64) << 31;
+        let a = self.vreg(inst.args[0]);
+        let i = self.reg(inst.args[1]);
+        let d = self.take_vec(inst.args[0]).unwrap_or_else(|| self.vtemp());
+        self.v2(0x1e22_0000 | from | double(wide), V0, i);
+        self.low_lane(wide, d, a);
+        self.set_vec_temp(me, d);
+    }
+
+    fn float_to_int(&mut self, me: Value, inst: &Inst, op: VecOp) {
+        use VecOp::*;
+        let wide = double(matches!(op, Cvtsd2si | Cvttsd2si));
+        let rounds = matches!(op, Cvtss2si | Cvtsd2si);
+        let b = self.vreg(inst.args[1]);
+        let d = self.dest(me);
+        let c = self.checked(inst, b, b, rounds);
+        let from = if rounds {
+            self.v2(0x1e27_4000 | wide, V0, b);
+            V0
+        } else {
+            b
+        };
+        self.v2(0x1e38_0000 | wide | u32::from(inst.ty == Type::I64) << 31, d.reg, from);
+        self.check(&c, FpTo::Int(d.reg));
+        self.asm.bind(c.resume);
+        self.finish(me, d, true);
+    }
+
+    /// COMISS and its kin. No NaN comes through, so N or Z or neither is set, and C unless it is N.
+    fn compare_flags(&mut self, me: Value, inst: &Inst, op: VecOp) {
+        let wide = double(matches!(op, VecOp::Comisd | VecOp::Ucomisd));
+        let (a, b) = (self.vreg(inst.args[0]), self.vreg(inst.args[1]));
+        // Conditions that do not look at N and V can be had from the host's flags.
+        let plain = self.insts[self.at + 1..].iter().all(|i| {
+            i.op != Op::TestCc
+                || i.args[0] != me
+                || matches!(Cc::ALL[i.imm as usize & 15] as u8 >> 1, 1..=3 | 5)
+        });
+        self.save_flags();
+        let word = if self.worded[me.index()] || !plain { Some(self.word_dest(me)) } else { None };
+        let c = self.checked(inst, a, b, false);
+        self.v3(0x1e20_2010 | wide, 0, a, b);
+        self.check(&c, FpTo::Flags(word));
+        if let Some(d) = word {
+            // Z and C, and a low byte of odd parity.
+            self.asm.mrs_nzcv(d);
+            self.asm.logic_imm(Logic::And, false, d, d, 3 << 29);
+            self.asm.logic_imm(Logic::Orr, false, d, d, 1);
+        }
+        self.asm.bind(c.resume);
+        if plain {
+            self.native = Some((me, super::flags::Carry::Inverted));
+        }
+        if let Some(d) = word {
+            self.set_word(me, d);
+        }
+    }
+
+    /// The guest's MXCSR into `d`, which is in the state but for flags that came since.
+    pub fn read_mxcsr(&mut self, d: Reg, at: usize) {
+        self.fp_enter();
+        self.asm.mrs_fpsr(S0);
+        self.asm.ubfx(false, S0, S0, IXC, 1);
+        self.asm.ldr(Type::I32, S1, STATE, slot(layout::MX_GUEST));
+        self.asm.logic_imm(Logic::And, false, S1, S1, 0x3f);
+        self.asm.logic(Logic::Orr, false, S0, S1, S0, PE);
+        self.asm.ldr(Type::I32, S1, STATE, at);
+        self.asm.logic(Logic::Orr, false, d, S0, S1, 0);
+    }
+
+    /// The trampoline that gives the host the guest's modes. Changes [`S0`] and [`S1`].
+    pub fn fp_begin(&mut self) {
+        self.asm.ldr(Type::I32, S0, STATE, slot(layout::MX_GUEST));
+        // 0 nearest, 1 down, 2 up, 3 to zero; here up is 1 and down 2.
+        self.asm.ubfx(false, S1, S0, 13, 1);
+        self.asm.ubfx(false, S0, S0, 14, 1);
+        self.asm.logic(Logic::Orr, false, S0, S0, S1, 1);
+        self.asm.lsl_imm(false, S0, S0, 22);
+        self.asm.logic_imm(Logic::Orr, false, S0, S0, FZ);
+        self.asm.msr_fpcr(S0);
+        self.asm.msr_fpsr(ZR);
+        self.asm.mov_imm(S0, 1);
+        self.asm.str(Type::I8, S0, STATE, slot(layout::LIVE) + layout::LIVE_FP as usize);
+    }
+
+    /// Notes flags and gives the host the modes of Rust code, if it has the guest's. Changes [`S0`] and [`S1`].
+    pub fn fp_end(&mut self) {
+        let not = self.asm.label();
+        self.asm.ldr(Type::I8, S0, STATE, slot(layout::LIVE) + layout::LIVE_FP as usize);
+        self.asm.cbz(false, false, S0, not);
+        self.asm.mrs_fpsr(S0);
+        self.asm.ubfx(false, S0, S0, IXC, 1);
+        self.asm.ldr(Type::I32, S1, STATE, slot(layout::MX_GUEST));
+        self.asm.logic(Logic::Orr, false, S1, S1, S0, PE);
+        self.asm.str(Type::I32, S1, STATE, slot(layout::MX_GUEST));
+        self.asm.msr_fpcr(ZR);
+        self.asm.bind(not);
+    }
+
+    /// Behind a helper: the modes are the guest's again if they were.
+    pub fn fp_again(&mut self) {
+        let not = self.asm.label();
+        self.asm.ldr(Type::I8, S0, STATE, slot(layout::LIVE) + layout::LIVE_FP as usize);
+        self.asm.cbz(false, false, S0, not);
+        self.fp_begin();
+        self.asm.bind(not);
+    }
+
+    /// The helper's result, in place; the way on is open behind it.
+    pub fn fp_result(&mut self, to: FpTo) {
+        let at = slot(layout::RESULT);
+        match to {
+            FpTo::Vec(d) => self.asm.ldr_q(d, STATE, at),
+            FpTo::Int(d) => self.asm.ldr(Type::I64, d, STATE, at),
+            FpTo::Flags(word) => {
+                let d = word.unwrap_or(S0);
+                self.asm.ldr(Type::I64, d, STATE, at);
+                self.asm.msr_nzcv(d);
+            }
+        }
+    }
+}

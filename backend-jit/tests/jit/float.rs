@@ -1,0 +1,205 @@
+//! Floating point on adversarial values, under every rounding mode, with DAZ and FTZ: translated code against the
+//! evaluator, whose arithmetic is in integers.
+
+use crate::r#gen::Rng;
+use crate::random::check_from;
+use backend_jit::{Jit, JitConfig};
+use emu_core::addr::PhysAddr;
+use emu_core::cpu::Cpu;
+use emu_core::ir::encoded::{Encoded, Needs, Shape};
+use emu_core::ir::{Block, BlockKey, Cc, Op, StateField, Type, Value, VecOp};
+use emu_core::state::Mode;
+
+const V: Type = Type::V128;
+
+/// A number of `bits` (32 or 64) bits that is likely to be a corner.
+fn number(r: &mut Rng, bits: u32) -> u64 {
+    let fraction = if bits == 64 { 52 } else { 23 };
+    let exponents = (1u64 << (bits - 1 - fraction)) - 1;
+    let bias = exponents >> 1;
+    let k = r.next() >> 32;
+    // Exponents at both ends, near one, near those of the limits of integers, and any.
+    let exp = match k % 8 {
+        0 => 0,
+        1 => 1 + k / 8 % 3,
+        2 => exponents,
+        3 => exponents - 1 - k / 8 % 2,
+        4 => bias + [30, 31, 32, 62, 63][(k / 8 % 5) as usize],
+        5 | 6 => bias + k / 8 % 8,
+        _ => k / 8 % (exponents + 1),
+    };
+    let random = r.next();
+    let low = match random >> 60 & 7 {
+        0 | 1 => 0,
+        2 => 1,
+        3 => u64::MAX,
+        4 => 1 << (fraction - 1),
+        5 => random << (random >> 50 & 63),
+        6 => !(random >> (random >> 50 & 63)),
+        _ => random,
+    };
+    (random >> 63) << (bits - 1) | exp << fraction | low & ((1 << fraction) - 1)
+}
+
+fn vector(r: &mut Rng, single: bool) -> u128 {
+    let n = if single { 4 } else { 2 };
+    let bits = 128 / n;
+    (0..n).fold(0, |v, i| v | u128::from(number(r, bits)) << (bits * i))
+}
+
+/// ROUNDPS, PD, SS, SD; HADDPD, HADDPS, HSUBPD, HSUBPS: prefix, map, opcode, whether on singles.
+const CODED: [(u8, u8, u8, bool); 8] = [
+    (0x66, 3, 0x08, true),
+    (0x66, 3, 0x09, false),
+    (0x66, 3, 0x0a, true),
+    (0x66, 3, 0x0b, false),
+    (0x66, 1, 0x7c, false),
+    (0xf2, 1, 0x7c, true),
+    (0x66, 1, 0x7d, false),
+    (0xf2, 1, 0x7d, true),
+];
+
+/// Every operation, as the IR names it.
+fn all() -> Vec<u32> {
+    let named = VecOp::ALL.iter().map(|&op| op as u32).filter(|&n| n >= VecOp::Addss as u32);
+    let coded = CODED.iter().map(|&(prefix, map, opcode, _)| {
+        let shape = if map == 3 && opcode < 0x0a { Shape::Rm } else { Shape::VRm };
+        let (imm, needs) = (map == 3, Needs::Avx);
+        Encoded { prefix, map, opcode, w: false, l: false, digit: 0, imm, shape, needs }.aux()
+    });
+    named.chain(coded).collect()
+}
+
+/// Whether the operands are singles.
+fn singles(aux: u32) -> bool {
+    let Some(op) = VecOp::from_number(aux) else {
+        let e = Encoded::from_aux(aux).unwrap();
+        return CODED.iter().any(|c| (c.0, c.1, c.2) == (e.prefix, e.map, e.opcode) && c.3);
+    };
+    let n = op.name();
+    let from = n.strip_prefix("cvtt").or(n.strip_prefix("cvt"));
+    match from {
+        Some(rest) => rest.starts_with("ss") || rest.starts_with("ps"),
+        None => n.ends_with("ss") || n.ends_with("ps"),
+    }
+}
+
+/// Operation `aux` on two vectors.
+fn apply(b: &mut Block, aux: u32, x: Value, y: Value, r: &mut Rng) -> Value {
+    use VecOp::*;
+    let k = (r.next() >> 40) as i64;
+    let (ints, wide) = ([Type::I32, Type::I64], (k >> 4 & 1) as usize);
+    let Some(op) = VecOp::from_number(aux) else {
+        let e = Encoded::from_aux(aux).unwrap();
+        let imm = if e.imm { k >> 8 & 15 } else { 0 };
+        let args: &[Value] = if e.shape == Shape::Rm { &[y] } else { &[x, y] };
+        return b.op_imm(Op::Fp, V, args, imm, aux);
+    };
+    match op {
+        Comiss | Comisd | Ucomiss | Ucomisd => b.op_imm(Op::Fp, Type::Flags, &[x, y], 0, aux),
+        Cvtss2si | Cvtsd2si | Cvttss2si | Cvttsd2si => b.op_imm(Op::Fp, ints[wide], &[y, y], 0, aux),
+        Cvtsi2ss | Cvtsi2sd => {
+            let i = b.get_reg(ints[wide], 3);
+            b.op_imm(Op::Fp, V, &[x, i], 0, aux)
+        }
+        Cvtps2pd | Cvtpd2ps | Cvtdq2ps | Cvtdq2pd | Cvtps2dq | Cvttps2dq | Cvtpd2dq | Cvttpd2dq => {
+            b.op_imm(Op::Fp, V, &[y, y], 0, aux)
+        }
+        _ => b.op_imm(Op::Fp, V, &[x, y], k & 7, aux),
+    }
+}
+
+/// A block around `op`: its operands from registers and memory, its result used again, flags read and kept.
+fn block(op: u32, r: &mut Rng) -> Block {
+    let mut b = Block::new(BlockKey { phys: PhysAddr(0x5000), rip: 0x5000, mode: Mode(0) });
+    b.op_imm(Op::Guest, Type::Void, &[], 0, 4);
+    b.guest_insns = 1;
+    b.guest_len = 4;
+    let k = r.next() >> 40;
+    let read = |b: &mut Block, n: i64| b.op_imm(Op::GetVec, V, &[], n, 0);
+    let x = read(&mut b, 0);
+    let y = if k & 1 == 0 {
+        read(&mut b, 1)
+    } else {
+        let a = b.iconst(Type::I64, 0x1000);
+        b.op(Op::Load, V, &[a])
+    };
+    // Flags that are in use on the way.
+    let (p, q) = (b.get_reg(Type::I32, 1), b.get_reg(Type::I32, 2));
+    let sum = b.op(Op::Sub, Type::I32, &[p, q]);
+    let before = b.flags_of(sum);
+    let below = b.test_cc(Cc::B, before);
+    let v = apply(&mut b, op, x, y, r);
+    let mut flags = before;
+    match b.def(v).ty {
+        Type::V128 => {
+            b.op_imm(Op::SetVec, V, &[v], 3, 0);
+            // Again, on the result, so that what is known of it counts.
+            let second = VecOp::ALL[VecOp::Addss as usize + (r.next() >> 33) as usize % 32];
+            let (s, t) = if k & 2 == 0 { (v, x) } else { (x, v) };
+            let w = b.op_imm(Op::Fp, V, &[s, t], 0, second as u32);
+            let w = if k & 4 == 0 { b.op_imm(Op::Fp, V, &[w, v], 0, second as u32) } else { w };
+            b.op_imm(Op::SetVec, V, &[w], 2, 0);
+        }
+        Type::Flags => {
+            flags = v;
+            let cc = [Cc::A, Cc::B, Cc::E, Cc::P, Cc::AE, Cc::BE, Cc::S, Cc::L][(k >> 8) as usize % 8];
+            let t = b.test_cc(cc, v);
+            let i = b.op(Op::ZExt, Type::I64, &[t]);
+            b.set_reg(Type::I64, 6, i);
+        }
+        ty => b.set_reg(ty, 7, v),
+    }
+    let carry = b.op(Op::ZExt, Type::I32, &[below]);
+    b.set_reg(Type::I32, 5, carry);
+    if k & 8 == 0 {
+        b.set_flags(flags);
+    }
+    if k & 0x30 == 0 {
+        let mx = b.get_state(StateField::Mxcsr);
+        b.set_reg(Type::I32, 4, mx);
+    }
+    let t = b.test_cc(Cc::BE, flags);
+    b.op_imm(Op::Branch, Type::Void, &[t], 0x40, 0x80);
+    b
+}
+
+#[test]
+fn floating_point_does_what_the_evaluator_does() {
+    let cases: u64 = std::env::var("CALQUE_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(4000) / 40;
+    for baseline in [false, true] {
+        let mut jit = Jit::new(JitConfig { single_block: true, baseline, ..JitConfig::default() }).unwrap();
+        for op in all() {
+            for seed in 1..=cases {
+                let r = &mut Rng(seed << 32 | u64::from(op));
+                let b = block(op, r);
+                emu_core::ir::verify(&b).unwrap_or_else(|e| panic!("{e}\n{b}"));
+                let mode = r.next();
+                // Rounding, DAZ and FTZ, and flags that are set already.
+                let mxcsr = match mode >> 60 {
+                    0..8 => 0x1f80,
+                    8..12 => 0x1f80 | (mode >> 8) as u32 & 0x6000,
+                    _ => 0x1f80 | (mode >> 8) as u32 & 0xe07f,
+                };
+                let single = singles(op) != (mode & 0x1f == 0);
+                let [x, y, z] = [0; 3].map(|_| vector(r, single));
+                let equal = mode >> 16 & 15 == 0;
+                let prepare = |c: &mut Cpu| {
+                    c.state.mxcsr = mxcsr;
+                    c.state.vec[0].set_xmm(x);
+                    c.state.vec[1].set_xmm(if equal { x } else { y });
+                    c.store::<8>(0x1000, z as u64, false).unwrap();
+                    c.store::<8>(0x1008, (z >> 64) as u64, false).unwrap();
+                };
+                match check_from(&mut jit, &b, seed, prepare) {
+                    // An x86 host without AVX leaves some to the interpreter.
+                    Ok(translated) => {
+                        let may_not = cfg!(target_arch = "x86_64") && VecOp::from_number(op).is_none();
+                        assert!(translated || may_not, "{op:#x} is not translated");
+                    }
+                    Err(e) => panic!("{op:#x}: {e}"),
+                }
+            }
+        }
+    }
+}
