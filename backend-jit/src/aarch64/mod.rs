@@ -304,6 +304,7 @@ impl Codegen {
             }
             Op::Fence => self.fence(inst),
             Op::RepString => self.rep_string(me, inst),
+            Op::RepSkip => self.rep_call(Helper::RepSkip, inst),
             Op::System => self.system(inst),
             Op::ReadTsc => self.read_tsc(me, inst),
             Op::ExitIf => self.exit_if(inst),

@@ -414,6 +414,7 @@ impl Codegen {
             }
             Op::Fence => self.fence(inst),
             Op::RepString => self.rep_string(me, inst),
+            Op::RepSkip => self.rep_call(Helper::RepSkip, inst),
             Op::System => self.system(inst),
             Op::ReadTsc => self.read_tsc(me, inst),
             Op::GetVec => self.get_vec(me, inst),

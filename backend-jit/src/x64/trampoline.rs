@@ -113,7 +113,7 @@ impl Codegen {
     }
 
     fn thunk(&mut self, h: Helper, fail: usize) {
-        let all = h == Helper::RepString;
+        let all = matches!(h, Helper::RepString | Helper::RepSkip);
         let saved = move |r: Reg| all || VOLATILE.contains(&r.0);
         for (m, r) in Self::pinned_regs().filter(|(_, r)| saved(*r)) {
             self.asm.store(Type::I64, m, r);

@@ -233,8 +233,8 @@ pub enum BrKind {
     Ret,
 }
 
-/// The REP instruction of a [`Op::RepString`] (`aux` bits 7-0; element bytes in bits 15-8; address bits 16, 32 or 64
-/// in bits 23-16).
+/// The REP instruction of a [`Op::RepString`] or [`Op::RepSkip`] (`aux` bits 7-0; element bytes in bits 15-8; address
+/// bits 16, 32 or 64 in bits 23-16; bit 24 set: elements that differ let it go on, else those that are equal).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u32)]
 pub enum RepKind {
@@ -242,6 +242,10 @@ pub enum RepKind {
     Movs,
     /// REP STOS.
     Stos,
+    /// REPcc CMPS.
+    Cmps,
+    /// REPcc SCAS.
+    Scas,
 }
 
 /// What an [`Op::System`] does (`imm`).
@@ -518,6 +522,12 @@ ops! {
     /// registers updated; the value is Bool: whether RCX (at the address size) is now zero. Raises faults with the
     /// registers at the faulting element.
     RepString = "repstring" [I64 I64] FaultingWrite;
+    /// Passes over elements that let a REPcc CMPS or SCAS ([`RepKind`] in `aux`, bases as for `RepString`) go on: updates
+    /// RCX, RSI, RDI by them, and no flags. It looks at those elements from RSI and RDI on, at most RCX of them, that lie
+    /// in the page of the first on either side and come before an index wraps, and passes over them up to the first
+    /// that ends the repetition, but never over the last it looks at, which is left to make the flags. None, where a
+    /// page cannot be read or is a device's. Void.
+    RepSkip = "repskip" [I64 I64] WriteState;
 
     /// The vector operation `aux` ([`super::VecOp`] or [`super::encoded`]) with immediate `imm` on a.
     Vec1 = "vec1" [Any] Pure;

@@ -262,6 +262,7 @@ fn types(block: &Block, i: &Inst) -> Result<(), String> {
             let known = VecOp::from_number(i.aux).is_some() || Encoded::from_aux(i.aux).is_some();
             need!(known, "no such vector operation");
         }
+        RepSkip => need!(i.ty == Type::Void, "is not of type Void"),
         ZeroUpper => need!(below(17), "no such registers"),
         X87 => need!(matches!(i.ty, Type::Void | Type::Flags | Type::I16), "cannot be of type {:?}", i.ty),
         X87Mem => need!(i.ty == Type::Void && x87::memory(i.aux), "is no x87 operation on memory"),

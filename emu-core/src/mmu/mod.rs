@@ -18,6 +18,7 @@ pub mod space;
 mod tests;
 pub mod tlb;
 pub mod walk;
+mod wide;
 
 use crate::addr::{PAGE_MASK, PhysAddr, is_canonical};
 use crate::cpu::Cpu;
