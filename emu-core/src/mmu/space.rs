@@ -3,10 +3,12 @@
 //! A space is one guest root table in one paging shape. Its caches hold only what shadow entries (or paging off)
 //! justify, so they stay right across CR3 loads.
 
+use super::execid::PageHasher;
 use super::shadow::{Dropped, Shape, TableId};
 use super::tlb::{self, TlbSet};
 use crate::addr::PAGE_SIZE;
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 
 /// Number of address spaces kept.
 pub const SPACES: usize = 16;
@@ -73,15 +75,40 @@ pub(crate) struct Spaces {
     list: Vec<Space>,
     current: usize,
     clock: u64,
-    /// RAM page index to the one write entry that may map it, or `SEVERAL`.
-    writers: HashMap<usize, u32>,
+    /// RAM page index to the write entries that may map it.
+    writers: HashMap<usize, Writers, BuildHasherDefault<PageHasher>>,
 }
 
+/// Where write entries for a RAM page may be: pages are mostly written at one linear address, the same in all spaces.
+#[derive(Clone, Copy, Debug)]
+struct Writers {
+    /// Slot in their sets, or `SEVERAL`.
+    slot: u32,
+    /// Bit 3 * space + set.
+    sets: u64,
+}
+
+/// Slots of more than one linear address, in whatever set.
 const SEVERAL: u32 = u32::MAX;
+const _: () = assert!(SPACES * 3 <= 64);
+
+/// The numbers of the bits that are set.
+fn bits(mut of: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let n = (of != 0).then(|| of.trailing_zeros() as usize)?;
+        of &= of - 1;
+        Some(n)
+    })
+}
 
 impl Default for Spaces {
     fn default() -> Self {
-        Self { list: vec![Space::new(0, Shape::default())], current: 0, clock: 0, writers: HashMap::new() }
+        Self {
+            list: vec![Space::new(0, Shape::default())],
+            current: 0,
+            clock: 0,
+            writers: HashMap::default(),
+        }
     }
 }
 
@@ -182,42 +209,75 @@ impl Spaces {
 
     /// A write entry for RAM page `index` at host address `host` was filled in set `set`, slot `slot`.
     pub(super) fn note_writer(&mut self, set: usize, slot: usize, host: u64, index: usize) {
-        let new = ((self.current * 3 + set) * tlb::TLB_ENTRIES + slot) as u32;
-        match self.writers.get(&index).copied() {
-            None => {
-                self.writers.insert(index, new);
-            }
-            Some(old) if old == new || old == SEVERAL => {}
-            Some(old) => {
-                let still = self.entry(old).is_some_and(|e| e.tag.wrapping_add(e.addend) == host);
-                self.writers.insert(index, if still { SEVERAL } else { new });
-            }
+        let (slot, bit) = (slot as u32, 1u64 << (self.current * 3 + set));
+        let new = Writers { slot, sets: bit };
+        let w = self.writers.entry(index).or_insert(new);
+        if w.slot == slot {
+            w.sets |= bit;
+        } else if w.slot != SEVERAL {
+            let old = *w;
+            let still = bits(old.sets).any(|n| self.maps(n, old.slot, host));
+            self.writers.insert(index, if still { Writers { slot: SEVERAL, ..new } } else { new });
         }
     }
 
-    fn entry(&mut self, writer: u32) -> Option<&mut tlb::TlbEntry> {
-        let (set, slot) = (writer as usize / tlb::TLB_ENTRIES, writer as usize % tlb::TLB_ENTRIES);
-        let space = self.list.get_mut(set / 3)?;
-        Some(&mut space.sets[set % 3].as_mut()?.write[slot])
+    /// Whether the write entry at `slot` of set `n % 3` of space `n / 3` leads to host address `host`.
+    fn maps(&mut self, n: usize, slot: u32, host: u64) -> bool {
+        self.entry(n, slot).is_some_and(|e| e.tag.wrapping_add(e.addend) == host)
+    }
+
+    fn entry(&mut self, n: usize, slot: u32) -> Option<&mut tlb::TlbEntry> {
+        let space = self.list.get_mut(n / 3)?;
+        Some(&mut space.sets[n % 3].as_mut()?.write[slot as usize])
     }
 
     /// Drops every write entry for RAM page `index`, whose first byte is at host address `host`.
     pub(super) fn forget_writes(&mut self, host: u64, index: usize) {
-        match self.writers.remove(&index) {
-            None => {}
-            Some(SEVERAL) => {
-                for set in self.list.iter_mut().flat_map(|s| s.sets.iter_mut().flatten()) {
-                    set.forget_host(host);
-                }
+        let Some(w) = self.writers.remove(&index) else { return };
+        if w.slot == SEVERAL {
+            for set in self.list.iter_mut().flat_map(|s| s.sets.iter_mut().flatten()) {
+                set.forget_host(host);
             }
-            Some(one) => {
-                let slot = one as usize % tlb::TLB_ENTRIES;
-                if let Some(e) = self.entry(one)
-                    && e.tag.wrapping_add(e.addend) == host
+            return;
+        }
+        for n in bits(w.sets) {
+            if self.maps(n, w.slot, host)
+                && let Some(e) = self.entry(n, w.slot)
+            {
+                e.tag = tlb::empty_tag(w.slot as usize);
+            }
+        }
+    }
+
+    /// What was the supervisor's in space `from` is so in the current one too, where `shared` says that both have the
+    /// same tables behind a linear address: its translations are taken over. `index` tells the RAM page at a host
+    /// address.
+    pub(super) fn adopt(&mut self, from: usize, shared: impl Fn(u64) -> bool, index: impl Fn(u64) -> usize) {
+        for set in [SUPER, SUPER_AC] {
+            let bit = 1u64 << (self.current * 3 + set);
+            if from == self.current || self.list[from].used & 1 << set == 0 {
+                continue;
+            }
+            let Some(old) = self.list[from].sets[set].take() else { continue };
+            let mut writers = std::mem::take(&mut self.writers);
+            let new = self.filled(set);
+            for i in 0..tlb::TLB_ENTRIES {
+                if shared(old.read[i].tag) {
+                    new.read[i] = old.read[i];
+                }
+                if shared(old.exec[i].tag) {
+                    new.exec[i] = old.exec[i];
+                }
+                let write = old.write[i];
+                if shared(write.tag)
+                    && let Some(w) = writers.get_mut(&index(write.tag.wrapping_add(write.addend)))
                 {
-                    e.tag = tlb::empty_tag(slot);
+                    w.sets |= bit;
+                    new.write[i] = write;
                 }
             }
+            self.writers = writers;
+            self.list[from].sets[set] = Some(old);
         }
     }
 }

@@ -220,9 +220,8 @@ pub(super) unsafe fn first_stop_down(a: *const u8, b: Other, len: usize, unit: u
         value @ Other::Value(_) => value,
     };
     // SAFETY: the caller's.
-    let stops = |at: &usize| unsafe {
-        (ram_read(a.wrapping_sub(*at), unit) == below(*at).word(0, unit)) != equal
-    };
+    let stops =
+        |at: &usize| unsafe { (ram_read(a.wrapping_sub(*at), unit) == below(*at).word(0, unit)) != equal };
     (0..len).step_by(unit).find(stops).unwrap_or(len)
 }
 
@@ -251,9 +250,8 @@ mod tests {
                         }
                         let (len, want) = (count * unit, stop * unit);
                         // SAFETY: both arrays are longer than `len`.
-                        let got = unsafe {
-                            first_stop(a.as_ptr(), Other::Memory(b.as_ptr()), len, unit, equal)
-                        };
+                        let got =
+                            unsafe { first_stop(a.as_ptr(), Other::Memory(b.as_ptr()), len, unit, equal) };
                         assert_eq!(got, want, "unit {unit} equal {equal} count {count}");
                     }
                 }
