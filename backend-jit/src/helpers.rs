@@ -5,9 +5,10 @@
 //! panic (a bug) is kept until translated code has been left, and goes on from there.
 //!
 //! Invariant: a helper that says "leave" has changed nothing that the guest can see, so the instruction can begin
-//! again.
+//! again; `Leave::Elsewhere` alone says that it is over.
 
 mod string;
+mod transfer;
 
 use crate::exit::Kind;
 use crate::layout;
@@ -17,9 +18,9 @@ use emu_core::fault::{Exception, Vector};
 use emu_core::ir::mem_flags;
 use emu_core::mem::{Frame, page};
 use emu_core::mmu::{Access, JournalEntry, Priv, tlb};
+use emu_core::state::Mode;
 use emu_core::state::bits::cr4;
 use emu_core::state::segment::attr;
-use emu_core::state::Mode;
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -51,6 +52,8 @@ pub enum Helper {
     RepString,
     /// What REPcc CMPS and SCAS may pass over.
     RepSkip,
+    /// SYSCALL, SYSRET and IRETQ.
+    Transfer,
     /// The time-stamp counter.
     ReadTsc,
     /// Image of the x87, for the host's to load.
@@ -59,7 +62,7 @@ pub enum Helper {
 
 impl Helper {
     /// All, in order.
-    pub const ALL: [Helper; 13] = [
+    pub const ALL: [Helper; 14] = [
         Helper::Load,
         Helper::LoadW,
         Helper::Store,
@@ -71,6 +74,7 @@ impl Helper {
         Helper::Misaligned,
         Helper::RepString,
         Helper::RepSkip,
+        Helper::Transfer,
         Helper::ReadTsc,
         Helper::X87Load,
     ];
@@ -80,6 +84,8 @@ impl Helper {
 enum Leave {
     Fault(Exception),
     Interpret,
+    /// The instruction has completed, and translated code does not know where to go on.
+    Elsewhere,
 }
 
 impl From<Exception> for Leave {
@@ -112,6 +118,7 @@ fn run(cpu: *mut Cpu, f: impl FnOnce(&mut Cpu) -> Done) -> u64 {
     match done {
         Ok(Ok(())) => 0,
         Ok(Err(Leave::Interpret)) => Kind::Interpret as u64,
+        Ok(Err(Leave::Elsewhere)) => Kind::Indirect as u64,
         Ok(Err(Leave::Fault(e))) => {
             cpu.state.scratch[layout::EXC] = e.vector as u64 | u64::from(e.error) << 32;
             cpu.state.scratch[layout::EXC_ADDR] = e.cr2;
@@ -152,6 +159,7 @@ helper! {
     misaligned = do_misaligned;
     rep_string = string::do_rep_string;
     rep_skip = string::do_rep_skip;
+    transfer = transfer::do_transfer;
     read_tsc = do_read_tsc;
     x87_load = do_x87_load;
 }
@@ -169,6 +177,7 @@ pub fn address(h: Helper) -> usize {
         Helper::Misaligned => misaligned,
         Helper::RepString => rep_string,
         Helper::RepSkip => rep_skip,
+        Helper::Transfer => transfer,
         Helper::ReadTsc => read_tsc,
         Helper::X87Load => x87_load,
     };
@@ -278,7 +287,11 @@ fn do_load_vec(cpu: &mut Cpu) -> Done {
     let (lin, size, stack) = access(cpu);
     // Ten bytes are an operand of the x87.
     for at in (0..size).step_by(8) {
-        let v = cpu.load_slow(lin.wrapping_add(at as u64), (size - at).min(8), Priv::Current, stack)?;
+        let (lin, len) = (lin.wrapping_add(at as u64), (size - at).min(8));
+        let v = match len {
+            8 => cpu.load::<8>(lin, stack)?,
+            _ => cpu.load_slow(lin, len, Priv::Current, stack)?,
+        };
         cpu.state.scratch[layout::RESULT + at / 8] = v;
     }
     Ok(())
@@ -289,7 +302,7 @@ fn do_store_vec(cpu: &mut Cpu) -> Done {
     check_writes(cpu, lin, size, stack)?;
     for i in 0..size / 8 {
         let v = cpu.state.scratch[layout::RESULT + i];
-        cpu.store_slow(lin.wrapping_add(8 * i as u64), 8, v, Priv::Current, stack)?;
+        cpu.store::<8>(lin.wrapping_add(8 * i as u64), v, stack)?;
     }
     Ok(())
 }

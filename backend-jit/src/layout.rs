@@ -63,6 +63,9 @@ pub const HOLDS: usize = 8;
 /// What such a slot has while there is no addend in it: see [`crate::hold::no_addend`].
 pub const NO_ADDEND: usize = HOLD + HOLDS;
 
+/// Address of the [`crate::jumps::Switch`] of the code that runs.
+pub const SWITCH: usize = NO_ADDEND + 1;
+
 /// Byte of [`LIVE`]: the host's x87 is the guest's.
 pub const LIVE_X87: i32 = 0;
 /// Byte of [`LIVE`]: so are the vector registers.

@@ -142,7 +142,7 @@ pub fn emits(insts: &[Inst], from: usize) -> bool {
     insts[from..].iter().all(|i| {
         let widest = i.args.iter().map(|&v| width(v)).max().unwrap_or(0).max(i.ty.bits());
         match i.op {
-            Op::ZeroUpper | Op::Fp | Op::X87 | Op::X87Mem => false,
+            Op::ZeroUpper | Op::Fp | Op::X87 | Op::X87Mem | Op::Transfer | Op::InterpretIf => false,
             Op::GetVec | Op::SetVec | Op::SetVecZero | Op::Load | Op::Store => widest <= 128,
             Op::Vec1 | Op::Vec2 | Op::Vec3 => widest <= 128 && sse::known(i.aux),
             Op::Rcl | Op::Rcr => insts[i.args[1].index()].op == Op::Const,
@@ -307,10 +307,12 @@ impl Codegen {
             Op::RepSkip => self.rep_call(Helper::RepSkip, inst),
             Op::System => self.system(inst),
             Op::ReadTsc => self.read_tsc(me, inst),
+            Op::InterpretIf => self.frame.unsupported("an instruction left on a condition"),
             Op::ExitIf => self.exit_if(inst),
             Op::Goto => self.goto(inst),
             Op::Branch => self.branch(inst),
             Op::GotoReg => self.goto_reg(inst),
+            Op::Transfer => self.frame.unsupported("a transfer between privilege levels"),
             Op::Interpret => self.interpret(inst),
             Op::GetVec => self.get_vec(me, inst),
             Op::SetVec | Op::SetVecZero => self.set_vec(inst),

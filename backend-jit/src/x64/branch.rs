@@ -6,9 +6,11 @@
 //! every lookup in the jump cache.
 
 use super::asm::{Alu, Mem, RAX, RCX, RDX, Rm, state};
+use super::mem::{Stub, StubKind};
 use super::{Codegen, Loc, NO_SLOT};
 use crate::cache::Role;
 use crate::frame::{NOT_LINKED, Return, exec_id};
+use crate::helpers::Helper;
 use crate::jumps::{JUMP_SLOTS, jump_index};
 use crate::layout;
 use crate::sidetable::{Last, Place, Recipe};
@@ -227,6 +229,15 @@ impl Codegen {
         self.sides.push(Side { label, rel, undo, back, x87, flags });
     }
 
+    /// Leaves the instruction in hand to the interpreter on a condition.
+    pub fn interpret_if(&mut self, inst: &Inst) {
+        let cc = self.condition(inst.args[0]);
+        let label = self.asm.label();
+        self.asm.jcc(cc, label);
+        let site = self.site();
+        self.stubs.push(Stub { label, resume: label, site, kind: StubKind::Leave, live_xmm: 0 });
+    }
+
     /// Where the guest's flags are now.
     fn exit_flags(&mut self) -> ExitFlags {
         let Some(f) = self.deferred else { return ExitFlags::Word };
@@ -303,6 +314,11 @@ impl Codegen {
         } else if inst.aux == BrKind::Ret as u32 {
             self.pop_return();
         }
+        self.computed(miss);
+    }
+
+    /// Goes on at RIP RAX by the jump cache, or at `miss`.
+    fn computed(&mut self, miss: DynamicLabel) {
         self.poll(miss);
         // index = (rip ^ rip >> 12) mod slots; entries of 16 bytes.
         self.asm.mov(Type::I32, RCX, RAX);
@@ -312,6 +328,25 @@ impl Codegen {
         self.asm.shift_imm(Type::I32, super::asm::Shift::Shl, Rm::R(RCX), 4);
         self.asm.alu(Type::I64, Alu::Add, RCX, Rm::M(state(layout::slot(layout::JUMP_CACHE))));
         self.lookup(RCX, 0, miss);
+    }
+
+    /// See [`emu_core::ir::TransferKind`]: a helper changes the state and puts the new mode's jump cache in force.
+    pub fn transfer(&mut self, inst: &Inst) {
+        self.save_flags(false);
+        let arg = |n: usize| state(layout::slot(layout::ARG + n));
+        let next = self.frame.rip(self.frame.insn_rel + i64::from(self.frame.insn_len));
+        self.asm.mov_imm(RAX, next);
+        self.asm.store(Type::I64, arg(0), RAX);
+        self.asm.store_imm(Type::I32, arg(2), inst.imm as i32);
+        self.call_thunk(Helper::Transfer);
+        self.asm.load(Type::I64, RAX, state(layout::slot(layout::RESULT)));
+        let miss = self.asm.label();
+        self.indirect_miss = Some(miss);
+        if self.chain && self.frame.flat() {
+            self.computed(miss);
+        } else {
+            self.asm.jmp(miss);
+        }
     }
 
     pub fn interpret(&mut self, inst: &Inst) {

@@ -423,10 +423,12 @@ impl Codegen {
             Op::Vec1 | Op::Vec2 | Op::Vec3 | Op::Fp => self.vector(me, inst),
             Op::X87 => self.x87(me, inst),
             Op::X87Mem => self.x87_mem(inst),
+            Op::InterpretIf => self.interpret_if(inst),
             Op::ExitIf => self.exit_if(inst),
             Op::Goto => self.goto(inst),
             Op::Branch => self.branch(inst),
             Op::GotoReg => self.goto_reg(inst),
+            Op::Transfer => self.transfer(inst),
             Op::Interpret => self.interpret(inst),
         }
     }

@@ -253,7 +253,11 @@ fn skipped_elements() {
                 b.set_reg(Type::I64, 6, v);
             }
             let df = b.iconst(Type::I64, if r.next() >> 63 == 0 { rflags::DF } else { 0 });
-            b.op_imm(Op::SetState, Type::I64, &[df], StateField::RflagsSystem as i64, 0);
+            let others = b.iconst(Type::I64, !rflags::DF);
+            let f = b.get_state(StateField::RflagsSystem);
+            let f = b.op(Op::And, Type::I64, &[f, others]);
+            let f = b.op(Op::Or, Type::I64, &[f, df]);
+            b.op_imm(Op::SetState, Type::I64, &[f], StateField::RflagsSystem as i64, 0);
             let zero = b.iconst(Type::I64, 0);
             let old = b.get_reg(Type::I64, 7);
             let aux = kind as u32 | size << 8 | bits << 16 | u32::from(differing) << 24;

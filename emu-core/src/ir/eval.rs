@@ -73,7 +73,7 @@ fn unknown(i: &Inst) -> bool {
 enum Stop {
     /// It faults.
     Fault(Exception),
-    /// It would store into decoded bytes, perhaps those of this block.
+    /// The interpreter has to execute it: it would store into decoded bytes, perhaps those of this block.
     Code,
 }
 
@@ -197,6 +197,13 @@ impl Eval<'_> {
                 return Ok(self.leave(self.rip(to), done));
             }
             GotoReg => return Ok(self.leave(a, done)),
+            InterpretIf => {
+                if a != 0 {
+                    return Err(Stop::Code);
+                }
+                0
+            }
+            Transfer => return Err(Stop::Code),
             Interpret => {
                 self.leave(self.rip(i.imm), done);
                 return Ok(Some(End::Interpret));
@@ -411,6 +418,7 @@ impl Eval<'_> {
             Cr2 => &mut s.cr2,
             Cr3 => &mut s.cr3,
             Cr4 => &mut s.cr4,
+            Pkru => return s.pkru.into(),
             EsSel | CsSel | SsSel | DsSel | FsSel | GsSel => {
                 return s.seg[f as usize - EsSel as usize].sel.into();
             }

@@ -48,7 +48,8 @@ impl Eval<'_> {
         let down = self.cpu.state.rflags & rflags::DF != 0;
         let step = |v: u64| addr.truncate(if down { v.wrapping_sub(size) } else { v.wrapping_add(size) });
         let wide = self.cpu.state.mode.contains(Mode::CODE64);
-        let linear = |base: u64, index: u64| base.wrapping_add(index) & if wide { u64::MAX } else { 0xffff_ffff };
+        let linear =
+            |base: u64, index: u64| base.wrapping_add(index) & if wide { u64::MAX } else { 0xffff_ffff };
         let reg = |e: &Self, r: usize| addr.truncate(e.cpu.state.gpr[r]);
         let (mut si, mut di, mut left) = (reg(self, gpr::RSI), reg(self, gpr::RDI), reg(self, gpr::RCX));
         let sides = [(source, si, cmps), (dest, di, true)];
