@@ -5,19 +5,22 @@
 //! panic (a bug) is kept until translated code has been left, and goes on from there.
 //!
 //! Invariant: a helper that says "leave" has changed nothing that the guest can see, so the instruction can begin
-//! again.
+//! again; `Leave::Elsewhere` alone says that it is over.
+
+mod string;
+mod transfer;
 
 use crate::exit::Kind;
 use crate::layout;
 use emu_core::addr::{PAGE_MASK, PAGE_SIZE};
 use emu_core::cpu::Cpu;
 use emu_core::fault::{Exception, Vector};
-use emu_core::ir::{Inst, RepKind, Type, VecOp, eval_fp, mem_flags};
+use emu_core::ir::{Inst, Type, VecOp, eval_fp, mem_flags};
 use emu_core::mem::{Frame, page};
 use emu_core::mmu::{Access, JournalEntry, Priv, tlb};
-use emu_core::state::bits::{cr4, rflags};
+use emu_core::state::Mode;
+use emu_core::state::bits::cr4;
 use emu_core::state::segment::attr;
-use emu_core::state::{Mode, gpr};
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -47,6 +50,10 @@ pub enum Helper {
     Misaligned,
     /// REP MOVS and REP STOS.
     RepString,
+    /// What REPcc CMPS and SCAS may pass over.
+    RepSkip,
+    /// SYSCALL, SYSRET and IRETQ.
+    Transfer,
     /// The time-stamp counter.
     ReadTsc,
     /// Image of the x87, for the host's to load.
@@ -57,7 +64,7 @@ pub enum Helper {
 
 impl Helper {
     /// All, in order.
-    pub const ALL: [Helper; 13] = [
+    pub const ALL: [Helper; 15] = [
         Helper::Load,
         Helper::LoadW,
         Helper::Store,
@@ -68,6 +75,8 @@ impl Helper {
         Helper::SegAddr,
         Helper::Misaligned,
         Helper::RepString,
+        Helper::RepSkip,
+        Helper::Transfer,
         Helper::ReadTsc,
         Helper::X87Load,
         Helper::Fp,
@@ -78,6 +87,8 @@ impl Helper {
 enum Leave {
     Fault(Exception),
     Interpret,
+    /// The instruction has completed, and translated code does not know where to go on.
+    Elsewhere,
 }
 
 impl From<Exception> for Leave {
@@ -111,6 +122,7 @@ fn run(cpu: *mut Cpu, f: impl FnOnce(&mut Cpu) -> Done) -> u64 {
     match done {
         Ok(Ok(())) => 0,
         Ok(Err(Leave::Interpret)) => Kind::Interpret as u64,
+        Ok(Err(Leave::Elsewhere)) => Kind::Indirect as u64,
         Ok(Err(Leave::Fault(e))) => {
             cpu.state.scratch[layout::EXC] = e.vector as u64 | u64::from(e.error) << 32;
             cpu.state.scratch[layout::EXC_ADDR] = e.cr2;
@@ -149,7 +161,9 @@ helper! {
     div = do_div;
     seg_addr = do_seg_addr;
     misaligned = do_misaligned;
-    rep_string = do_rep_string;
+    rep_string = string::do_rep_string;
+    rep_skip = string::do_rep_skip;
+    transfer = transfer::do_transfer;
     read_tsc = do_read_tsc;
     x87_load = do_x87_load;
     fp = do_fp;
@@ -167,6 +181,8 @@ pub fn address(h: Helper) -> usize {
         Helper::SegAddr => seg_addr,
         Helper::Misaligned => misaligned,
         Helper::RepString => rep_string,
+        Helper::RepSkip => rep_skip,
+        Helper::Transfer => transfer,
         Helper::ReadTsc => read_tsc,
         Helper::X87Load => x87_load,
         Helper::Fp => fp,
@@ -306,7 +322,11 @@ fn do_load_vec(cpu: &mut Cpu) -> Done {
     let (lin, size, stack) = access(cpu);
     // Ten bytes are an operand of the x87.
     for at in (0..size).step_by(8) {
-        let v = cpu.load_slow(lin.wrapping_add(at as u64), (size - at).min(8), Priv::Current, stack)?;
+        let (lin, len) = (lin.wrapping_add(at as u64), (size - at).min(8));
+        let v = match len {
+            8 => cpu.load::<8>(lin, stack)?,
+            _ => cpu.load_slow(lin, len, Priv::Current, stack)?,
+        };
         cpu.state.scratch[layout::RESULT + at / 8] = v;
     }
     Ok(())
@@ -317,7 +337,7 @@ fn do_store_vec(cpu: &mut Cpu) -> Done {
     check_writes(cpu, lin, size, stack)?;
     for i in 0..size / 8 {
         let v = cpu.state.scratch[layout::RESULT + i];
-        cpu.store_slow(lin.wrapping_add(8 * i as u64), 8, v, Priv::Current, stack)?;
+        cpu.store::<8>(lin.wrapping_add(8 * i as u64), v, stack)?;
     }
     Ok(())
 }
@@ -403,133 +423,4 @@ fn do_read_tsc(cpu: &mut Cpu) -> Done {
     }
     cpu.state.scratch[layout::RESULT] = cpu.tsc();
     Ok(())
-}
-
-/// Bytes done before control goes back to translated code, so that signals are seen in time.
-const REP_BYTES: u64 = 256 << 10;
-
-/// As much of a REP MOVS or STOS as can be done in one go, upwards and within one page on either side; 0 bytes where
-/// it has to go element by element.
-fn rep_run(cpu: &mut Cpu, dst: u64, src: Option<u64>, len: usize, size: usize) -> usize {
-    let room = PAGE_SIZE - (dst & PAGE_MASK).max(src.unwrap_or(0) & PAGE_MASK);
-    let len = len.min(room as usize) / size * size;
-    if len < 2 * size || cpu.mmu.journal.is_some() || cpu.state.mode.contains(Mode::ALIGN) {
-        return 0;
-    }
-    // The source comes first: where it faults, nothing must have been noted of the destination.
-    if let Some(src) = src {
-        // SAFETY: `tlb` points at one of this processor's own sets.
-        let hit = unsafe { (*cpu.state.tlb).read[tlb::index(src)].hit(src, 1) };
-        if hit.is_none() && cpu.translate(src, Access::Read, Priv::Current, false).is_err() {
-            return 0;
-        }
-    }
-    // SAFETY: `tlb` points at one of this processor's own sets.
-    let hit = unsafe { (*cpu.state.tlb).write[tlb::index(dst)].hit(dst, 1) };
-    if hit.is_none() && check_write(cpu, dst, len, false).is_err() {
-        return 0;
-    }
-    match src {
-        Some(src) => cpu.copy_run(dst, src, len, size),
-        None => cpu.fill_run(dst, cpu.state.gpr[gpr::RAX], len, size),
-    }
-}
-
-fn do_rep_string(cpu: &mut Cpu) -> Done {
-    let aux = cpu.state.scratch[layout::ARG + 2] as u32;
-    let (src_base, dst_base) = (cpu.state.scratch[layout::ARG], cpu.state.scratch[layout::ARG + 1]);
-    let movs = aux & 0xff == RepKind::Movs as u32;
-    let size = (aux >> 8 & 0xff) as usize;
-    let bits = aux >> 16 & 0xff;
-    let mask = u64::MAX >> (64 - bits.clamp(1, 64));
-    let wrap = if cpu.state.mode.contains(Mode::CODE64) { u64::MAX } else { 0xffff_ffff };
-    let step = if cpu.state.rflags & rflags::DF != 0 { (size as u64).wrapping_neg() } else { size as u64 };
-    // A 32-bit result clears the upper half; a 16-bit one keeps the rest.
-    let merge = move |old: u64, new: u64| match bits {
-        64 => new,
-        32 => new & mask,
-        _ => old & !mask | new & mask,
-    };
-    let mut begun = false;
-    let mut left = REP_BYTES;
-    while left != 0 {
-        let g = cpu.state.gpr;
-        let count = g[gpr::RCX] & mask;
-        if count == 0 {
-            break;
-        }
-        left = left.saturating_sub(size as u64);
-        let dst = dst_base.wrapping_add(g[gpr::RDI] & mask) & wrap;
-        if step == size as u64 {
-            let src = movs.then(|| src_base.wrapping_add(g[gpr::RSI] & mask) & wrap);
-            // Where an index would wrap in the middle, element by element.
-            let room = |r: usize| mask - (g[r] & mask);
-            let most = count.saturating_mul(step).min(room(gpr::RDI)).min(left);
-            let most = if movs { most.min(room(gpr::RSI)) } else { most };
-            let done = rep_run(cpu, dst, src, most as usize, size) as u64;
-            if done != 0 {
-                begun = true;
-                left -= done;
-                let g = &mut cpu.state.gpr;
-                if movs {
-                    g[gpr::RSI] = merge(g[gpr::RSI], g[gpr::RSI].wrapping_add(done));
-                }
-                g[gpr::RDI] = merge(g[gpr::RDI], g[gpr::RDI].wrapping_add(done));
-                g[gpr::RCX] = merge(g[gpr::RCX], g[gpr::RCX].wrapping_sub(done / step));
-                continue;
-            }
-        }
-        let value = if movs {
-            let src = src_base.wrapping_add(g[gpr::RSI] & mask) & wrap;
-            cpu.load_slow_or_hit(src, size)?
-        } else {
-            g[gpr::RAX]
-        };
-        match cpu.store_checked(dst, size, value) {
-            Ok(()) => {}
-            Err(Leave::Interpret) if begun => break,
-            Err(e) => return Err(e),
-        }
-        begun = true;
-        let g = &mut cpu.state.gpr;
-        if movs {
-            g[gpr::RSI] = merge(g[gpr::RSI], g[gpr::RSI].wrapping_add(step));
-        }
-        g[gpr::RDI] = merge(g[gpr::RDI], g[gpr::RDI].wrapping_add(step));
-        g[gpr::RCX] = merge(g[gpr::RCX], g[gpr::RCX].wrapping_sub(1));
-    }
-    cpu.state.scratch[layout::RESULT] = u64::from(cpu.state.gpr[gpr::RCX] & mask == 0);
-    Ok(())
-}
-
-/// Accesses that look into the translation cache first.
-trait Cached {
-    fn load_slow_or_hit(&mut self, lin: u64, size: usize) -> Result<u64, Leave>;
-    fn store_checked(&mut self, lin: u64, size: usize, value: u64) -> Result<(), Leave>;
-}
-
-impl Cached for Cpu {
-    fn load_slow_or_hit(&mut self, lin: u64, size: usize) -> Result<u64, Leave> {
-        Ok(match size {
-            1 => self.load::<1>(lin, false)?,
-            2 => self.load::<2>(lin, false)?,
-            4 => self.load::<4>(lin, false)?,
-            _ => self.load::<8>(lin, false)?,
-        })
-    }
-
-    fn store_checked(&mut self, lin: u64, size: usize, value: u64) -> Result<(), Leave> {
-        // SAFETY: `tlb` points at one of this processor's own sets.
-        let hit = unsafe { (*self.state.tlb).write[tlb::index(lin)].hit(lin, size as u64) };
-        if hit.is_none() {
-            check_writes(self, lin, size, false)?;
-        }
-        match size {
-            1 => self.store::<1>(lin, value, false)?,
-            2 => self.store::<2>(lin, value, false)?,
-            4 => self.store::<4>(lin, value, false)?,
-            _ => self.store::<8>(lin, value, false)?,
-        }
-        Ok(())
-    }
 }

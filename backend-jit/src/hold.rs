@@ -105,7 +105,7 @@ impl Holds {
         self.forms.run(insts);
         for (at, i) in insts.iter().enumerate() {
             match (i.op, access(i)) {
-                (Op::System | Op::RepString, _) => self.open = self.groups.len(),
+                (Op::System | Op::RepString | Op::RepSkip, _) => self.open = self.groups.len(),
                 (Op::CheckAlign, _) => {
                     let form = self.forms.of(i.args[0]);
                     self.check(at as u32, form, i.imm);

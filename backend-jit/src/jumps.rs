@@ -15,6 +15,7 @@
 use crate::frame::exec_id;
 use emu_core::mmu::tlb;
 use emu_core::state::Mode;
+use std::cell::Cell;
 use std::mem::offset_of;
 
 /// Number of jump-cache entries.
@@ -82,10 +83,64 @@ impl JumpSet {
     }
 }
 
+/// Modes that translated code can change between by itself.
+const NEAR: usize = 4;
+/// No mode has these bits.
+const NO_MODE: u32 = u32::MAX;
+
+/// One set that translated code finds by itself.
+#[derive(Debug)]
+struct Near {
+    mode: Cell<u32>,
+    set: Cell<usize>,
+    /// Host address of its jump cache.
+    jumps: Cell<u64>,
+    /// Host address of its newest return, good while the set is here and not in force.
+    top: Cell<u64>,
+}
+
+/// The sets that were in force last: between them translated code changes without coming back.
+#[derive(Debug)]
+pub struct Switch {
+    near: [Near; NEAR],
+    /// Which of them is in force.
+    current: Cell<usize>,
+    /// Which of them goes next.
+    next: Cell<usize>,
+}
+
+impl Default for Switch {
+    fn default() -> Self {
+        let none =
+            |_| Near { mode: Cell::new(NO_MODE), set: Cell::new(0), jumps: Cell::new(0), top: Cell::new(0) };
+        Self { near: std::array::from_fn(none), current: Cell::new(0), next: Cell::new(0) }
+    }
+}
+
+impl Switch {
+    fn find(&self, mode: Mode) -> Option<usize> {
+        let current = self.current.get();
+        if self.near[current].mode.get() == mode.0 {
+            return Some(current);
+        }
+        self.near.iter().position(|n| n.mode.get() == mode.0)
+    }
+
+    /// Puts the set of `mode` in force, whose jump cache and newest return are the result; `top` is the newest return of
+    /// the one that was. None, and nothing has happened, if the set is not at hand.
+    pub fn to(&self, mode: Mode, top: u64) -> Option<(u64, u64)> {
+        let i = self.find(mode)?;
+        self.near[self.current.get()].top.set(top);
+        self.current.set(i);
+        Some((self.near[i].jumps.get(), self.near[i].top.get()))
+    }
+}
+
 /// The sets of all modes.
 #[derive(Debug, Default)]
 pub struct Jumps {
     sets: Vec<JumpSet>,
+    switch: Box<Switch>,
     oldest: usize,
     /// Host address that leaves translated code for the RIP in the accumulator.
     way_out: u64,
@@ -94,11 +149,14 @@ pub struct Jumps {
 impl Jumps {
     /// No sets; empty returns lead to host address `way_out`.
     pub fn new(way_out: u64) -> Self {
-        Self { sets: Vec::new(), oldest: 0, way_out }
+        Self { sets: Vec::new(), switch: Box::default(), oldest: 0, way_out }
     }
 
     /// The set of `mode`, made if there is none.
     pub fn select(&mut self, mode: Mode) -> usize {
+        if let Some(n) = self.switch.find(mode) {
+            return self.switch.near[n].set.get();
+        }
         if let Some(i) = self.sets.iter().position(|s| s.mode == mode) {
             return i;
         }
@@ -116,6 +174,9 @@ impl Jumps {
         }
         let i = self.oldest;
         self.oldest = (i + 1) % SETS;
+        for n in self.switch.near.iter().filter(|n| n.set.get() == i) {
+            n.mode.set(NO_MODE);
+        }
         let set = &mut self.sets[i];
         set.mode = mode;
         set.jumps.fill(EMPTY);
@@ -123,15 +184,32 @@ impl Jumps {
         i
     }
 
-    /// Host addresses of set `i`'s jump cache and newest return.
-    pub fn places(&self, i: usize) -> (u64, u64) {
+    /// Puts set `i` in force; host addresses of its jump cache, its newest return and the switch.
+    pub fn enter(&mut self, i: usize) -> (u64, u64, u64) {
         let set = &self.sets[i];
-        (set.jumps.as_ptr() as u64, set.top)
+        let switch = &*self.switch;
+        let n = switch.find(set.mode).unwrap_or_else(|| {
+            let n = switch.next.get();
+            switch.next.set((n + 1) % NEAR);
+            let near = &switch.near[n];
+            if near.mode.get() != NO_MODE {
+                self.sets[near.set.get()].top = near.top.get();
+            }
+            let set = &self.sets[i];
+            near.mode.set(set.mode.0);
+            near.set.set(i);
+            near.jumps.set(set.jumps.as_ptr() as u64);
+            near.top.set(set.top);
+            n
+        });
+        switch.current.set(n);
+        let near = &switch.near[n];
+        (near.jumps.get(), near.top.get(), &raw const *switch as u64)
     }
 
-    /// Keeps where translated code left the ring of set `i`.
-    pub fn returned(&mut self, i: usize, top: u64) {
-        self.sets[i].top = top;
+    /// Keeps where translated code left the ring of the set in force.
+    pub fn left(&mut self, top: u64) {
+        self.switch.near[self.switch.current.get()].top.set(top);
     }
 
     /// Lets jumps in set `i` to `rip` find `code`, which lies at host address `host`, while its fetch translation is `exec`.

@@ -69,11 +69,12 @@ pub const NO_ADDEND: usize = HOLD + HOLDS;
 pub const BUDGET: usize = NO_ADDEND + 1;
 /// Host address of the code arena's executable view.
 pub const CODE_BASE: usize = NO_ADDEND + 2;
-
 /// Host stack pointer with no call predicted: see `x64/calls.rs`.
 pub const CALL_BASE: usize = NO_ADDEND + 3;
 /// Host stack pointer below which no further call is.
 pub const CALL_LIMIT: usize = NO_ADDEND + 4;
+/// Address of the [`crate::jumps::Switch`] of the code that runs.
+pub const SWITCH: usize = NO_ADDEND + 5;
 
 /// Byte of [`LIVE`]: the host's x87 is the guest's.
 pub const LIVE_X87: i32 = 0;

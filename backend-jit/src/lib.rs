@@ -341,7 +341,10 @@ impl Jit {
         self.stats.entries += 1;
         let s = &mut cpu.state;
         s.scratch[layout::FLAGS] = host::to_word(s.rflags);
-        (s.scratch[layout::JUMP_CACHE], s.scratch[layout::RETURNS]) = self.cache.jumps.places(set);
+        let (jumps, returns, switch) = self.cache.jumps.enter(set);
+        s.scratch[layout::JUMP_CACHE] = jumps;
+        s.scratch[layout::RETURNS] = returns;
+        s.scratch[layout::SWITCH] = switch;
         s.scratch[layout::CODE_BASE] = self.cache.address(0) as u64;
         s.scratch[layout::BUDGET] = self.budget;
         s.scratch[layout::MX_GUEST] = u64::from(s.mxcsr | 0x1f80);
@@ -355,7 +358,7 @@ impl Jit {
         helpers::complete_journal(cpu);
         x87::unpack(&mut cpu.state);
         let s = &mut cpu.state;
-        self.cache.jumps.returned(set, s.scratch[layout::RETURNS]);
+        self.cache.jumps.left(s.scratch[layout::RETURNS]);
         s.mxcsr |= s.scratch[layout::MX_GUEST] as u32 & 0x3f;
         s.rflags = s.rflags & !rflags::STATUS | host::from_word(s.scratch[layout::FLAGS]);
         self.after(cpu, word)

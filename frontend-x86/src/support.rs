@@ -1,6 +1,6 @@
 //! Which instructions the guest's processor has.
 
-use emu_core::features::{Features, leaf1_ecx, leaf7_ebx};
+use emu_core::features::{Features, ext1_edx, leaf1_ecx, leaf7_ebx, leaf7_ecx};
 use iced_x86::{Code, CpuidFeature as F, Instruction};
 
 /// Whether a machine with `have` offers `f`. Features that are never lifted count as absent.
@@ -9,6 +9,7 @@ fn has(have: &Features, f: F) -> bool {
     match f {
         F::INTEL8086 | F::INTEL186 | F::INTEL286 | F::INTEL386 | F::INTEL486 | F::PAUSE => true,
         F::X64 => have.long_mode(),
+        F::SYSCALL => have.ext1_edx & ext1_edx::SYSCALL != 0,
         // Opcodes that do nothing, since the P6 and in long mode.
         F::MULTIBYTENOP | F::CET_IBT | F::CET_SS => d & 1 << 15 != 0,
         F::PREFETCHW | F::PREFETCHWT1 => have.long_mode() || have.ext1_ecx & 1 << 8 != 0,
@@ -24,6 +25,8 @@ fn has(have: &Features, f: F) -> bool {
         F::MOVBE => c & leaf1_ecx::MOVBE != 0,
         F::TSC => d & 1 << 4 != 0,
         F::SMAP => b & 1 << 20 != 0,
+        F::FSGSBASE => b & leaf7_ebx::FSGSBASE != 0,
+        F::PKU => have.leaf7_ecx & leaf7_ecx::PKU != 0,
         F::RDTSCP => have.ext1_edx & 1 << 27 != 0,
         F::AES => c & 1 << 25 != 0,
         F::PCLMULQDQ => c & 1 << 1 != 0,

@@ -199,7 +199,7 @@ fn case(bytes: &[u8]) -> Option<Case> {
         let unknown = matches!(i.op, Op::Fp | Op::X87 | Op::X87Mem)
             || matches!(i.op, Op::Vec1 | Op::Vec2 | Op::Vec3) && i.aux & ENCODED != 0;
         // For supervisors, or of another clock: there is no host to ask.
-        let system = matches!(i.op, Op::System | Op::ReadTsc);
+        let system = matches!(i.op, Op::System | Op::ReadTsc | Op::Transfer | Op::InterpretIf);
         !stack && !outside && !flow && !string && !unknown && !system
     });
     if !plain || block.insts.last()?.imm != insn.len() as i64 {

@@ -151,7 +151,7 @@ pub fn emits(insts: &[Inst], from: usize) -> bool {
     insts[from..].iter().all(|i| {
         let widest = i.args.iter().map(|&v| width(v)).max().unwrap_or(0).max(i.ty.bits());
         match i.op {
-            Op::ZeroUpper | Op::X87 => false,
+            Op::ZeroUpper | Op::X87 | Op::Transfer | Op::InterpretIf => false,
             Op::X87Mem => mov::stores_control(i.aux),
             Op::Fp => widest <= 128 && fp::known(i),
             Op::GetVec | Op::SetVec | Op::SetVecZero | Op::Load | Op::Store => widest <= 128,
@@ -319,12 +319,15 @@ impl Codegen {
             }
             Op::Fence => self.fence(inst),
             Op::RepString => self.rep_string(me, inst),
+            Op::RepSkip => self.rep_call(Helper::RepSkip, inst),
             Op::System => self.system(inst),
             Op::ReadTsc => self.read_tsc(me, inst),
+            Op::InterpretIf => self.frame.unsupported("an instruction left on a condition"),
             Op::ExitIf => self.exit_if(inst),
             Op::Goto => self.goto(inst),
             Op::Branch => self.branch(inst),
             Op::GotoReg => self.goto_reg(inst),
+            Op::Transfer => self.frame.unsupported("a transfer between privilege levels"),
             Op::Interpret => self.interpret(inst),
             Op::GetVec => self.get_vec(me, inst),
             Op::SetVec | Op::SetVecZero => self.set_vec(inst),

@@ -66,6 +66,14 @@ impl Codegen {
 
     /// REP MOVS and REP STOS as a whole.
     pub fn rep_string(&mut self, me: Value, inst: &Inst) {
+        self.rep_call(Helper::RepString, inst);
+        let d = self.temp();
+        self.asm.ldr(Type::I64, d, STATE, slot(layout::RESULT));
+        self.set_temp(me, d, true);
+    }
+
+    /// Calls a helper that works on RCX, RSI and RDI.
+    pub fn rep_call(&mut self, helper: Helper, inst: &Inst) {
         for (n, &a) in inst.args[..2].iter().enumerate() {
             let r = if a.is_some() { self.reg(a) } else { ZR };
             self.asm.str(Type::I64, r, STATE, slot(layout::ARG + n));
@@ -75,10 +83,7 @@ impl Codegen {
         for g in [gpr::RCX, gpr::RSI, gpr::RDI] {
             self.save_aliases(g as u8);
         }
-        self.call(Helper::RepString);
-        let d = self.temp();
-        self.asm.ldr(Type::I64, d, STATE, slot(layout::RESULT));
-        self.set_temp(me, d, true);
+        self.call(helper);
     }
 
     /// Loads the pointers to the translation cache in force, [`TLB`] being right.

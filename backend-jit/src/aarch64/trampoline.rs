@@ -159,7 +159,8 @@ impl Codegen {
 
     /// The site is in [`S0`].
     fn thunk(&mut self, h: Helper, fail: usize) {
-        let first = if h == Helper::RepString { 0 } else { VOLATILE };
+        let all = matches!(h, Helper::RepString | Helper::RepSkip);
+        let first = if all { 0 } else { VOLATILE };
         self.asm.str(Type::I64, S0, STATE, slot(layout::SITE));
         self.guest(false, first);
         self.other(false);

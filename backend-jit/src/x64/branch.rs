@@ -6,9 +6,11 @@
 //! every lookup in the jump cache.
 
 use super::asm::{Alu, Branch, Mem, RAX, RCX, RDX, Rm, state};
+use super::mem::{Stub, StubKind};
 use super::{Codegen, Loc, NO_SLOT};
 use crate::cache::Role;
 use crate::frame::{NOT_LINKED, exec_id};
+use crate::helpers::Helper;
 use crate::jumps::{JUMP_SLOTS, JumpEntry, jump_index};
 use crate::layout;
 use crate::moves::Field;
@@ -211,6 +213,15 @@ impl Codegen {
         self.sides.push(Side { label, rel, undo, back, x87, flags });
     }
 
+    /// Leaves the instruction in hand to the interpreter on a condition.
+    pub fn interpret_if(&mut self, inst: &Inst) {
+        let cc = self.condition(inst.args[0]);
+        let label = self.asm.label();
+        self.asm.jcc(cc, label);
+        let site = self.site();
+        self.stubs.push(Stub { label, resume: label, site, kind: StubKind::Leave, live_xmm: 0 });
+    }
+
     /// Where the guest's flags are now.
     fn exit_flags(&mut self) -> ExitFlags {
         let Some(f) = self.deferred else { return ExitFlags::Word };
@@ -288,6 +299,11 @@ impl Codegen {
         } else if inst.aux == BrKind::Ret as u32 && self.predict_returns {
             self.host_return();
         }
+        self.computed(behind, miss);
+    }
+
+    /// Goes on at RIP RAX by the jump cache, as a call if there is a RIP behind it, or at `miss`.
+    fn computed(&mut self, behind: Option<u64>, miss: DynamicLabel) {
         self.poll(miss);
         // index = (rip ^ rip >> 12) mod slots.
         const { assert!(size_of::<JumpEntry>() == 32) };
@@ -298,6 +314,26 @@ impl Codegen {
         self.asm.shift_imm(Type::I32, super::asm::Shift::Shl, Rm::R(RCX), 5);
         self.asm.alu(Type::I64, Alu::Add, RCX, Rm::M(state(layout::slot(layout::JUMP_CACHE))));
         self.lookup(RCX, 0, behind, miss);
+    }
+
+    /// See [`emu_core::ir::TransferKind`]: a helper changes the state and puts the new mode's jump cache in force.
+    pub fn transfer(&mut self, inst: &Inst) {
+        self.save_flags(false);
+        let arg = |n: usize| state(layout::slot(layout::ARG + n));
+        let next = self.frame.rip(self.frame.insn_rel + i64::from(self.frame.insn_len));
+        self.mov_pc(RAX, next);
+        self.asm.store(Type::I64, arg(0), RAX);
+        self.asm.store_imm(Type::I32, arg(2), inst.imm as i32);
+        self.call_thunk(Helper::Transfer);
+        self.forget_calls();
+        self.asm.load(Type::I64, RAX, state(layout::slot(layout::RESULT)));
+        let miss = self.asm.label();
+        self.indirect_miss = Some(miss);
+        if self.chain && self.frame.flat() {
+            self.computed(None, miss);
+        } else {
+            self.asm.jmp(miss);
+        }
     }
 
     pub fn interpret(&mut self, inst: &Inst) {

@@ -9,6 +9,9 @@
 //! tries the frame above; else it goes by the jump cache. Whatever leaves translated code leaves all frames behind: the
 //! stack then begins anew, with a frame that no guest knows the address of and that leads out.
 //!
+//! A change of mode within translated code (SYSCALL and the like) drops all frames, since landings are of the mode of their
+//! call.
+//!
 //! Invariants: RSP is at most [`layout::CALL_BASE`], less a multiple of 16, wherever a block begins; the host addresses
 //! on the stack are those of landings in blocks of this arena that were live when translated code was entered, and the way
 //! out. No loop is made of forward calls and of returns this way alone, since each return uses up a call; so neither tests
@@ -101,6 +104,11 @@ impl Codegen {
         dynasm!(self.asm; .arch x64; ret);
         self.asm.here8(other);
         self.asm.here8(none);
+    }
+
+    /// Before code of another mode: the landings on the stack are not for it.
+    pub fn forget_calls(&mut self) {
+        self.asm.load(Type::I64, RSP, base());
     }
 
     /// What [`Self::push_guest`] does when there is no room: forgets all calls.

@@ -28,7 +28,9 @@ impl Codegen {
                 // The write of what is there already.
                 Op::SetReg if self.val[i.args[0].index()].loc == Loc::Guest(i.imm as u8) => {}
                 Op::SetReg | Op::SetRegHi if named(i.imm) => first_write = first_write.min(j),
-                Op::RepString if [gpr::RCX, gpr::RSI, gpr::RDI].into_iter().any(|g| named(g as i64)) => {
+                Op::RepString | Op::RepSkip
+                    if [gpr::RCX, gpr::RSI, gpr::RDI].into_iter().any(|g| named(g as i64)) =>
+                {
                     return false;
                 }
                 op if op.can_fault() || matches!(op, Op::ExitIf | Op::X87) => last_fault = j,

@@ -430,6 +430,7 @@ impl Codegen {
             }
             Op::Fence => self.fence(inst),
             Op::RepString => self.rep_string(me, inst),
+            Op::RepSkip => self.rep_call(Helper::RepSkip, inst),
             Op::System => self.system(inst),
             Op::ReadTsc => self.read_tsc(me, inst),
             Op::GetVec => self.get_vec(me, inst),
@@ -438,10 +439,12 @@ impl Codegen {
             Op::Vec1 | Op::Vec2 | Op::Vec3 | Op::Fp => self.vector(me, inst),
             Op::X87 => self.x87(me, inst),
             Op::X87Mem => self.x87_mem(inst),
+            Op::InterpretIf => self.interpret_if(inst),
             Op::ExitIf => self.exit_if(inst),
             Op::Goto => self.goto(inst),
             Op::Branch => self.branch(inst),
             Op::GotoReg => self.goto_reg(inst),
+            Op::Transfer => self.transfer(inst),
             Op::Interpret => self.interpret(inst),
         }
     }

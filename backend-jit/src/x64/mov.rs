@@ -280,7 +280,7 @@ impl Codegen {
 }
 
 /// State fields by number.
-const FIELDS: [StateField; 18] = {
+const FIELDS: [StateField; 19] = {
     use StateField::*;
     [
         EsBase,
@@ -295,6 +295,7 @@ const FIELDS: [StateField; 18] = {
         Cr2,
         Cr3,
         Cr4,
+        Pkru,
         EsSel,
         CsSel,
         SsSel,

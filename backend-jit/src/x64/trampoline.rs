@@ -119,7 +119,9 @@ impl Codegen {
     }
 
     fn thunk(&mut self, h: Helper, fail: usize) {
-        let all = h == Helper::RepString;
+        let all = matches!(h, Helper::RepString | Helper::RepSkip | Helper::Transfer);
+        // Neither it nor what it calls computes with floating point.
+        let integers = matches!(h, Helper::RepSkip | Helper::Transfer | Helper::ReadTsc);
         let saved = move |r: Reg| all || VOLATILE.contains(&r.0);
         for (m, r) in Self::pinned_regs().filter(|(_, r)| saved(*r)) {
             self.asm.store(Type::I64, m, r);
@@ -129,12 +131,20 @@ impl Codegen {
         }
         let (load, save) = (self.entry.vec_load, self.entry.vec_save);
         self.vec_if_live(save);
-        self.mxcsr(false, layout::MX_GUEST);
-        self.mxcsr(true, layout::MX_HOST);
+        if h == Helper::Transfer {
+            // Code at the other privilege level will not need them.
+            self.asm.store_imm(Type::I8, state(layout::slot(layout::LIVE) + layout::LIVE_VEC), 0);
+        }
+        if !integers {
+            self.mxcsr(false, layout::MX_GUEST);
+            self.mxcsr(true, layout::MX_HOST);
+        }
         dynasm!(self.asm; .arch x64; lea rdi, [rbp - layout::BIAS]);
         self.asm.mov_imm(RAX, address(h) as u64);
         dynasm!(self.asm; .arch x64; call rax);
-        self.mxcsr(true, layout::MX_GUEST);
+        if !integers {
+            self.mxcsr(true, layout::MX_GUEST);
+        }
         self.asm.store(Type::I64, state(layout::slot(layout::STATUS)), RAX);
         self.vec_if_live(load);
         dynasm!(self.asm; .arch x64; test eax, eax);

@@ -231,6 +231,46 @@ fn strings() {
     );
 }
 
+/// What a repeated comparison passes over: either direction, to the page's end and over it, from equal or other places.
+#[test]
+fn skipped_elements() {
+    run_all(
+        |seed, r| {
+            let mut b = start();
+            let kind = if seed % 2 == 0 { RepKind::Cmps } else { RepKind::Scas };
+            let size = 1u32 << (seed / 2 % 4);
+            let bits = if seed / 8 % 2 == 0 { 64 } else { 32 };
+            let differing = seed / 16 % 2 == 0;
+            let masks = [(1, if r.next() >> 63 == 0 { 7 } else { 0xfff }), (6, 0x3fff), (7, 0x3fff)];
+            for (reg, mask) in masks {
+                let x = b.get_reg(Type::I64, reg);
+                let m = b.iconst(Type::I64, mask);
+                let v = b.op(Op::And, Type::I64, &[x, m]);
+                b.set_reg(Type::I64, reg, v);
+            }
+            if !differing && r.next() >> 62 != 0 {
+                let v = b.get_reg(Type::I64, 7);
+                b.set_reg(Type::I64, 6, v);
+            }
+            let df = b.iconst(Type::I64, if r.next() >> 63 == 0 { rflags::DF } else { 0 });
+            let others = b.iconst(Type::I64, !rflags::DF);
+            let f = b.get_state(StateField::RflagsSystem);
+            let f = b.op(Op::And, Type::I64, &[f, others]);
+            let f = b.op(Op::Or, Type::I64, &[f, df]);
+            b.op_imm(Op::SetState, Type::I64, &[f], StateField::RflagsSystem as i64, 0);
+            let zero = b.iconst(Type::I64, 0);
+            let old = b.get_reg(Type::I64, 7);
+            let aux = kind as u32 | size << 8 | bits << 16 | u32::from(differing) << 24;
+            b.op_imm(Op::RepSkip, Type::Void, &[zero, zero], 0, aux);
+            if r.next() >> 63 == 0 {
+                b.set_reg(Type::I64, 3, old);
+            }
+            Some(end(b))
+        },
+        2000,
+    );
+}
+
 #[test]
 fn state_fields() {
     run_all(

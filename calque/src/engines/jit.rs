@@ -84,9 +84,20 @@ impl JitEngine {
         if let Some(profile) = &mut self.profile {
             profile.exit(cpu.state.rip, &exit);
         }
-        while exit == RunExit::Interpret {
-            if let Some(exit) = self.interpret_one(cpu) {
-                return Some(exit);
+        loop {
+            match exit {
+                RunExit::Interpret => {
+                    if let Some(exit) = self.interpret_one(cpu) {
+                        return Some(exit);
+                    }
+                }
+                RunExit::Fault(e) => {
+                    self.counters.faults += 1;
+                    if deliver::exception(cpu, e).is_err() {
+                        return Some(Exit::Shutdown);
+                    }
+                }
+                _ => break,
             }
             let next = if self.resumable(cpu, end) { self.translator.jit.resume(cpu) } else { None };
             match next {
@@ -99,15 +110,8 @@ impl JitEngine {
                 self.counters.need_block += 1;
                 self.missed = true;
             }
-            RunExit::Interpret => {}
-            RunExit::Fault(e) => {
-                self.counters.faults += 1;
-                if deliver::exception(cpu, e).is_err() {
-                    return Some(Exit::Shutdown);
-                }
-            }
             RunExit::Signal | RunExit::Budget => self.counters.signals += 1,
-            RunExit::CodeHit => {}
+            RunExit::Interpret | RunExit::Fault(_) | RunExit::CodeHit => {}
         }
         None
     }

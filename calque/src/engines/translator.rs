@@ -207,6 +207,10 @@ pub fn host_text(jit: &Jit, id: BlockId) -> String {
 
 fn branches_to_its_last_instruction(block: &Block) -> bool {
     let marker = block.insts.iter().rev().find(|i| i.op == Op::Guest);
-    let branch = block.insts.last().filter(|i| i.op == Op::Branch);
-    branch.zip(marker).is_some_and(|(b, m)| i64::from(b.aux as i32) == m.imm || b.imm == m.imm)
+    let last = block.insts.last();
+    last.zip(marker).is_some_and(|(l, m)| match l.op {
+        Op::Branch => i64::from(l.aux as i32) == m.imm || l.imm == m.imm,
+        Op::Goto => l.imm == m.imm,
+        _ => false,
+    })
 }

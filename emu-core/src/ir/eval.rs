@@ -6,7 +6,7 @@ use super::encoded::ENCODED;
 use super::eval_fp;
 use super::eval_int::{self, Ints};
 use super::eval_vec;
-use super::ops::{Cc, Op, RepKind, StateField, SystemKind, Type, mem_flags};
+use super::ops::{Cc, Op, StateField, SystemKind, Type, mem_flags};
 use super::vecop::VecOp;
 use crate::addr::{PAGE_MASK, PAGE_SIZE};
 use crate::cpu::Cpu;
@@ -16,8 +16,11 @@ use crate::mmu::{Access, Priv};
 use crate::signals::request;
 use crate::state::bits::{cr4, rflags};
 use crate::state::segment::attr;
-use crate::state::{Mode, Seg, gpr};
+use crate::state::{Mode, Seg};
 use std::sync::atomic::Ordering;
+
+#[path = "eval_string.rs"]
+mod string;
 
 /// How a block ended. The processor's RIP names where to go on, and its instruction count is up to date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +75,7 @@ fn unknown(i: &Inst) -> bool {
 enum Stop {
     /// It faults.
     Fault(Exception),
-    /// It would store into decoded bytes, perhaps those of this block.
+    /// The interpreter has to execute it: it would store into decoded bytes, perhaps those of this block.
     Code,
 }
 
@@ -181,6 +184,10 @@ impl Eval<'_> {
                 0
             }
             RepString => self.rep_string(&i, a, b)?,
+            RepSkip => {
+                self.rep_skip(&i, a, b)?;
+                0
+            }
             ExitIf => {
                 if a != 0 {
                     return Ok(self.leave(self.rip(i.imm), self.started));
@@ -193,6 +200,13 @@ impl Eval<'_> {
                 return Ok(self.leave(self.rip(to), done));
             }
             GotoReg => return Ok(self.leave(a, done)),
+            InterpretIf => {
+                if a != 0 {
+                    return Err(Stop::Code);
+                }
+                0
+            }
+            Transfer => return Err(Stop::Code),
             Interpret => {
                 self.leave(self.rip(i.imm), done);
                 return Ok(Some(End::Interpret));
@@ -413,6 +427,7 @@ impl Eval<'_> {
             Cr2 => &mut s.cr2,
             Cr3 => &mut s.cr3,
             Cr4 => &mut s.cr4,
+            Pkru => return s.pkru.into(),
             EsSel | CsSel | SsSel | DsSel | FsSel | GsSel => {
                 return s.seg[f as usize - EsSel as usize].sel.into();
             }
@@ -471,37 +486,6 @@ impl Eval<'_> {
         };
         self.put(i.ty, lin, [i.ty.truncate(new), 0, 0, 0], stack)?;
         Ok(old)
-    }
-
-    fn rep_string(&mut self, i: &Inst, source: u64, dest: u64) -> Result<u64, Stop> {
-        let ty = Type::int(i.aux >> 8 & 0xff);
-        let addr = Type::int((i.aux >> 16 & 0xff) / 8);
-        let step = u64::from(ty.bytes());
-        let step = if self.cpu.state.rflags & rflags::DF != 0 { step.wrapping_neg() } else { step };
-        loop {
-            let reg = |e: &Self, r: usize| addr.truncate(e.cpu.state.gpr[r]);
-            let left = reg(self, gpr::RCX);
-            if left == 0 {
-                return Ok(1);
-            }
-            if !self.cpu.code_hits.is_empty() {
-                return Ok(0);
-            }
-            let (si, di) = (reg(self, gpr::RSI), reg(self, gpr::RDI));
-            let movs = i.aux & 0xff == RepKind::Movs as u32;
-            let v = if movs {
-                self.load(ty, source.wrapping_add(si), false)?[0]
-            } else {
-                self.cpu.state.gpr[gpr::RAX]
-            };
-            self.store(ty, dest.wrapping_add(di), [v, 0, 0, 0], false)?;
-            let g = &mut self.cpu.state.gpr;
-            if movs {
-                set_reg(&mut g[gpr::RSI], addr, si.wrapping_add(step));
-            }
-            set_reg(&mut g[gpr::RDI], addr, di.wrapping_add(step));
-            set_reg(&mut g[gpr::RCX], addr, left - 1);
-        }
     }
 }
 

@@ -28,7 +28,9 @@ pub mod x87;
 
 pub use block::{Block, BlockKey, Inst, Value};
 pub use eval::{End, eval};
-pub use ops::{ArgRule, BrKind, Cc, Class, Op, RepKind, StateField, SystemKind, Type, mem_flags};
+pub use ops::{
+    ArgRule, BrKind, Cc, Class, Op, RepKind, StateField, SystemKind, TransferKind, Type, mem_flags,
+};
 pub use parse::ParseError;
 pub use passes::{Optimizer, PassSet};
 pub use vecop::VecOp;

@@ -169,6 +169,8 @@ pub enum StateField {
     Cr3,
     /// CR4, I64, read only.
     Cr4,
+    /// PKRU, I32, read only.
+    Pkru,
     /// Selector of a segment register, I16, read only.
     EsSel,
     /// See [`StateField::EsSel`].
@@ -202,6 +204,7 @@ impl StateField {
             Cr2 => (offset_of!(CpuState, cr2), Type::I64),
             Cr3 => (offset_of!(CpuState, cr3), Type::I64),
             Cr4 => (offset_of!(CpuState, cr4), Type::I64),
+            Pkru => (offset_of!(CpuState, pkru), Type::I32),
             EsSel | CsSel | SsSel | DsSel | FsSel | GsSel => {
                 (seg(self as usize - EsSel as usize) + offset_of!(SegReg, sel), Type::I16)
             }
@@ -233,8 +236,8 @@ pub enum BrKind {
     Ret,
 }
 
-/// The REP instruction of a [`Op::RepString`] (`aux` bits 7-0; element bytes in bits 15-8; address bits 16, 32 or 64
-/// in bits 23-16).
+/// The REP instruction of a [`Op::RepString`] or [`Op::RepSkip`] (`aux` bits 7-0; element bytes in bits 15-8; address
+/// bits 16, 32 or 64 in bits 23-16; bit 24 set: elements that differ let it go on, else those that are equal).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u32)]
 pub enum RepKind {
@@ -242,6 +245,10 @@ pub enum RepKind {
     Movs,
     /// REP STOS.
     Stos,
+    /// REPcc CMPS.
+    Cmps,
+    /// REPcc SCAS.
+    Scas,
 }
 
 /// What an [`Op::System`] does (`imm`).
@@ -266,6 +273,28 @@ impl SystemKind {
         use SystemKind::*;
         [EnableInterrupts, DisableInterrupts, AllowUser, ForbidUser, SwapGs]
     };
+
+    /// The kind numbered `n`.
+    pub fn from_number(n: i64) -> Option<Self> {
+        usize::try_from(n).ok().and_then(|n| Self::ALL.get(n)).copied()
+    }
+}
+
+/// What an [`Op::Transfer`] is (`imm`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[repr(u8)]
+pub enum TransferKind {
+    /// SYSCALL in 64-bit code.
+    Syscall,
+    /// SYSRET with REX.W in 64-bit code at CPL 0.
+    Sysret,
+    /// IRETQ in 64-bit code at CPL 0.
+    Iret,
+}
+
+impl TransferKind {
+    /// All, in order.
+    pub const ALL: [Self; 3] = [Self::Syscall, Self::Sysret, Self::Iret];
 
     /// The kind numbered `n`.
     pub fn from_number(n: i64) -> Option<Self> {
@@ -518,6 +547,12 @@ ops! {
     /// registers updated; the value is Bool: whether RCX (at the address size) is now zero. Raises faults with the
     /// registers at the faulting element.
     RepString = "repstring" [I64 I64] FaultingWrite;
+    /// Passes over elements that let a REPcc CMPS or SCAS ([`RepKind`] in `aux`, bases as for `RepString`) go on: updates
+    /// RCX, RSI, RDI by them, and no flags. It looks at those elements from RSI and RDI on, at most RCX of them, that lie
+    /// in the page of the first on either side and come before an index wraps, and passes over them up to the first
+    /// that ends the repetition, but never over the last it looks at, which is left to make the flags. None, where a
+    /// page cannot be read or is a device's. Void.
+    RepSkip = "repskip" [I64 I64] WriteState;
 
     /// The vector operation `aux` ([`super::VecOp`] or [`super::encoded`]) with immediate `imm` on a.
     Vec1 = "vec1" [Any] Pure;
@@ -540,6 +575,8 @@ ops! {
     /// `X87`, `imm` its [`mem_flags`] with segment and size. Changes nothing if the access faults. Void.
     X87Mem = "x87mem" [I64 I64] FaultingWrite;
 
+    /// Leaves the guest instruction in hand, of which nothing has happened yet, to the interpreter if a. Void.
+    InterpretIf = "interpretif" [Bool] Faulting;
     /// Leaves the block to RIP `imm` (relative to the key's RIP) if a. The guest instruction that it belongs to has
     /// then completed.
     ExitIf = "exitif" [Bool] SideExit;
@@ -550,6 +587,11 @@ ops! {
     Branch = "branch" [Bool] Terminator;
     /// Continues at RIP a. `aux`: [`BrKind`]. For [`BrKind::Call`], `imm` is the relative RIP of the return address.
     GotoReg = "gotoreg" [I64] Terminator;
+    /// A transfer between privilege levels ([`TransferKind`] in `imm`), which is the guest instruction in hand: changes
+    /// registers, flags, segments and mode as that does, and goes on where it leads. What is not common (faults,
+    /// returns to 32-bit code or from an NMI, single-stepping) may be left to the interpreter with the instruction not
+    /// begun; the evaluator leaves all of it.
+    Transfer = "transfer" [] Terminator;
     /// Lets the interpreter execute the guest instruction at relative RIP `imm`, then goes on wherever that leads.
     /// `aux`: the front end's number of the mnemonic, for statistics.
     Interpret = "interpret" [] Terminator;

@@ -4,7 +4,7 @@
 
 use super::block::{Block, Inst, Value};
 use super::encoded::Encoded;
-use super::ops::{ArgRule, BrKind, Cc, Class, Op, StateField, SystemKind, Type};
+use super::ops::{ArgRule, BrKind, Cc, Class, Op, StateField, SystemKind, TransferKind, Type};
 use super::vecop::VecOp;
 use super::x87;
 use crate::state::bits::rflags;
@@ -26,7 +26,7 @@ impl Inst {
         match self.op {
             SetReg | SetRegHi | SetFlags | SetState | SetVec | SetVecZero | Store | StoreW | Guest
             | X87Mem | ZeroUpper | CheckAlign | Fence | System | ExitIf | Goto | Branch | GotoReg
-            | Interpret => Type::Void,
+            | Transfer | InterpretIf | Interpret => Type::Void,
             _ => self.ty,
         }
     }
@@ -60,7 +60,7 @@ impl Type {
 
 impl StateField {
     /// Every field, in order of its number.
-    pub const ALL: [StateField; 18] = {
+    pub const ALL: [StateField; 19] = {
         use StateField::*;
         [
             EsBase,
@@ -75,6 +75,7 @@ impl StateField {
             Cr2,
             Cr3,
             Cr4,
+            Pkru,
             EsSel,
             CsSel,
             SsSel,
@@ -223,7 +224,7 @@ fn types(block: &Block, i: &Inst) -> Result<(), String> {
         GetState | SetState => {
             let f = StateField::from_number(i.imm).ok_or("no such field")?;
             need!(f.place().1 == i.ty, "{f:?} has another type");
-            let fixed = matches!(f, StateField::Cr0 | StateField::Cr3 | StateField::Cr4)
+            let fixed = matches!(f, StateField::Cr0 | StateField::Cr3 | StateField::Cr4 | StateField::Pkru)
                 || f as u8 >= StateField::EsSel as u8;
             need!(i.op == GetState || !fixed, "{f:?} is read only");
         }
@@ -262,11 +263,13 @@ fn types(block: &Block, i: &Inst) -> Result<(), String> {
             let known = VecOp::from_number(i.aux).is_some() || Encoded::from_aux(i.aux).is_some();
             need!(known, "no such vector operation");
         }
+        RepSkip => need!(i.ty == Type::Void, "is not of type Void"),
         ZeroUpper => need!(below(17), "no such registers"),
         X87 => need!(matches!(i.ty, Type::Void | Type::Flags | Type::I16), "cannot be of type {:?}", i.ty),
         X87Mem => need!(i.ty == Type::Void && x87::memory(i.aux), "is no x87 operation on memory"),
         GotoReg => need!(i.aux <= BrKind::Ret as u32, "no such kind"),
-        Guest | SetFlags | Fence | ExitIf | Goto | Branch | Interpret => {}
+        Transfer => need!(TransferKind::from_number(i.imm).is_some(), "no such transfer"),
+        Guest | SetFlags | Fence | InterpretIf | ExitIf | Goto | Branch | Interpret => {}
     }
     Ok(())
 }

@@ -69,6 +69,14 @@ impl Cpu {
         privilege: Priv,
         stack: bool,
     ) -> Result<u64, Exception> {
+        if privilege == Priv::System {
+            // SAFETY: `tlb_super` names this vCPU's own sets (`select_super`).
+            let entry = unsafe { &(*self.state.tlb_super[0]).read[tlb::index(lin)] };
+            if let Some(host) = entry.hit(lin, size as u64) {
+                // SAFETY: as in `load`.
+                return Ok(unsafe { ram_read(host, size) });
+            }
+        }
         let value = self.load_untraced(lin, size, privilege, stack)?;
         if let Some(trace) = &mut self.mmu.trace {
             trace.push(Touch { addr: lin, len: size as u8, value, write: false });
@@ -110,6 +118,15 @@ impl Cpu {
         privilege: Priv,
         stack: bool,
     ) -> Result<(), Exception> {
+        if privilege == Priv::System {
+            // SAFETY: as in `load_slow`.
+            let entry = unsafe { &(*self.state.tlb_super[0]).write[tlb::index(lin)] };
+            if let Some(host) = entry.hit(lin, size as u64) {
+                // SAFETY: as in `store`.
+                unsafe { ram_write(host, size, value) };
+                return Ok(());
+            }
+        }
         let room = (PAGE_SIZE - (lin & PAGE_MASK)) as usize;
         let first = self.translate(lin, Access::Write, privilege, stack)?;
         if size <= room {
@@ -143,6 +160,15 @@ impl Cpu {
         privilege: Priv,
         stack: bool,
     ) -> Result<(), Exception> {
+        let set = match privilege {
+            Priv::Current => self.state.tlb,
+            Priv::System => self.state.tlb_super[0],
+        };
+        // SAFETY: both name this vCPU's own sets (`select_tlb`, `select_super`).
+        let entry = unsafe { &(*set).write[tlb::index(lin)] };
+        if len <= PAGE_SIZE as usize && entry.hit(lin, len as u64).is_some() {
+            return Ok(());
+        }
         self.translate(lin, Access::Write, privilege, stack)?;
         let room = (PAGE_SIZE - (lin & PAGE_MASK)) as usize;
         if len > room {

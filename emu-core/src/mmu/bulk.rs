@@ -1,10 +1,10 @@
-//! Runs of bytes for the REP string instructions.
+//! Runs of elements for the REP string instructions.
 //!
 //! Nothing here faults: a run that cannot be done in bulk is 0 bytes long, and the caller goes element by element,
 //! which raises the fault exactly where it belongs. That is also how alignment is checked, and how stores into decoded
 //! code are done: a run ends before them, since the element after may be another instruction's by then.
 
-use super::phys::{ram_read, ram_write};
+use super::wide::{self, Other};
 use super::{Access, Priv, tlb};
 use crate::addr::{PAGE_MASK, PAGE_SIZE, PhysAddr};
 use crate::cpu::Cpu;
@@ -12,16 +12,70 @@ use crate::mem::{Frame, page};
 use crate::state::Mode;
 use std::sync::atomic::Ordering;
 
-/// Bytes done at a time.
-const WIDE: usize = 64;
-
 /// Host memory of a run in one page; for RAM that is watched, what to tell afterwards.
 struct Run {
     host: *mut u8,
     watched: Option<(PhysAddr, usize)>,
 }
 
+/// The low `unit` bytes of `value` as often as a word holds them.
+fn repeated(value: u64, unit: usize) -> u64 {
+    match unit {
+        1 => (value & 0xff) * 0x0101_0101_0101_0101,
+        2 => (value & 0xffff) * 0x0001_0001_0001_0001,
+        4 => (value & 0xffff_ffff) * 0x0000_0001_0000_0001,
+        _ => value,
+    }
+}
+
+/// A comparison of elements with memory or a value, one after the other, for [`Cpu::skip_run`].
+#[derive(Clone, Copy, Debug)]
+pub struct Scan {
+    /// Linear address of the first element.
+    pub at: u64,
+    /// Linear address of the first element of the other side; None: `value` is the other side.
+    pub with: Option<u64>,
+    /// What the elements are compared with if not with memory.
+    pub value: u64,
+    /// Most elements to look at.
+    pub count: u64,
+    /// Bytes of an element: 1, 2, 4 or 8.
+    pub unit: usize,
+    /// Equal elements let it go on; otherwise those that differ.
+    pub equal: bool,
+    /// Towards lower addresses.
+    pub down: bool,
+}
+
 impl Cpu {
+    /// How many elements a repeated comparison may pass over: of those that lie in the first one's page on either side,
+    /// the ones before the first that ends it, and never the last that was looked at.
+    pub fn skip_run(&mut self, s: &Scan) -> u64 {
+        let unit = s.unit as u64;
+        let room = |lin: u64| match (lin & PAGE_MASK, s.down) {
+            (at, _) if at + unit > PAGE_SIZE => 0,
+            (at, true) => at / unit + 1,
+            (at, false) => (PAGE_SIZE - at) / unit,
+        };
+        let count = s.count.min(room(s.at)).min(s.with.map_or(u64::MAX, room));
+        if count < 2 || self.mmu.trace.is_some() || self.state.mode.contains(Mode::ALIGN) {
+            return 0;
+        }
+        let Some(a) = self.readable(s.at) else { return 0 };
+        let b = match s.with {
+            None => Other::Value(repeated(s.value, s.unit)),
+            Some(lin) => match self.readable(lin) {
+                Some(p) => Other::Memory(p),
+                None => return 0,
+            },
+        };
+        let len = count as usize * s.unit;
+        let find = if s.down { wide::first_stop_down } else { wide::first_stop };
+        // SAFETY: both runs stay within pages that were translated for reading, by `room`.
+        let stop = unsafe { find(a, b, len, s.unit, s.equal) };
+        ((stop / s.unit) as u64).min(count - 1)
+    }
+
     /// Copies as ascending `unit`-byte moves would, at most `len` bytes, as far as both pages reach; gives the bytes
     /// copied, a multiple of `unit`.
     pub fn copy_run(&mut self, dst: u64, src: u64, len: usize, unit: usize) -> usize {
@@ -38,21 +92,7 @@ impl Cpu {
         let gap = (to.host as usize).wrapping_sub(from as usize);
         let len = if gap < len { gap / unit * unit } else { len };
         // SAFETY: both runs stay within pages that were translated for this access.
-        let copy = |at: usize, n| unsafe { ram_write(to.host.add(at), n, ram_read(from.add(at), n)) };
-        let mut done = 0;
-        while len - done >= WIDE {
-            for i in 0..WIDE / 8 {
-                copy(done + 8 * i, 8);
-            }
-            done += WIDE;
-        }
-        while len - done >= 8 {
-            copy(done, 8);
-            done += 8;
-        }
-        for at in done..len {
-            copy(at, 1);
-        }
+        unsafe { wide::copy(to.host, from, len) };
         self.told(to, len);
         len
     }
@@ -66,29 +106,9 @@ impl Cpu {
         }
         let Some(to) = self.writable(dst) else { return 0 };
         let len = self.before_code(&to, len) / unit * unit;
-        let value = match unit {
-            1 => (value & 0xff) * 0x0101_0101_0101_0101,
-            2 => (value & 0xffff) * 0x0001_0001_0001_0001,
-            4 => (value & 0xffff_ffff) * 0x0000_0001_0000_0001,
-            _ => value,
-        };
+        let value = repeated(value, unit);
         // SAFETY: the run stays within a page that was translated for writing.
-        let store = |at: usize, n| unsafe { ram_write(to.host.add(at), n, value) };
-        let mut done = 0;
-        while len - done >= WIDE {
-            for i in 0..WIDE / 8 {
-                store(done + 8 * i, 8);
-            }
-            done += WIDE;
-        }
-        while len - done >= 8 {
-            store(done, 8);
-            done += 8;
-        }
-        while done < len {
-            store(done, unit);
-            done += unit;
-        }
+        unsafe { wide::fill(to.host, value, len, unit) };
         self.told(to, len);
         len
     }

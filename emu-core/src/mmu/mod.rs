@@ -18,8 +18,9 @@ pub mod space;
 mod tests;
 pub mod tlb;
 pub mod walk;
+mod wide;
 
-use crate::addr::{PAGE_MASK, PhysAddr, is_canonical};
+use crate::addr::{PAGE_MASK, PAGE_SHIFT, PhysAddr, is_canonical};
 use crate::cpu::Cpu;
 use crate::events::Event;
 use crate::fault::{Exception, Vector};
@@ -397,6 +398,9 @@ impl Cpu {
             3 => self.state.cr3 & 0xffff_ffe0,
             _ => self.state.cr3 & walk::ADDR,
         };
+        let space = self.mmu.spaces.current();
+        let (old_table, old_shape) = (space.table, space.shape);
+        let before = (self.mmu.spaces.current_number(), old_table);
         match self.mmu.spaces.select(table, shape) {
             Selected::Same => {}
             Selected::Kept => self.mmu.stats.cr3_kept += 1,
@@ -406,12 +410,40 @@ impl Cpu {
         // vCPUs may write the table, it does too.
         if shape.levels != 0
             && self.mem.single()
-            && let Some((_, Some(page))) = self.mmu.root()
+            && let Some((root, Some(page))) = self.mmu.root()
         {
             self.track(page);
+            if shape == old_shape {
+                self.adopt(root, before);
+            }
         }
         self.select_super();
         self.select_tlb();
+    }
+
+    /// Takes over for the current space, whose root table `root` has just been made, what the space of `before` (number
+    /// and guest root table) knows of the guest's kernel: the upper half of their root tables, where it is the same.
+    fn adopt(&mut self, root: shadow::TableId, before: (u32, u64)) {
+        let (number, space) = (self.mmu.spaces.current_number(), self.mmu.spaces.current());
+        let (table, shape) = (space.table, space.shape);
+        if shape.levels < 4 || number == before.0 {
+            return;
+        }
+        let Some(from) = self.mmu.shadow.root_of(before.1, shape) else { return };
+        let mut shadow = std::mem::take(&mut self.mmu.shadow);
+        let shared = shadow.adopt(root, from, (number, before.0), |i| {
+            let mut entry = |table: u64| self.phys_read(PhysAddr(table + 8 * i as u64), 8);
+            entry(table) == entry(before.1)
+        });
+        self.mmu.shadow = shadow;
+        let shared = |lin: u64| {
+            let i = shape.index(lin, shape.levels);
+            lin >> 63 != 0 && shared[(i / 64) & 3] & 1 << (i % 64) != 0
+        };
+        let ram = self.mem.host_page(0) as u64;
+        self.mmu
+            .spaces
+            .adopt(before.0 as usize, shared, |host| (host.wrapping_sub(ram) >> PAGE_SHIFT) as usize);
     }
 
     /// To be called after CR0, CR4 or EFER changed: drops what the change may have made stale.

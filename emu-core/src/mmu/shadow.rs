@@ -183,9 +183,27 @@ pub struct ShadowStats {
     pub overflows: u64,
 }
 
+/// Slots of [`Shadow::recent`].
+const RECENT: usize = 256;
+
+/// The leaf table that a lookup has reached: what the way there said holds as long as the version is the same.
+#[derive(Clone, Copy, Debug)]
+struct Recent {
+    version: u64,
+    root: TableId,
+    space: u32,
+    /// The linear address above what the table translates.
+    region: u64,
+    leaf: TableId,
+}
+
 /// All shadow tables of one vCPU.
 #[derive(Debug, Default)]
 pub struct Shadow {
+    /// By hash of root and region.
+    recent: Vec<Recent>,
+    /// Changes whenever a table may no longer be reached as it was, or a mark of a space has gone.
+    version: u64,
     tables: Vec<Table>,
     free: Vec<TableId>,
     by_key: AddrMap<Key, TableId>,
@@ -237,10 +255,23 @@ impl Shadow {
 
     /// What the shadow has for `lin` below `root`, marking the tables on the way as used by `space`.
     pub fn lookup(&mut self, root: TableId, shape: Shape, lin: u64, space: u32, fetch: bool) -> Option<Leaf> {
+        let region = lin >> (shape.shift(1) + shape.width());
+        let slot = (region ^ u64::from(root.0).wrapping_mul(37)) as usize % RECENT;
         let mut id = root;
-        for level in (1..=shape.levels).rev() {
+        let mut top = shape.levels;
+        if let Some(r) = self.recent.get(slot)
+            && (r.version, r.root, r.space, r.region) == (self.version, root, space, region)
+        {
+            (id, top) = (r.leaf, 1);
+        }
+        for level in (1..=top).rev() {
             let table = &mut self.tables[id.0 as usize];
             table.spaces |= 1 << space;
+            if level == 1 && top != 1 {
+                let none = Recent { version: u64::MAX, root, space, region, leaf: id };
+                self.recent.resize(RECENT, none);
+                self.recent[slot] = Recent { version: self.version, ..none };
+            }
             let entry = &mut table.entries[shape.index(lin, level)];
             match entry.as_table() {
                 Some(next) => id = next,
@@ -277,27 +308,76 @@ impl Shadow {
             table.writes = 0;
             let last = usize::from(shape.levels - level) + 1 == path.len;
             if last {
-                table.entries[index] = Entry::page(leaf);
+                let old = std::mem::replace(&mut table.entries[index], Entry::page(leaf));
                 if fetch {
                     table.entries[index].0 |= Entry::FETCHED;
                 }
+                self.version += u64::from(old.as_table().is_some());
                 return true;
             }
             let below = usize::from(shape.levels - level) + 1;
             match self.table_for(path.tables[below], level - 1, shape, lin, path.rights[below]) {
                 Some((next, page)) => {
                     track.extend(page);
-                    let link = Entry::table(next);
-                    if self.table(id).entries[index] != link {
-                        self.table(id).entries[index] = link;
-                        self.table(next).parents.push((id, index as u16));
-                    }
+                    self.link(id, index, next);
                     id = next;
                 }
                 None => return false,
             }
         }
         true
+    }
+
+    /// Lets entry `index` of `id` lead to `next`.
+    fn link(&mut self, id: TableId, index: usize, next: TableId) {
+        let link = Entry::table(next);
+        if self.table(id).entries[index] == link {
+            return;
+        }
+        let old = std::mem::replace(&mut self.table(id).entries[index], link);
+        self.version += u64::from(old.as_table().is_some());
+        let mut parents = std::mem::take(&mut self.table(next).parents);
+        if parents.len() >= 64 && parents.len().is_power_of_two() {
+            // Those that lead elsewhere by now.
+            parents.retain(|&(t, i)| self.tables[t.0 as usize].entries.get(usize::from(i)) == Some(&link));
+        }
+        parents.push((id, index as u16));
+        self.table(next).parents = parents;
+    }
+
+    /// The table that mirrors the root table at `table`, if there is one.
+    pub fn root_of(&self, table: u64, shape: Shape) -> Option<TableId> {
+        let key = Key { table, level: shape.levels, shape, base: 0, rights: ALL_RIGHTS };
+        self.by_key.get(&key).copied()
+    }
+
+    /// Lets entries of the upper half of `root`, a new root table, lead where those of `from` do, if `same` says of an
+    /// index that the guest's entries are equal. `spaces` are the numbers of the spaces of `root` and of `from`: what is
+    /// cached in the second may be cached in the first from now on. The result has a bit for each index.
+    pub fn adopt(
+        &mut self,
+        root: TableId,
+        from: TableId,
+        spaces: (u32, u32),
+        mut same: impl FnMut(usize) -> bool,
+    ) -> [u64; 4] {
+        let mut shared = [0; 4];
+        let (shape, half) = (self.table(from).key.shape, 256);
+        for i in half..2 * half {
+            let Some(next) = self.table(from).entries[i].as_table() else { continue };
+            if same(i) {
+                self.link(root, i, next);
+                shared[(i - half) / 64] |= 1 << (i % 64);
+            }
+        }
+        self.table(root).spaces |= 1 << spaces.0;
+        for t in self.tables.iter_mut().filter(|t| t.spaces & 1 << spaces.1 != 0) {
+            let i = shape.index(t.key.base, shape.levels);
+            if i >= half && shared[(i - half) / 64] & 1 << (i % 64) != 0 {
+                t.spaces |= 1 << spaces.0;
+            }
+        }
+        shared
     }
 
     /// The guest stored to bytes `addr .. addr + size` of a tracked page. Cleared entries are reported to `dropped`;
@@ -329,6 +409,7 @@ impl Shadow {
                     continue;
                 }
                 self.stats.cleared += 1;
+                self.version += u64::from(old.as_table().is_some());
                 dropped.push(Dropped {
                     lin: t.key.base + ((i as u64) << shape.shift(level)),
                     shift: shape.shift(level),
@@ -346,6 +427,7 @@ impl Shadow {
 
     /// Drops every table made from the page of `addr`.
     pub(super) fn forget_page(&mut self, addr: PhysAddr, dropped: &mut Vec<Dropped>) {
+        self.version += 1;
         for id in self.by_page.remove(&addr.page()).unwrap_or_default() {
             let t = &mut self.tables[id.0 as usize];
             self.by_key.remove(&t.key);
@@ -395,6 +477,7 @@ impl Shadow {
 
     /// Address space `space` is to be reused for another: its bit no longer means anything.
     pub fn retire_space(&mut self, space: u32) {
+        self.version += 1;
         for t in &mut self.tables {
             t.spaces &= !(1 << space);
         }
@@ -402,6 +485,7 @@ impl Shadow {
 
     /// Drops everything; returns the guest pages that were tracked.
     pub fn drop_all(&mut self) -> Vec<PhysAddr> {
+        self.version += 1;
         self.stats.overflows += 1;
         self.tables.clear();
         self.free.clear();

@@ -6,7 +6,6 @@
 use super::shadow::{Dropped, Shape, TableId};
 use super::tlb::{self, TlbSet};
 use crate::addr::{AddrMap, PAGE_SIZE};
-use std::collections::hash_map::Entry;
 
 /// Number of address spaces kept.
 pub const SPACES: usize = 16;
@@ -72,21 +71,26 @@ pub(crate) struct Spaces {
     writers: AddrMap<usize, Writers>,
 }
 
-/// The write entries that may map a page: a kernel writes to the same page in one space after another.
+/// Where write entries for a RAM page may be: pages are mostly written at one linear address, the same in all spaces.
 #[derive(Clone, Copy, Debug)]
 struct Writers {
-    /// The first `count` are in use. Stale ones may be among them.
-    at: [u32; Writers::MAX],
-    /// Beyond `MAX`: there may be others.
-    count: usize,
+    /// Slot in their sets, or `SEVERAL`.
+    slot: u32,
+    /// Bit 3 * space + set.
+    sets: u64,
 }
 
-impl Writers {
-    const MAX: usize = 7;
+/// Slots of more than one linear address, in whatever set.
+const SEVERAL: u32 = u32::MAX;
+const _: () = assert!(SPACES * 3 <= 64);
 
-    fn listed(&self) -> &[u32] {
-        &self.at[..self.count.min(Self::MAX)]
-    }
+/// The numbers of the bits that are set.
+fn bits(mut of: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let n = (of != 0).then(|| of.trailing_zeros() as usize)?;
+        of &= of - 1;
+        Some(n)
+    })
 }
 
 impl Default for Spaces {
@@ -188,46 +192,32 @@ impl Spaces {
 
     /// A write entry for RAM page `index` at host address `host` was filled in set `set`, slot `slot`.
     pub(super) fn note_writer(&mut self, set: usize, slot: usize, host: u64, index: usize) {
-        let new = ((self.current * 3 + set) * tlb::TLB_ENTRIES + slot) as u32;
-        let mut writers = match self.writers.entry(index) {
-            Entry::Vacant(e) => {
-                let mut at = [0; Writers::MAX];
-                at[0] = new;
-                e.insert(Writers { at, count: 1 });
-                return;
-            }
-            Entry::Occupied(e) => *e.get(),
-        };
-        if writers.count > Writers::MAX || writers.listed().contains(&new) {
-            return;
+        let (slot, bit) = (slot as u32, 1u64 << (self.current * 3 + set));
+        let new = Writers { slot, sets: bit };
+        let w = self.writers.entry(index).or_insert(new);
+        if w.slot == slot {
+            w.sets |= bit;
+        } else if w.slot != SEVERAL {
+            let old = *w;
+            let still = bits(old.sets).any(|n| self.maps(n, old.slot, host));
+            self.writers.insert(index, if still { Writers { slot: SEVERAL, ..new } } else { new });
         }
-        if writers.count == Writers::MAX {
-            let mut kept = 0;
-            for i in 0..Writers::MAX {
-                if self.entry(writers.at[i]).is_some_and(|e| e.tag.wrapping_add(e.addend) == host) {
-                    writers.at[kept] = writers.at[i];
-                    kept += 1;
-                }
-            }
-            writers.count = kept;
-        }
-        if let Some(free) = writers.at.get_mut(writers.count) {
-            *free = new;
-        }
-        writers.count += 1;
-        self.writers.insert(index, writers);
     }
 
-    fn entry(&mut self, writer: u32) -> Option<&mut tlb::TlbEntry> {
-        let (set, slot) = (writer as usize / tlb::TLB_ENTRIES, writer as usize % tlb::TLB_ENTRIES);
-        let space = self.list.get_mut(set / 3)?;
-        Some(&mut space.sets[set % 3].as_mut()?.write[slot])
+    /// Whether the write entry at `slot` of set `n % 3` of space `n / 3` leads to host address `host`.
+    fn maps(&mut self, n: usize, slot: u32, host: u64) -> bool {
+        self.entry(n, slot).is_some_and(|e| e.tag.wrapping_add(e.addend) == host)
+    }
+
+    fn entry(&mut self, n: usize, slot: u32) -> Option<&mut tlb::TlbEntry> {
+        let space = self.list.get_mut(n / 3)?;
+        Some(&mut space.sets[n % 3].as_mut()?.write[slot as usize])
     }
 
     /// Drops every write entry for RAM page `index`, whose first byte is at host address `host`.
     pub(super) fn forget_writes(&mut self, host: u64, index: usize) {
-        let Some(writers) = self.writers.remove(&index) else { return };
-        if writers.count > Writers::MAX {
+        let Some(w) = self.writers.remove(&index) else { return };
+        if w.slot == SEVERAL {
             for space in &mut self.list {
                 for (set, used) in space.sets.iter_mut().zip(space.used) {
                     if let Some(set) = set {
@@ -237,13 +227,47 @@ impl Spaces {
             }
             return;
         }
-        for &one in writers.listed() {
-            let slot = one as usize % tlb::TLB_ENTRIES;
-            if let Some(e) = self.entry(one)
-                && e.tag.wrapping_add(e.addend) == host
+        for n in bits(w.sets) {
+            if self.maps(n, w.slot, host)
+                && let Some(e) = self.entry(n, w.slot)
             {
-                e.tag = tlb::empty_tag(slot);
+                e.tag = tlb::empty_tag(w.slot as usize);
             }
+        }
+    }
+
+    /// What was the supervisor's in space `from` is so in the current one too, where `shared` says that both have the
+    /// same tables behind a linear address: its translations are taken over. `index` tells the RAM page at a host
+    /// address.
+    pub(super) fn adopt(&mut self, from: usize, shared: impl Fn(u64) -> bool, index: impl Fn(u64) -> usize) {
+        for set in [SUPER, SUPER_AC] {
+            let bit = 1u64 << (self.current * 3 + set);
+            let used = self.list[from].used[set];
+            if from == self.current || used == 0 {
+                continue;
+            }
+            let Some(old) = self.list[from].sets[set].take() else { continue };
+            let mut writers = std::mem::take(&mut self.writers);
+            let space = self.current();
+            space.used[set] |= used;
+            let new = space.sets[set].get_or_insert_with(TlbSet::new);
+            for i in tlb::entries(used) {
+                if shared(old.read[i].tag) {
+                    new.read[i] = old.read[i];
+                }
+                if shared(old.exec[i].tag) {
+                    new.exec[i] = old.exec[i];
+                }
+                let write = old.write[i];
+                if shared(write.tag)
+                    && let Some(w) = writers.get_mut(&index(write.tag.wrapping_add(write.addend)))
+                {
+                    w.sets |= bit;
+                    new.write[i] = write;
+                }
+            }
+            self.writers = writers;
+            self.list[from].sets[set] = Some(old);
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::{Access, Priv};
 use crate::addr::PhysAddr;
 use crate::cpu::{Cpu, Wiring};
+use crate::fault::Exception;
 use crate::features::Features;
 use crate::mem::PhysMem;
 use crate::state::bits::{cr0, cr4, efer};
@@ -58,9 +59,14 @@ fn agree(cpu: &mut Cpu, lin: u64, access: Access) {
         let intent = cpu.intent(access);
         cpu.walk(lin, intent).map(|(leaf, _)| leaf.gpa)
     };
+    cached_agrees(cpu, lin, access, by_walk);
     let by_shadow = cpu.translate(lin, access, Priv::Current, false).map(|t| t.gpa);
     assert_eq!(by_walk, by_shadow, "{lin:#x} {access:?}");
-    // Whatever the caches now hold must say the same.
+    cached_agrees(cpu, lin, access, by_walk);
+}
+
+/// Whatever the caches hold for `lin` says the same as a walk does.
+fn cached_agrees(cpu: &mut Cpu, lin: u64, access: Access, by_walk: Result<PhysAddr, Exception>) {
     let set = cpu.mmu.spaces.current().set(if cpu.state.cpl() == 3 { 2 } else { 0 });
     // SAFETY: the set belongs to this processor, and nothing else uses it meanwhile.
     let set = unsafe { &*set };
@@ -125,6 +131,52 @@ fn shadow_agrees_with_walks() {
             }
         }
     }
+}
+
+/// A new root table whose upper half is the last one's: what was cached of that is there at once, and goes with it.
+#[test]
+fn a_new_space_takes_over_the_kernels_half() {
+    const LIN: u64 = 0xffff_8000_0000_5000;
+    let mut cpu = long_mode();
+    let put = |at: u64, e: u64| assert!(cpu.mem.write(PhysAddr(at), &e.to_le_bytes()));
+    // Roots 0x1000 and 0x6000; the kernel's tables 0x2000 to 0x4000, the user's 0x7000 to 0x9000, only below 0x6000.
+    for (at, e) in [(0x1800, 0x2063), (0x2000, 0x3063), (0x3000, 0x4063), (0x4028, 0x1_0063)] {
+        put(at, e);
+    }
+    for (at, e) in
+        [(0x6800, 0x2063), (0x6000, 0x7067), (0x7000, 0x8067), (0x8000, 0x9067), (0x9028, 0x1_1067)]
+    {
+        put(at, e);
+    }
+    cpu.load_cr3(0x1000);
+    for access in [Access::Read, Access::Write] {
+        cpu.translate(LIN, access, Priv::Current, false).expect("mapped");
+    }
+    cpu.load_cr3(0x6000);
+    let misses = cpu.mmu.stats.misses;
+    cpu.store::<8>(LIN, 77, false).expect("mapped");
+    assert_eq!(cpu.load::<8>(LIN, false), Ok(77));
+    assert_eq!(cpu.mmu.stats.misses, misses, "taken over");
+    assert_eq!(cpu.load::<8>(0x5000, false), Ok(0));
+    // It is another page now, in both.
+    cpu.phys_write(PhysAddr(0x4028), 8, 0x1_2063);
+    assert_eq!(cpu.load::<8>(LIN, false), Ok(0));
+    cpu.load_cr3(0x1000);
+    assert_eq!(cpu.load::<8>(LIN, false), Ok(0));
+    cpu.load_cr3(0x6000);
+    // The page becomes one of tables: nobody may keep a write entry.
+    cpu.store::<8>(LIN, 5, false).expect("mapped");
+    cpu.phys_write(PhysAddr(0x7000), 8, 0x1_2067);
+    assert!(cpu.load::<8>(0x5000, false).is_err());
+    cpu.store::<8>(LIN, 0x1_3067, false).expect("mapped");
+    assert_eq!(cpu.load::<8>(0x5000, false).map_err(|e| e.vector), Err(crate::fault::Vector::PF));
+    cpu.phys_write(PhysAddr(0x1_3028), 8, 0x1_4067);
+    assert_eq!(cpu.load::<8>(0x5000, false), Ok(0));
+    // The whole half goes.
+    cpu.phys_write(PhysAddr(0x6800), 8, 0);
+    assert!(cpu.load::<8>(LIN, false).is_err());
+    cpu.load_cr3(0x1000);
+    assert!(cpu.load::<8>(LIN, false).is_ok());
 }
 
 #[test]

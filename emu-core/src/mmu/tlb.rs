@@ -64,7 +64,7 @@ pub(super) const fn group(index: usize) -> u64 {
 }
 
 /// The indices of the entries of `groups`.
-fn entries(groups: u64) -> impl Iterator<Item = usize> {
+pub(super) fn entries(groups: u64) -> impl Iterator<Item = usize> {
     (0..64).filter(move |g| groups & 1 << g != 0).flat_map(|g| g * GROUP..(g + 1) * GROUP)
 }
 

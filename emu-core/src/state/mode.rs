@@ -110,6 +110,25 @@ impl CpuState {
         self.mode = Mode(m);
     }
 
+    /// [`CpuState::update_mode`] where 64-bit code has given way to 64-bit code, with other privilege and flags, and
+    /// nothing else that it looks at has changed.
+    pub fn update_privilege(&mut self) {
+        let cpl = u32::from(self.seg[Seg::SS as usize].dpl());
+        let mut m = self.mode.0 & !(Mode::CPL | Mode::STEP | Mode::ALIGN | Mode::IOPL_OK) | cpl;
+        let mut set = |on: bool, bit: u32| m |= if on { bit } else { 0 };
+        set(self.rflags & rflags::TF != 0 || self.dr[7] & 0xff != 0, Mode::STEP);
+        set(self.cr0 & cr0::AM != 0 && self.rflags & rflags::AC != 0 && cpl == 3, Mode::ALIGN);
+        set(u64::from(cpl) <= (self.rflags & rflags::IOPL) >> rflags::IOPL_SHIFT, Mode::IOPL_OK);
+        self.mode = Mode(m);
+        debug_assert!(
+            {
+                self.update_mode();
+                self.mode.0 == m
+            },
+            "more than privilege has changed"
+        );
+    }
+
     fn is_flat(&self) -> bool {
         let flat = |s: Seg, need: u16| {
             let r = &self.seg[s as usize];

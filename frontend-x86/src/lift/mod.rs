@@ -86,6 +86,9 @@ pub(crate) fn lift(cx: &mut Cx) -> Lift {
         | M::Mfence
         | M::Lfence
         | M::Sfence => system::lift(cx),
+        M::Rdpkru => system::rdpkru(cx),
+        M::Rdfsbase | M::Rdgsbase | M::Wrfsbase | M::Wrgsbase => system::segment_base(cx),
+        M::Syscall | M::Sysretq | M::Iretq => system::transfer(cx),
         M::Cli | M::Sti | M::Clac | M::Stac | M::Swapgs | M::Rdtsc | M::Rdtscp => system::privileged(cx),
         _ => {
             if cx.i.condition_code() != iced_x86::ConditionCode::None {

@@ -1,5 +1,6 @@
 //! Moves, conversions and exchanges without flags.
 
+use super::system;
 use crate::cond;
 use crate::operand::{Cx, Flow, Gpr, Lift, NotLifted};
 use emu_core::ir::{Op, StateField, Type};
@@ -75,8 +76,11 @@ fn mov(cx: &mut Cx) -> Lift {
         if src.is_segment_register() {
             return from_segment(cx, src);
         }
+        if src.is_cr() {
+            return system::from_control(cx, src);
+        }
     }
-    // Loads of segment registers and moves to and from control registers fail here.
+    // Loads of segment registers and moves to control registers fail here.
     let ty = cx.op_ty(0)?;
     let v = cx.read(1, ty)?;
     cx.write(0, ty, v)?;

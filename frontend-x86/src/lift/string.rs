@@ -1,5 +1,6 @@
 //! String instructions. REP MOVS and REP STOS are one [`Op::RepString`] in a block of their own; REPcc CMPS and SCAS
-//! do one element per run of a block that branches back to itself.
+//! do one element per run of a block that goes back to itself, and where many are left, an [`Op::RepSkip`] passes over
+//! those that let them go on.
 
 use super::branch;
 use crate::operand::{Addr, Cx, Flow, Lift, NotLifted};
@@ -111,22 +112,34 @@ pub(super) fn lods(cx: &mut Cx) -> Lift {
     Ok(Flow::Next)
 }
 
-fn rep(cx: &mut Cx, s: Shape, kind: RepKind) -> Lift {
+/// Iterations that are not worth a look for more.
+const FEW: u64 = 6;
+
+/// The base that segment `seg` adds to an offset, if a repeated instruction as a whole can use it.
+fn source_base(cx: &mut Cx, s: Shape, seg: Seg) -> Option<Value> {
     if !cx.mode.contains(Mode::FLAT) || s.addr == Type::I16 {
-        return Err(NotLifted);
+        return None;
     }
-    let seg = if kind == RepKind::Movs { cx.seg() } else { Seg::ES };
-    let zero = cx.konst(Type::I64, 0);
-    let source = match seg {
-        Seg::FS | Seg::GS if !cx.mode.contains(Mode::CODE64) => return Err(NotLifted),
+    Some(match seg {
+        Seg::FS | Seg::GS if !cx.mode.contains(Mode::CODE64) => return None,
         // Its faults would be #SS.
-        Seg::SS => return Err(NotLifted),
+        Seg::SS => return None,
         Seg::FS => cx.b.get_state(StateField::FsBase),
         Seg::GS => cx.b.get_state(StateField::GsBase),
-        _ => zero,
-    };
-    let aux = kind as u32 | s.ty.bytes() << 8 | s.addr.bits() << 16;
-    let done = cx.b.op_imm(Op::RepString, Type::Bool, &[source, zero], 0, aux);
+        _ => cx.konst(Type::I64, 0),
+    })
+}
+
+/// The auxiliary of the ops that work on many elements.
+fn rep_aux(s: Shape, kind: RepKind) -> u32 {
+    kind as u32 | s.ty.bytes() << 8 | s.addr.bits() << 16
+}
+
+fn rep(cx: &mut Cx, s: Shape, kind: RepKind) -> Lift {
+    let seg = if kind == RepKind::Movs { cx.seg() } else { Seg::ES };
+    let source = source_base(cx, s, seg).ok_or(NotLifted)?;
+    let zero = cx.konst(Type::I64, 0);
+    let done = cx.b.op_imm(Op::RepString, Type::Bool, &[source, zero], 0, rep_aux(s, kind));
     let next = cx.rel(cx.next_ip());
     let again = cx.rel(cx.i.ip());
     let again = i32::try_from(again).map_err(|_| NotLifted)?;
@@ -137,7 +150,7 @@ fn rep(cx: &mut Cx, s: Shape, kind: RepKind) -> Lift {
 /// SCAS.
 pub(super) fn scas(cx: &mut Cx) -> Lift {
     let s = shape(cx)?;
-    compare(cx, s, |cx| {
+    compare(cx, s, RepKind::Scas, |cx| {
         let (di, at) = place(cx, s, gpr::RDI, Seg::ES, false);
         let b = cx.load(s.ty, at);
         let a = cx.b.get_reg(s.ty, gpr::RAX);
@@ -148,7 +161,7 @@ pub(super) fn scas(cx: &mut Cx) -> Lift {
 /// CMPS.
 pub(super) fn cmps(cx: &mut Cx) -> Lift {
     let s = shape(cx)?;
-    compare(cx, s, |cx| {
+    compare(cx, s, RepKind::Cmps, |cx| {
         let seg = cx.seg();
         let (si, from) = place(cx, s, gpr::RSI, seg, false);
         let a = cx.load(s.ty, from);
@@ -163,6 +176,7 @@ pub(super) fn cmps(cx: &mut Cx) -> Lift {
 fn compare(
     cx: &mut Cx,
     s: Shape,
+    kind: RepKind,
     operands: impl FnOnce(&mut Cx) -> (Value, Value, Option<Value>, Value),
 ) -> Lift {
     let rep = repeated(cx);
@@ -188,8 +202,12 @@ fn compare(
         return Ok(Flow::Next);
     }
     cx.b.set_reg(s.addr, gpr::RCX, left);
-    let differ = if cx.i.has_repne_prefix() { Cc::E } else { Cc::NE };
-    let found = cx.b.test_cc(differ, f);
+    let repne = cx.i.has_repne_prefix();
+    let found = cx.b.test_cc(if repne { Cc::E } else { Cc::NE }, f);
+    let seg = if kind == RepKind::Cmps { cx.seg() } else { Seg::ES };
+    if let Some(source) = source_base(cx, s, seg) {
+        return go_on(cx, s, rep_aux(s, kind) | u32::from(repne) << 24, source, found, left);
+    }
     let empty = cx.op(Op::CmpEq, Type::Bool, &[left, zero]);
     let (x, y) = (cx.op(Op::ZExt, Type::I8, &[found]), cx.op(Op::ZExt, Type::I8, &[empty]));
     let any = cx.op(Op::Or, Type::I8, &[x, y]);
@@ -197,4 +215,22 @@ fn compare(
     let again = cx.op(Op::CmpEq, Type::Bool, &[any, zero]);
     let back = cx.i.ip();
     branch::branch(cx, again, back)
+}
+
+/// Ends the block behind an element of a REPcc CMPS or SCAS: at the next instruction if that was the last (`found`, or
+/// none `left`), else at itself, past what may be passed over.
+fn go_on(cx: &mut Cx, s: Shape, aux: u32, source: Value, found: Value, left: Value) -> Lift {
+    let (next, again) = (cx.rel(cx.next_ip()), cx.rel(cx.i.ip()));
+    let exit = |cx: &mut Cx, c: Value, to: i64| cx.b.op_imm(Op::ExitIf, Type::Void, &[c], to, 0);
+    exit(cx, found, next);
+    let zero = cx.konst(s.addr, 0);
+    let empty = cx.op(Op::CmpEq, Type::Bool, &[left, zero]);
+    exit(cx, empty, next);
+    let few = cx.konst(s.addr, FEW);
+    let few = cx.op(Op::CmpUlt, Type::Bool, &[left, few]);
+    exit(cx, few, again);
+    let dest = cx.konst(Type::I64, 0);
+    cx.b.op_imm(Op::RepSkip, Type::Void, &[source, dest], 0, aux);
+    cx.b.op_imm(Op::Goto, Type::Void, &[], again, 0);
+    Ok(Flow::End)
 }

@@ -1,11 +1,12 @@
 //! Flag instructions, fences, instructions without effect, and those system instructions that need no more than a
-//! change of a flag or register: CLI, STI, CLAC, STAC, SWAPGS, RDTSC, RDTSCP. The rest is the interpreter's.
+//! change of a flag or register: CLI, STI, CLAC, STAC, SWAPGS, RDTSC, RDTSCP; reads of control registers and PKRU, the bases of FS and GS; and
+//! SYSCALL, SYSRET and IRETQ. The rest is the interpreter's.
 
 use crate::operand::{Cx, Flow, Lift, NotLifted};
-use emu_core::ir::{Cc, Op, StateField, SystemKind, Type, Value};
-use emu_core::state::bits::rflags;
+use emu_core::ir::{Cc, Op, StateField, SystemKind, TransferKind, Type, Value};
+use emu_core::state::bits::{cr4, rflags};
 use emu_core::state::{Mode, gpr};
-use iced_x86::Mnemonic as M;
+use iced_x86::{Mnemonic as M, Register};
 
 /// Flags of SAHF and LAHF.
 const LOW_FLAGS: u64 = rflags::STATUS & 0xff;
@@ -90,6 +91,94 @@ pub(super) fn privileged(cx: &mut Cx) -> Lift {
         }
     }
     Ok(Flow::Next)
+}
+
+/// MOV from CR0, CR2, CR3 or CR4.
+pub(super) fn from_control(cx: &mut Cx, src: Register) -> Lift {
+    let field = match src {
+        Register::CR0 => StateField::Cr0,
+        Register::CR2 => StateField::Cr2,
+        Register::CR3 => StateField::Cr3,
+        Register::CR4 => StateField::Cr4,
+        _ => return Err(NotLifted),
+    };
+    if !cx.mode.contains(Mode::CODE64) || cx.mode.cpl() != 0 {
+        return Err(NotLifted);
+    }
+    let v = cx.b.get_state(field);
+    let r = cx.gpr(0)?;
+    cx.set(r, v);
+    Ok(Flow::Next)
+}
+
+/// Leaves the instruction to the interpreter unless CR4 has `want` of the bits of `mask`.
+fn need_cr4(cx: &mut Cx, mask: u64, want: u64) {
+    let v = cx.b.get_state(StateField::Cr4);
+    let mask = cx.konst(Type::I64, mask);
+    let v = cx.op(Op::And, Type::I64, &[v, mask]);
+    let want = cx.konst(Type::I64, want);
+    let wrong = cx.op(Op::CmpNe, Type::Bool, &[v, want]);
+    cx.b.op(Op::InterpretIf, Type::Void, &[wrong]);
+}
+
+/// RDPKRU: ECX must be zero.
+pub(super) fn rdpkru(cx: &mut Cx) -> Lift {
+    if !cx.mode.contains(Mode::CODE64) {
+        return Err(NotLifted);
+    }
+    need_cr4(cx, cr4::PKE, cr4::PKE);
+    let c = cx.b.get_reg(Type::I32, gpr::RCX);
+    let zero = cx.konst(Type::I32, 0);
+    let wrong = cx.op(Op::CmpNe, Type::Bool, &[c, zero]);
+    cx.b.op(Op::InterpretIf, Type::Void, &[wrong]);
+    let v = cx.b.get_state(StateField::Pkru);
+    cx.b.set_reg(Type::I32, gpr::RAX, v);
+    cx.b.set_reg(Type::I32, gpr::RDX, zero);
+    Ok(Flow::Next)
+}
+
+/// RDFSBASE, RDGSBASE, WRFSBASE, WRGSBASE.
+pub(super) fn segment_base(cx: &mut Cx) -> Lift {
+    if !cx.mode.contains(Mode::CODE64) {
+        return Err(NotLifted);
+    }
+    let m = cx.i.mnemonic();
+    let fs = matches!(m, M::Rdfsbase | M::Wrfsbase);
+    let field = if fs { StateField::FsBase } else { StateField::GsBase };
+    // Canonical addresses have 48 bits then.
+    need_cr4(cx, cr4::FSGSBASE | cr4::LA57, cr4::FSGSBASE);
+    let r = cx.gpr(0)?;
+    if matches!(m, M::Rdfsbase | M::Rdgsbase) {
+        let v = cx.b.get_state(field);
+        let v = cx.resize(v, Type::I64, r.ty);
+        cx.set(r, v);
+        return Ok(Flow::Next);
+    }
+    let v = cx.get(r);
+    let v = cx.resize(v, r.ty, Type::I64);
+    if r.ty == Type::I64 {
+        let up = cx.shl(Type::I64, v, 16);
+        let same = cx.sar(Type::I64, up, 16);
+        let wrong = cx.op(Op::CmpNe, Type::Bool, &[v, same]);
+        cx.b.op(Op::InterpretIf, Type::Void, &[wrong]);
+    }
+    cx.b.op_imm(Op::SetState, Type::I64, &[v], field as i64, 0);
+    Ok(Flow::Next)
+}
+
+/// SYSCALL, SYSRET and IRETQ of 64-bit code.
+pub(super) fn transfer(cx: &mut Cx) -> Lift {
+    let kind = match cx.i.mnemonic() {
+        M::Syscall => TransferKind::Syscall,
+        M::Sysretq => TransferKind::Sysret,
+        _ => TransferKind::Iret,
+    };
+    let allowed = kind == TransferKind::Syscall || cx.mode.cpl() == 0;
+    if !cx.mode.contains(Mode::CODE64) || !allowed {
+        return Err(NotLifted);
+    }
+    cx.b.op_imm(Op::Transfer, Type::Void, &[], kind as i64, 0);
+    Ok(Flow::End)
 }
 
 fn system(cx: &mut Cx, kind: SystemKind) {

@@ -96,7 +96,11 @@ impl Frame {
             }
         }
         for (&lin, &value) in at[..self.len].iter().zip(&self.values) {
-            cpu.store_slow(lin, self.size, value & (u64::MAX >> (64 - 8 * step)), self.privilege, true)?;
+            let value = value & (u64::MAX >> (64 - 8 * step));
+            match (self.size, self.privilege) {
+                (8, Priv::Current) => cpu.store::<8>(lin, value, true)?,
+                _ => cpu.store_slow(lin, self.size, value, self.privilege, true)?,
+            }
         }
         Ok(merge(self.sp, sp, self.mask))
     }
@@ -119,7 +123,10 @@ impl Pops {
     pub fn pop(&mut self, cpu: &mut Cpu) -> Result<u64, Exception> {
         let offset = self.sp & self.mask;
         let lin = seg::linear(cpu, Seg::SS, offset, self.size as u64, false)?;
-        let value = cpu.load_slow(lin, self.size, Priv::Current, true)?;
+        let value = match self.size {
+            8 => cpu.load::<8>(lin, true)?,
+            _ => cpu.load_slow(lin, self.size, Priv::Current, true)?,
+        };
         self.skip(self.size as u64);
         Ok(value)
     }

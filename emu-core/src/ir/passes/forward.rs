@@ -1,7 +1,7 @@
 //! State forwarding: a read of guest state becomes the value last written or read there.
 //!
-//! Writes stay: faults and exits observe them. Nothing but the ops that name state, `Fp` (MXCSR) and `RepString`
-//! (RCX, RSI, RDI) changes it within a block.
+//! Writes stay: faults and exits observe them. Nothing but the ops that name state, `Fp` (MXCSR) `RepString` and
+//! `RepSkip` (RCX, RSI, RDI) changes it within a block.
 
 use super::Scratch;
 use crate::ir::block::{Block, Inst, Value};
@@ -87,7 +87,7 @@ impl Forward {
             Op::SetState => self.fields[n] = i.args[0],
             Op::Fp => self.fields[StateField::Mxcsr as usize] = Value::NONE,
             Op::System => self.fields = [Value::NONE; StateField::ALL.len()],
-            Op::RepString => {
+            Op::RepString | Op::RepSkip => {
                 for r in [gpr::RCX, gpr::RSI, gpr::RDI] {
                     self.regs[r] = None;
                 }
