@@ -15,6 +15,7 @@ use iced_x86::{
 
 /// Vectors that are told apart here.
 mod vector {
+    pub const DB: u8 = 1;
     pub const UD: u8 = 6;
     pub const SS: u8 = 12;
     pub const GP: u8 = 13;
@@ -124,6 +125,10 @@ impl Place<'_> {
         }
         if i.is_vsib() && agreed && only_mask(i, self.ran, self.seen, self.list) {
             return Some(Reason::GatherMask);
+        }
+        let trapped = self.same && host == vector::DB && self.seen.rflags & rflags::TF != 0;
+        if i.is_vsib() && ours == vector::PF && trapped && self.only(&["vector"]) {
+            return Some(Reason::GatherTrap);
         }
         if ours == vector::GP && wild(i) {
             // The interpreter refuses the jump, the host what it finds there, or first the stack.

@@ -33,6 +33,8 @@ pub enum Reason {
     BranchSize,
     /// The mask of a gather that faulted.
     GatherMask,
+    /// A gather under single step that faulted after its first elements.
+    GatherTrap,
     /// 0F 0D with a register operand.
     PrefetchRegister,
     /// Byte-masked stores whose first or only bytes are masked away.
@@ -109,6 +111,10 @@ impl Reason {
                 "SDM vol. 2, MASKMOVDQU: with a mask of zeros, \"exceptions associated with addressing memory and page faults may \
                  still be signaled (implementation dependent)\""
             }
+            Reason::GatherTrap => {
+                "SDM vol. 2, VPGATHERDD: \"If any traps or interrupts are pending from already gathered elements, they will be \
+                 delivered in lieu of the exception\"; AMD's processors count a single step among those"
+            }
             Reason::MmxBeforeFault => {
                 "SDM vol. 1, 9.5.1: after an MMX instruction TOP is 0 and every tag is valid; AMD's processors do that before the \
                  store of MASKMOVQ faults"
@@ -175,6 +181,7 @@ pub fn all() -> Vec<(Reason, &'static str)> {
         Reason::GatherMask,
         Reason::PrefetchRegister,
         Reason::MaskedStore,
+        Reason::GatherTrap,
         Reason::MmxBeforeFault,
         Reason::Cr8ByLock,
         Reason::MovsxdSize,
