@@ -43,7 +43,7 @@ build() { # build amd64|x86 FLAG...
         source=${source%.def}.made.c
         ;;
     esac
-    gcc "$@" -O1 -w -static -no-pie -I"$top" -I"$top/include" -I"$top/VEX/pub" -I"$top/none/tests/$arch" \
+    gcc "$@" -O0 -w -static -no-pie -I"$top" -I"$top/include" -I"$top/VEX/pub" -I"$top/none/tests/$arch" \
       -DVGO_linux=1 "-DVGA_$arch=1" "-DVGP_${arch}_linux=1" "$source" -o "$CALQUE_VALGRIND.new/$arch-$name" -lm -lpthread 2>/dev/null ||
       echo "valgrind.sh: $arch/$name does not build here" >&2
   done
