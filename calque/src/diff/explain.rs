@@ -170,6 +170,15 @@ pub(super) fn host(scene: &Scene, ran: &Ran, seen: &Seen, list: &[String]) -> Op
     if let Some(why) = all.iter().find_map(|(_, i)| kept_from_host(i)) {
         return Some(why);
     }
+    // C1 does not spread: what differs besides wants a reason of its own.
+    let without: Vec<String> = match makers::only_c1(&all, ran, seen) {
+        true => list.iter().filter(|l| !l.starts_with("fsw")).cloned().collect(),
+        false => list.to_vec(),
+    };
+    let list = &without[..];
+    if list.is_empty() {
+        return Some(Reason::CompareC1);
+    }
     if let Some(why) = makers::differ(scene, &all, ran, seen, list) {
         return Some(why);
     }

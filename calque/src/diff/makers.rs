@@ -41,7 +41,7 @@ pub(super) fn differ(
         .and_then(|(s, i)| place.host_stopped(s, i))
         .or_else(|| last.and_then(|(s, i)| place.we_stopped(s, i)))
         .or_else(|| unfetched(&place))
-        .or_else(|| leaves_a_trace(all, ran, seen, list))
+        .or_else(|| leaves_a_trace(all, list))
         .or_else(|| {
             let narrow = scene.bits == 64 && ran.steps.iter().any(narrow_branch);
             narrow.then_some(Reason::BranchSize)
@@ -158,25 +158,35 @@ impl Place<'_> {
     }
 }
 
-/// An opcode that does not exist, at the end of a page: the host wanted to fetch more of it.
+/// An opcode that does not exist, at the end of a page: one side wanted to fetch more of it.
 fn unfetched(place: &Place) -> Option<Reason> {
-    let behind = place.seen.cr2.wrapping_sub(place.seen.rip) < 15 && place.seen.error & 0x10 != 0;
-    let fetch = place.seen.vector == vector::PF && behind;
-    (place.same && place.ours == vector::UD && fetch).then_some(Reason::InvalidLength)
+    const FETCH: u32 = 0x10;
+    let behind = |cr2: u64, error: u32| cr2.wrapping_sub(place.seen.rip) < 15 && error & FETCH != 0;
+    let host = place.seen.vector == vector::PF && behind(place.seen.cr2, place.seen.error);
+    let here =
+        place.ran.caught.is_some_and(|c| c.vector == vector::PF && behind(c.cr2, c.error.unwrap_or(0)));
+    let one = place.ours == vector::UD && host || here && place.seen.vector == vector::UD;
+    (place.same && one).then_some(Reason::InvalidLength)
 }
 
-/// Differences that stay behind: C1 after FCOMI, the upper half of a pushed selector. Beside those places nothing may
-/// differ, unless somebody has read them since.
-fn leaves_a_trace(all: &[(&Step, Instruction)], ran: &Ran, seen: &Seen, list: &[String]) -> Option<Reason> {
+/// Whether the status words differ in C1 alone, after FCOMI or one of its kin.
+pub(super) fn only_c1(all: &[(&Step, Instruction)], ran: &Ran, seen: &Seen) -> bool {
+    let host = u16::from_le_bytes([seen.fxsave[2], seen.fxsave[3]]);
+    ran.state.fpu.fsw ^ host == 1 << 9 && all.iter().any(|(_, i)| compares(i))
+}
+
+fn compares(i: &Instruction) -> bool {
     use Mnemonic as M;
-    let compares = |i: &Instruction| matches!(i.mnemonic(), M::Fcomi | M::Fcomip | M::Fucomi | M::Fucomip);
-    if let Some(at) = all.iter().position(|(_, i)| compares(i)) {
-        let host = u16::from_le_bytes([seen.fxsave[2], seen.fxsave[3]]);
-        let c1 = ran.state.fpu.fsw ^ host == 1 << 9;
-        let read = all[at..].iter().any(|(_, i)| matches!(i.mnemonic(), M::Fnstsw | M::Fstsw));
-        if read || c1 && list.iter().all(|l| l.starts_with("fsw")) {
-            return Some(Reason::CompareC1);
-        }
+    matches!(i.mnemonic(), M::Fcomi | M::Fcomip | M::Fucomi | M::Fucomip)
+}
+
+/// Differences that somebody has read since they arose: C1 after FCOMI, the upper half of a pushed selector.
+fn leaves_a_trace(all: &[(&Step, Instruction)], list: &[String]) -> Option<Reason> {
+    use Mnemonic as M;
+    if let Some(at) = all.iter().position(|(_, i)| compares(i))
+        && all[at..].iter().any(|(_, i)| matches!(i.mnemonic(), M::Fnstsw | M::Fstsw))
+    {
+        return Some(Reason::CompareC1);
     }
     // LOOP with a repeat prefix, which goes by rCX twice.
     let repeated = |s: &Step| {
