@@ -4,7 +4,7 @@ use calque::diff::Kind;
 use calque::embed::{CpuMode, End, Perms, Reg, Stop, Vm, VmConfig};
 use emu_core::features::{FEATURES, Features};
 use emu_core::ir::PassSet;
-use iced_x86::Code;
+use iced_x86::{Code, Decoder, DecoderOptions};
 use interp::features::code_offered;
 use testsuite::instructions::encode;
 
@@ -84,9 +84,13 @@ const NAMED: &[&str] = &[
 
 /// The mode in which to run a form: its first in this order, with its bytes.
 fn place(code: Code) -> Option<(CpuMode, Vec<u8>)> {
-    [(64, CpuMode::Long64), (32, CpuMode::Prot32), (16, CpuMode::Prot16)]
-        .into_iter()
-        .find_map(|(bits, mode)| encode(code, bits).pop().map(|bytes| (mode, bytes)))
+    [(64, CpuMode::Long64), (32, CpuMode::Prot32), (16, CpuMode::Prot16)].into_iter().find_map(
+        |(bits, mode)| {
+            let bytes = encode(code, bits).pop()?;
+            let read = Decoder::new(bits, &bytes, DecoderOptions::NONE).decode();
+            (read.code() == code).then_some((mode, bytes))
+        },
+    )
 }
 
 /// The vector of the exception that a machine with `features` ends the instruction with.

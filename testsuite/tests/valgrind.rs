@@ -22,7 +22,10 @@ const EXCEPT: &[(&str, &str)] = &[
     ("amd64-lzcnt64", "prints LZCNT's OF, SF, AF and PF, which are undefined"),
     ("x86-lzcnt32", "prints LZCNT's OF, SF, AF and PF, which are undefined"),
     ("amd64-shrld", "prints 16-bit SHLD and SHRD by more than 16, of which everything is undefined"),
-    ("x86-insn_basic", "crashes everywhere: gcc 12 gives its asm statements an operand in a register that they change"),
+    (
+        "x86-insn_basic",
+        "crashes everywhere: gcc 12 gives its asm statements an operand in a register that they change",
+    ),
     ("amd64-rdrand", "random numbers"),
     ("amd64-rdseed", "random numbers"),
 ];
