@@ -262,8 +262,8 @@ fn xsetbv(features: Features, value: u64) -> bool {
     let mode = if features.long_mode() { CpuMode::Long64 } else { CpuMode::Prot32 };
     let mut vm = Vm::new(VmConfig { cpl: 0, features, ..VmConfig::new(mode) }).expect("a machine");
     vm.map(CODE, 0x1000, Perms::parse("rwx").expect("rights")).expect("room");
-    // mov eax, cr4; bts eax, 18; mov cr4, eax; mov eax, VALUE; xsetbv; hlt
-    let mut code = vec![0x0f, 0x20, 0xe0, 0x0f, 0xba, 0xe8, 18, 0x0f, 0x22, 0xe0, 0xb8];
+    // mov eax, VALUE; xsetbv; hlt. CR4.OSXSAVE is set from the start where it exists.
+    let mut code = vec![0xb8];
     code.extend((value as u32).to_le_bytes());
     code.extend([0x0f, 0x01, 0xd1, 0xf4]);
     vm.write(CODE, &code).expect("mapped");
