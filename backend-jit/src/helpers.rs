@@ -220,6 +220,7 @@ fn check_write(cpu: &mut Cpu, lin: u64, size: usize, stack: bool) -> Result<(), 
 
 /// Checks a write of any size up to a page, page by page.
 fn check_writes(cpu: &mut Cpu, lin: u64, size: usize, stack: bool) -> Result<(), Leave> {
+    cpu.within_half(lin, size, stack)?;
     let room = (PAGE_SIZE - (lin & PAGE_MASK)) as usize;
     check_write(cpu, lin, size.min(room), stack)?;
     if size > room {
@@ -320,6 +321,7 @@ fn do_fp(cpu: &mut Cpu) -> Done {
 
 fn do_load_vec(cpu: &mut Cpu) -> Done {
     let (lin, size, stack) = access(cpu);
+    cpu.within_half(lin, size, stack)?;
     // Ten bytes are an operand of the x87.
     for at in (0..size).step_by(8) {
         let (lin, len) = (lin.wrapping_add(at as u64), (size - at).min(8));

@@ -311,9 +311,16 @@ impl Cx<'_, '_> {
         self.linear(off, seg, bytes, write)
     }
 
-    /// The segment of the memory operand.
+    /// The segment of the memory operand. In 64-bit code only FS and GS are overrides: the base register chooses
+    /// between #GP and #SS whatever other prefix stands there.
     pub fn seg(&self) -> Seg {
         match self.i.memory_segment() {
+            Register::ES | Register::CS | Register::SS | Register::DS if self.mode.contains(Mode::CODE64) => {
+                match self.i.memory_base() {
+                    Register::RSP | Register::ESP | Register::RBP | Register::EBP => Seg::SS,
+                    _ => Seg::DS,
+                }
+            }
             Register::ES => Seg::ES,
             Register::CS => Seg::CS,
             Register::SS => Seg::SS,

@@ -372,10 +372,21 @@ fn string_shift(kind: OpKind) -> u8 {
 
 fn string(ins: &Instruction, mode: Mode, kind: OpKind, op: &mut Op) {
     op.addr_shift = string_shift(kind);
-    op.seg = segment_number(ins.memory_segment());
+    op.seg = operand_segment(ins, mode);
     if !flat(mode, op.seg) {
         op.class = Class::Segment;
     }
+}
+
+/// The segment of the memory operand. 64-bit code ignores prefixes other than FS and GS, so that there the base register
+/// decides between #SS and #GP for an address that is not canonical (SDM vol. 1, 3.3.7.1).
+fn operand_segment(ins: &Instruction, mode: Mode) -> u8 {
+    let seg = segment_number(ins.memory_segment());
+    if !mode.contains(Mode::CODE64) || seg >= Seg::FS as u8 {
+        return seg;
+    }
+    let stack = matches!(ins.memory_base(), Register::RSP | Register::RBP | Register::ESP | Register::EBP);
+    if stack { Seg::SS as u8 } else { Seg::DS as u8 }
 }
 
 /// Whether offsets in segment `seg` are linear addresses that need no check.
@@ -392,7 +403,7 @@ fn flat(mode: Mode, seg: u8) -> bool {
 }
 
 fn memory(ins: &Instruction, mode: Mode, op: &mut Op) {
-    op.seg = segment_number(ins.memory_segment());
+    op.seg = operand_segment(ins, mode);
     op.class = if flat(mode, op.seg) { Class::Flat } else { Class::Segment };
     let displacement = ins.memory_displacement64();
     op.disp = displacement as i32;

@@ -152,15 +152,27 @@ fn linear_slow(cpu: &mut Cpu, op: &Op, bytes: u64, write: bool) -> Result<u64, E
 #[inline]
 pub fn linear_at(cpu: &mut Cpu, seg: Seg, off: u64, bytes: u64, write: bool) -> Result<u64, Exception> {
     let lin = linear_unaligned(cpu, seg, off, bytes, write)?;
-    let checked = cpu.state.mode.contains(Mode::ALIGN) && bytes.is_power_of_two() && bytes <= 8;
-    if checked && lin & (bytes - 1) != 0 {
-        let bits = if cpu.state.cr4 & cr4::LA57 != 0 { 57 } else { 48 };
-        if cpu.state.mode.contains(Mode::CODE64) && !is_canonical(lin, bits) {
-            return Ok(lin);
-        }
-        return Err(Exception::new(Vector::AC));
+    if bytes.is_power_of_two() && bytes <= 8 {
+        check_alignment(cpu, lin, bytes, bytes)?;
     }
     Ok(lin)
+}
+
+/// #AC(0) if alignment checks are in force and `lin` is no multiple of `align`. An operand of `bytes` bytes that is not
+/// canonical from end to end is left to the access to refuse.
+///
+/// # Errors
+/// #AC(0).
+#[inline]
+pub fn check_alignment(cpu: &Cpu, lin: u64, bytes: u64, align: u64) -> Result<(), Exception> {
+    if cpu.state.mode.contains(Mode::ALIGN) && lin & (align - 1) != 0 {
+        let bits = if cpu.state.cr4 & cr4::LA57 != 0 { 57 } else { 48 };
+        let whole = is_canonical(lin, bits) && is_canonical(lin.wrapping_add(bytes - 1), bits);
+        if !cpu.state.mode.contains(Mode::CODE64) || whole {
+            return Err(Exception::new(Vector::AC));
+        }
+    }
+    Ok(())
 }
 
 /// The same for accesses that are never checked for alignment.

@@ -9,6 +9,7 @@ pub mod debian;
 pub mod engine;
 pub mod files;
 pub mod fuzz;
+pub mod instruction_table;
 pub mod instructions;
 pub mod program;
 pub mod session;

@@ -103,7 +103,6 @@ fn engines_agree_on_random_cases() {
 }
 
 #[test]
-#[ignore = "the leg on the host's processor is not sorted out: docs/diff.md lists what still differs"]
 fn host_agrees_on_random_cases() {
     let legs = legs();
     if legs.contains(&LegKind::Host) {

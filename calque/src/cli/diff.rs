@@ -1,9 +1,9 @@
 //! `calque diff`: campaigns, their replay, and the merging of their result files.
 
 use super::Job;
-use crate::diff::campaign::{self, Options, Plan, ResultFile};
+use crate::diff::campaign::{self, Options, Plan, ResultFile, Tally};
 use crate::diff::generate::Family;
-use crate::diff::{Case, Kind, LegKind, Outcome, World, report};
+use crate::diff::{Case, Kind, LegKind, Outcome, World, reasons, report};
 use anyhow::{Context, Result, bail};
 use emu_core::ir::PassSet;
 use std::io::Write;
@@ -30,6 +30,15 @@ enum DiffCommand {
         /// Write the whole result here
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
+    },
+    /// Write how often each instruction form ran on each leg, as a table, from results of any campaigns
+    Counts {
+        /// Result files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Write the table here
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
     },
     /// Run cases from files again, on every leg, and show everything
     Replay {
@@ -91,10 +100,11 @@ impl DiffArgs {
         Job(Box::new(move || match self.command {
             None => run(&self.campaign),
             Some(DiffCommand::Merge { files, output }) => merge(&files, output.as_deref()),
+            Some(DiffCommand::Counts { files, output }) => counts(&files, &output),
             Some(DiffCommand::Replay { files }) => replay(&files),
             Some(DiffCommand::Reasons) => {
                 let text: String =
-                    campaign::reasons().iter().map(|(r, words)| format!("{r}: {words}\n")).collect();
+                    reasons::all().iter().map(|(r, words)| format!("{r}: {words}\n")).collect();
                 say(&text);
                 Ok(0)
             }
@@ -123,7 +133,6 @@ fn run(args: &CampaignArgs) -> Result<u8> {
     drop(std::panic::take_hook());
     say(&format!("seed {}, shard {}/{}: {}", args.seed, args.shard.0, args.shard.1, tally.summary()));
     for f in &tally.failures {
-        say(&format!("{}\n", f.line));
         if let Some(folder) = &args.failures {
             std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
             let path = folder.join(format!("{}-{}.case", f.case.0, f.case.1));
@@ -144,15 +153,26 @@ fn write_result(path: &Path, file: &ResultFile) -> Result<()> {
     std::fs::write(path, text + "\n").with_context(|| path.display().to_string())
 }
 
-fn merge(files: &[PathBuf], output: Option<&Path>) -> Result<u8> {
-    let mut list = Vec::new();
+fn read_result(path: &Path) -> Result<(String, ResultFile)> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(|| name.clone())?;
+    let file =
+        serde_json::from_str(&text).with_context(|| format!("{name} is not a result of 'calque diff'"))?;
+    Ok((name, file))
+}
+
+fn counts(files: &[PathBuf], output: &Path) -> Result<u8> {
+    let mut all = Tally::default();
     for path in files {
-        let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).with_context(|| name.clone())?;
-        let file: ResultFile = serde_json::from_str(&text)
-            .with_context(|| format!("{name} is not a result of 'calque diff'"))?;
-        list.push((name, file));
+        all.add(&read_result(path)?.1.tally);
     }
+    std::fs::write(output, crate::diff::counts::to_table(&all.executed))
+        .with_context(|| output.display().to_string())?;
+    Ok(0)
+}
+
+fn merge(files: &[PathBuf], output: Option<&Path>) -> Result<u8> {
+    let list = files.iter().map(|path| read_result(path)).collect::<Result<Vec<_>>>()?;
     let all = ResultFile::merge(&list)?;
     if let Some(path) = output {
         write_result(path, &all)?;

@@ -1,6 +1,6 @@
 //! A campaign: so many cases from a seed, or the part of them that one shard has, with counts that merge.
 
-use super::explain::Reason;
+use super::counts::ByLeg;
 use super::generate::{self, Family, GROUP, Generator};
 use super::leg::LegError;
 use super::native::HostFlags;
@@ -35,6 +35,9 @@ pub struct Tally {
     pub explained: BTreeMap<String, u64>,
     /// Instruction forms that were in cases, with counts.
     pub forms: BTreeMap<String, u64>,
+    /// How often forms were executed, by leg.
+    #[serde(default)]
+    pub executed: ByLeg,
     /// Forms that were left out because the host does not have them.
     pub lacking: BTreeMap<String, u64>,
     /// Instructions that ran translated and that were interpreted, by leg.
@@ -107,6 +110,12 @@ impl Tally {
         for (mine, theirs) in maps {
             for (key, n) in theirs {
                 *mine.entry(key.clone()).or_default() += n;
+            }
+        }
+        for (leg, forms) in &other.executed {
+            let mine = self.executed.entry(leg.clone()).or_default();
+            for (form, times) in forms {
+                mine.entry(form.clone()).or_default().add(*times);
             }
         }
         for (key, (a, b)) in &other.legs {
@@ -259,6 +268,7 @@ pub fn run(
         }
     }
     tally.seconds = start.elapsed().as_secs_f64();
+    tally.executed = world.counts();
     tally.restarts = world.host_restarts();
     tally.forms = forms.into_iter().map(|(code, n)| (format!("{code:?}"), n)).collect();
     for leg in world.legs() {
@@ -317,27 +327,4 @@ fn note(
         line: super::line::run_case(shown, engine),
         count: 1,
     });
-}
-
-/// Every reason with its words, for the end of a report.
-pub fn reasons() -> Vec<(Reason, &'static str)> {
-    [
-        Reason::WildJump,
-        Reason::UndefinedFlags,
-        Reason::UndefinedResult,
-        Reason::Approximate,
-        Reason::Machine,
-        Reason::System,
-        Reason::SelfModified,
-        Reason::VectorAlignment,
-        Reason::SameClass,
-        Reason::ShaAlignment,
-        Reason::SegmentWrap,
-        Reason::BranchSize,
-        Reason::GatherMask,
-        Reason::PrefetchRegister,
-        Reason::MaskedStore,
-    ]
-    .map(|r| (r, r.words()))
-    .into()
 }

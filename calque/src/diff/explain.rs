@@ -7,113 +7,10 @@
 use super::leg::{Ran, Step};
 use super::makers;
 use super::native::Seen;
+use super::reasons::Reason;
 use super::scene::Scene;
 use emu_core::state::bits::rflags;
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic as M, OpKind, RflagsBits};
-use std::fmt;
-
-/// Why two legs may differ.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
-pub enum Reason {
-    /// After an indirect jump or return to an address that is not canonical, the interpreter raises #GP at the jump and
-    /// translated code at its target, as different makers' processors do.
-    WildJump,
-    /// The instruction leaves these flags undefined.
-    UndefinedFlags,
-    /// The instruction leaves its result undefined for these operands.
-    UndefinedResult,
-    /// An approximation, for which the manual gives a bound and not a value.
-    Approximate,
-    /// It reads what belongs to the machine and not to the case: time, random numbers, CPUID, tables, the x87's
-    /// pointers.
-    Machine,
-    /// It was the system that answered: a system call.
-    System,
-    /// Code that changed itself where it was already running; processors differ in when they see it.
-    SelfModified,
-    /// #AC of operands of 16 bytes and more under alignment checks.
-    VectorAlignment,
-    /// #PF or #AC first, where both are due.
-    SameClass,
-    /// SHA instructions whose operand is not aligned.
-    ShaAlignment,
-    /// An access that wraps around the end of a 4-GByte segment.
-    SegmentWrap,
-    /// Near branches in 64-bit code with an operand-size prefix.
-    BranchSize,
-    /// The mask of a gather that faulted.
-    GatherMask,
-    /// 0F 0D with a register operand.
-    PrefetchRegister,
-    /// Byte-masked stores whose first or only bytes are masked away.
-    MaskedStore,
-}
-
-impl Reason {
-    /// The manual's words.
-    pub const fn words(self) -> &'static str {
-        match self {
-            Reason::WildJump => {
-                "AMD64 manual vol. 2, 4.5.1 and SDM vol. 1, 3.3.7.1: an address that is not canonical raises #GP; whether \
-                 the branch or the fetch raises it is each maker's own"
-            }
-            Reason::UndefinedFlags => "SDM vol. 1, appendix A: \"undefined\" in the table of flags",
-            Reason::UndefinedResult => {
-                "SDM vol. 2, SHLD and SHRD: \"If the count is greater than the operand size, the result is undefined\"; \
-                 BSWAP: \"When the BSWAP instruction references a 16-bit register, the result is undefined\""
-            }
-            Reason::Approximate => {
-                "SDM vol. 2, RCPPS and RSQRTPS: \"relative error <= 1.5 * 2^-12\"; vol. 1, 8.3.10: transcendental \
-                 instructions have an error bound of 1 ulp; FPREM: \"reduces the exponent of ST(0) by an amount between \
-                 32 and 63\""
-            }
-            Reason::Machine => {
-                "reads time, entropy, CPUID, descriptor tables, processor numbers or saved pointers"
-            }
-            Reason::System => "enters the operating system",
-            Reason::SelfModified => {
-                "SDM vol. 3A, 8.1.3: self-modifying code has to jump or serialise before the new code runs"
-            }
-            Reason::VectorAlignment => {
-                "SDM vol. 2, 2.4.4, type 4 has no #AC, and of MOVUPS \"treatment of #AC varies\"; AMD64 manual vol. 4, class 4 \
-                 has one for operands of 16 bytes that are not aligned, when alignment checking is enabled"
-            }
-            Reason::SameClass => {
-                "SDM vol. 3A, 6.9: \"exceptions within each class are implementation-dependent and may vary from processor to \
-                 processor\""
-            }
-            Reason::ShaAlignment => {
-                "SDM vol. 2, SHA1MSG2 and the others are of type 4: #GP if a legacy SSE operand is not aligned; AMD's \
-                 processors read it"
-            }
-            Reason::SegmentWrap => {
-                "SDM vol. 3A, 5.3: where the effective limit is FFFFFFFFH, \"these accesses may or may not cause the indicated \
-                 exceptions. Behavior is implementation-specific\""
-            }
-            Reason::BranchSize => {
-                "SDM vol. 2, Jcc: \"in 64-bit mode the operand size is fixed at 64 bits\"; AMD64 manual vol. 3: with the \
-                 operand-size prefix RIP is truncated to 16 bits"
-            }
-            Reason::PrefetchRegister => {
-                "SDM vol. 2, appendix A: 0F 0D is NOP Ev; AMD64 manual vol. 3, PREFETCHW: a register operand is #UD"
-            }
-            Reason::MaskedStore => {
-                "SDM vol. 2, MASKMOVDQU: with a mask of zeros, \"exceptions associated with addressing memory and page faults may \
-                 still be signaled (implementation dependent)\""
-            }
-            Reason::GatherMask => {
-                "SDM vol. 2, VGATHERDPS widens the mask's sign bits before the first access; AMD's processors leave elements that \
-                 are still to do as they were"
-            }
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
-    }
-}
 
 /// Whether an instruction reads what belongs to the machine, or changes it: such are not generated for the host.
 pub fn of_the_machine(m: M) -> Option<Reason> {
@@ -141,9 +38,20 @@ pub fn of_the_machine(m: M) -> Option<Reason> {
         }
         M::Sysexitq | M::Sysretq | M::Monitor | M::Mwait | M::Rdfsbase | M::Rdgsbase => Reason::System,
         M::Wrfsbase | M::Wrgsbase | M::Wrpkru | M::Rdpkru | M::Swapgs | M::Arpl => Reason::System,
-        M::Umonitor | M::Umwait | M::Tpause | M::Monitorx | M::Mwaitx | M::Vmmcall | M::Vmcall => {
-            Reason::System
-        }
+        M::Umonitor
+        | M::Umwait
+        | M::Tpause
+        | M::Monitorx
+        | M::Mwaitx
+        | M::Vmmcall
+        | M::Vmcall
+        | M::Vmload
+        | M::Vmsave
+        | M::Vmrun
+        | M::Stgi
+        | M::Clgi
+        | M::Skinit
+        | M::Invlpga => Reason::System,
         _ => return None,
     })
 }
@@ -247,8 +155,8 @@ fn undefined_result(i: &Instruction, cl: u64) -> bool {
     }
 }
 
-/// Why the host may differ in `list`, if it may. `steps`: the instructions that the interpreter ran.
-pub(super) fn host(scene: &Scene, steps: &[Step], ran: &Ran, seen: &Seen, list: &[String]) -> Option<Reason> {
+/// Why the host may differ in `list`, if it may.
+pub(super) fn host(scene: &Scene, ran: &Ran, seen: &Seen, list: &[String]) -> Option<Reason> {
     if seen.signal == 31 {
         return Some(Reason::System);
     }
@@ -258,9 +166,18 @@ pub(super) fn host(scene: &Scene, steps: &[Step], ran: &Ran, seen: &Seen, list: 
             && ran.caught.and_then(|c| c.error).is_some_and(|e| e & 0x10 != 0)
     };
     let all: Vec<(&Step, Instruction)> =
-        steps.iter().filter(|s| !unfetched(s)).map(|s| (s, decode(s, scene.bits))).collect();
+        ran.steps.iter().filter(|s| !unfetched(s)).map(|s| (s, decode(s, scene.bits))).collect();
     if let Some(why) = all.iter().find_map(|(_, i)| kept_from_host(i)) {
         return Some(why);
+    }
+    // C1 does not spread: what differs besides wants a reason of its own.
+    let without: Vec<String> = match makers::only_c1(&all, ran, seen) {
+        true => list.iter().filter(|l| !l.starts_with("fsw")).cloned().collect(),
+        false => list.to_vec(),
+    };
+    let list = &without[..];
+    if list.is_empty() {
+        return Some(Reason::CompareC1);
     }
     if let Some(why) = makers::differ(scene, &all, ran, seen, list) {
         return Some(why);

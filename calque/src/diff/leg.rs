@@ -5,8 +5,8 @@
 //! journal of stores, or by comparing the pages that the interpreter wrote), and translations stay.
 
 use super::case::Case;
-use super::scene::{CODE, RAM, Scene};
-use crate::engines::driver::{Driver, DriverConfig, Ended, Kind};
+use super::scene::{CODE, CODE_LEN, RAM, Scene};
+use crate::engines::driver::{Driver, DriverConfig, Ended, Kind, code_address};
 use backend_jit::JitError;
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::{Caught, Cpu, Wiring};
@@ -17,6 +17,7 @@ use emu_core::mmu::JournalEntry;
 use emu_core::softfloat::F80;
 use emu_core::state::CpuState;
 use emu_core::state::bits::rflags;
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 /// Bytes of a page.
@@ -50,17 +51,62 @@ pub struct Ran {
     pub table: Option<Box<[u8; PAGE]>>,
     /// Translated code jumped to an address that is not canonical.
     pub wild: bool,
+    /// What it ran, of the interpreter.
+    pub steps: Vec<Step>,
 }
 
-/// An instruction that a leg is about to run.
+/// An instruction that a leg is about to run, in the case's code pages.
 #[derive(Clone, Debug)]
 pub struct Step {
     /// RIP.
     pub rip: u64,
-    /// The bytes at that guest-physical address, which is the same in native scenes.
+    /// The guest-physical address, which is the same in native scenes.
+    pub at: u64,
+    /// The bytes there.
     pub bytes: [u8; 15],
+    /// How many of them are in pages that are there.
+    pub present: usize,
+    /// The width of code.
+    pub bits: u32,
+    /// Instructions that the processor had completed before it.
+    pub icount: u64,
     /// The general registers before it.
     pub gpr: [u64; 16],
+}
+
+impl Step {
+    /// What `cpu` is about to run, if that lies in the case's code.
+    fn next(cpu: &Cpu, layout: u32) -> Option<Self> {
+        // Memory is mapped one to one, and in long mode once more at the end of each half.
+        let lin = code_address(cpu);
+        let at = match lin {
+            _ if lin < RAM as u64 => lin,
+            _ if cpu.state.is_long64() && lin & !(RAM as u64 - 1) == 0xffff_8000_0000_0000 => {
+                lin & (RAM as u64 - 1)
+            }
+            _ => return None,
+        };
+        if !(CODE..CODE + CODE_LEN).contains(&at) {
+            return None;
+        }
+        // The second page of code may not be there.
+        let gap = layout & 1 << 27 != 0;
+        let present = match at >> 12 {
+            0x11 if gap => return None,
+            0x10 if gap => (0x1000 - (at & 0xfff)).min(15) as usize,
+            _ => 15,
+        };
+        let mut bytes = [0; 15];
+        cpu.mem.read(PhysAddr(at), &mut bytes).then(|| Self {
+            rip: cpu.state.rip,
+            at,
+            bytes,
+            present,
+            bits: cpu.state.mode.code_bits(),
+            icount: cpu.state.icount,
+            gpr: cpu.state.gpr,
+        })
+    }
 }
 
 /// What a leg loads.
@@ -106,7 +152,8 @@ impl Leg {
             cpu.mmu.trap_writes = true;
             cpu.mmu.journal = Some(Vec::new());
         }
-        let driver = Driver::new(DriverConfig { kind, cache_bytes: 4 << 20, chain: true })?;
+        let mut driver = Driver::new(DriverConfig { kind, cache_bytes: 4 << 20, chain: true })?;
+        driver.lifted = Some(HashSet::new());
         Ok(Self {
             kind,
             cpu,
@@ -286,16 +333,15 @@ impl Leg {
     /// Runs to the end of the case, for at most `limit` instructions or blocks. `table`: the last page of tables is of
     /// interest.
     pub fn run(&mut self, limit: u32, table: bool) -> Ran {
-        self.run_noting(limit, table, &mut |_| {})
-    }
-
-    /// The same, and tells of the processor before each instruction or block.
-    pub fn run_noting(&mut self, limit: u32, table: bool, note: &mut dyn FnMut(&Cpu)) -> Ran {
         self.driver.wild = false;
         let mut ended = Ended::Limit;
+        let mut steps = Vec::new();
+        let layout = self.place.map_or(0, |p| p.1);
         for _ in 0..limit {
             self.driver.drain(&mut self.cpu);
-            note(&self.cpu);
+            if self.kind == Kind::Interp {
+                steps.extend(Step::next(&self.cpu, layout));
+            }
             if let Some(e) = self.driver.turn(&mut self.cpu, 200_000) {
                 ended = e;
                 break;
@@ -315,6 +361,7 @@ impl Leg {
             journal: self.journal.clone(),
             table,
             wild: self.driver.wild,
+            steps,
         }
     }
 }

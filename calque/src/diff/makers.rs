@@ -3,15 +3,19 @@
 //! Each reason demands the one instruction that it is about, at the place where the two part: what had come before
 //! cannot be compared any more when one side went on.
 
-use super::explain::Reason;
 use super::leg::{Ran, Step};
 use super::native::Seen;
+use super::reasons::Reason;
 use super::scene::Scene;
 use emu_core::state::bits::rflags;
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
+use iced_x86::{
+    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind,
+    Register,
+};
 
 /// Vectors that are told apart here.
 mod vector {
+    pub const DB: u8 = 1;
     pub const UD: u8 = 6;
     pub const SS: u8 = 12;
     pub const GP: u8 = 13;
@@ -27,51 +31,180 @@ pub(super) fn differ(
     seen: &Seen,
     list: &[String],
 ) -> Option<Reason> {
-    let ours = ran.caught.map_or(0, |c| c.vector);
     let here = ran.state.rip;
-    let last = all.last().filter(|(s, _)| s.rip == here);
-    // The host stopped at an instruction that the interpreter came by.
+    let place =
+        Place { scene, ran, seen, list, ours: ran.caught.map_or(0, |c| c.vector), same: seen.rip == here };
+    // The host stopped at an instruction that the interpreter came by, or the interpreter did at its last.
     let stopped = all.iter().rev().find(|(s, _)| s.rip == seen.rip);
-    if seen.vector == vector::AC && seen.rflags & rflags::AC != 0 && (ours, here) != (vector::AC, seen.rip) {
-        if stopped.is_some_and(|(s, i)| wide(i) && misaligned(s, i, 16)) {
-            return Some(Reason::VectorAlignment);
-        }
-        return (ours == vector::PF && here == seen.rip).then_some(Reason::SameClass);
+    let last = all.last().filter(|(s, _)| s.rip == here);
+    stopped
+        .and_then(|(s, i)| place.host_stopped(s, i))
+        .or_else(|| last.and_then(|(s, i)| place.we_stopped(s, i)))
+        .or_else(|| unfetched(&place))
+        .or_else(|| leaves_a_trace(all, list))
+        .or_else(|| {
+            let narrow = scene.bits == 64 && ran.steps.iter().any(narrow_branch);
+            narrow.then_some(Reason::BranchSize)
+        })
+}
+
+/// Where the two ended, and in what they differ.
+struct Place<'a> {
+    scene: &'a Scene,
+    ran: &'a Ran,
+    seen: &'a Seen,
+    list: &'a [String],
+    /// The interpreter's vector, 0 without an exception.
+    ours: u8,
+    /// At the same instruction.
+    same: bool,
+}
+
+impl Place<'_> {
+    /// Whether everything that differs begins with one of these words.
+    fn only(&self, words: &[&str]) -> bool {
+        self.list.iter().all(|l| words.iter().any(|w| l.starts_with(w)))
     }
-    if let Some((s, i)) = stopped {
+
+    /// Differences at the instruction at which the host ended.
+    fn host_stopped(&self, s: &Step, i: &Instruction) -> Option<Reason> {
+        let host = self.seen.vector;
+        let refused = matches!(host, vector::PF | vector::GP | vector::SS | vector::AC);
+        if host == vector::AC && self.seen.rflags & rflags::AC != 0 && !(self.same && self.ours == vector::AC)
+        {
+            if wide(i) && misaligned(s, i, 16) {
+                return Some(Reason::VectorAlignment);
+            }
+            if self.ours == vector::PF && self.same {
+                return Some(Reason::SameClass);
+            }
+        }
+        if self.same && (self.ours, host) == (vector::UD, vector::GP) && as_amd(s).mnemonic() == Mnemonic::Mov
+        {
+            return Some(Reason::Cr8ByLock);
+        }
+        if host != self.ours && i.code() == Code::Movsxd_r16_rm16 {
+            return Some(Reason::MovsxdSize);
+        }
         let form = format!("{:?}", i.code());
-        if seen.vector == vector::UD && form.ends_with("0F0D") && i.op_kind(0) == OpKind::Register {
+        if host == vector::UD && form.ends_with("0F0D") && i.op_kind(0) == OpKind::Register {
             return Some(Reason::PrefetchRegister);
         }
         let masked =
             matches!(i.mnemonic(), Mnemonic::Maskmovq | Mnemonic::Maskmovdqu | Mnemonic::Vmaskmovdqu);
-        if masked && seen.vector == vector::PF {
+        // Which byte it was that faulted, and in which order they are tried, is open too.
+        let elsewhere = self.only(&["cr2", "error code", "fsw", "ftw", "st("]);
+        if masked && refused && (elsewhere || !(self.same && self.ours == host)) {
             return Some(Reason::MaskedStore);
         }
-        let both = (ours, seen.vector) == (vector::PF, vector::GP) && seen.rip == here;
-        if both && scene.bits == 64 && leaves_half(s, i) {
-            return Some(Reason::SameClass);
-        }
+        None
     }
-    if let Some((s, i)) = last {
+
+    /// Differences at the instruction at which the interpreter ended.
+    fn we_stopped(&self, s: &Step, i: &Instruction) -> Option<Reason> {
+        let (ours, host) = (self.ours, self.seen.vector);
         let sha = format!("{:?}", i.mnemonic()).starts_with("Sha");
         if ours == vector::GP && sha && misaligned(s, i, 16) {
             return Some(Reason::ShaAlignment);
         }
-        let refused = matches!(seen.vector, vector::GP | vector::SS) && seen.rip == here;
-        if scene.bits == 32 && ours == vector::PF && refused && wraps(s, i) {
+        let refused = matches!(host, vector::GP | vector::SS) && self.same;
+        if self.scene.bits == 32 && matches!(ours, vector::PF | vector::AC) && refused && self.wraps(s, i) {
             return Some(Reason::SegmentWrap);
         }
-        if i.is_vsib() && ours == seen.vector && seen.rip == here && only_mask(i, ran, seen, list) {
+        let loads_mxcsr = matches!(i.mnemonic(), Mnemonic::Ldmxcsr | Mnemonic::Vldmxcsr);
+        if loads_mxcsr && ours == vector::GP && !self.same && self.seen.fxsave[26] & 2 != 0 {
+            return Some(Reason::MisalignedMode);
+        }
+        let agreed = self.same && ours == host;
+        if i.mnemonic() == Mnemonic::Maskmovq && agreed && self.only(&["fsw", "ftw", "st("]) {
+            return Some(Reason::MmxBeforeFault);
+        }
+        let pops = matches!(i.mnemonic(), Mnemonic::Popa | Mnemonic::Popad);
+        if pops && agreed && self.only(&["rax", "rcx", "rdx", "rbx", "rbp", "rsi", "rdi"]) {
+            return Some(Reason::PartialPop);
+        }
+        if i.is_vsib() && agreed && only_mask(i, self.ran, self.seen, self.list) {
             return Some(Reason::GatherMask);
         }
-        if ours == vector::GP && seen.vector == vector::GP && wild(i) {
-            // The interpreter refuses the jump, the host what it finds there.
-            let places = ["rip", "rsp", "rcx", "memory"];
-            return list.iter().all(|l| places.iter().any(|p| l.starts_with(p))).then_some(Reason::WildJump);
+        let trapped = self.same && host == vector::DB && self.seen.rflags & rflags::TF != 0;
+        if i.is_vsib() && ours == vector::PF && trapped && self.only(&["vector"]) {
+            return Some(Reason::GatherTrap);
         }
+        if ours == vector::GP && wild(i) {
+            // The interpreter refuses the jump, the host what it finds there, or first the stack.
+            if host == vector::GP && self.only(&["rip", "rsp", "rcx", "memory"]) {
+                return Some(Reason::WildJump);
+            }
+            if self.same && matches!(host, vector::PF | vector::SS | vector::AC) {
+                return Some(Reason::SameClass);
+            }
+        }
+        None
     }
-    (scene.bits == 64 && all.iter().any(|(s, _)| narrow_branch(s))).then_some(Reason::BranchSize)
+
+    /// Whether one of its accesses, the stack's among them, wraps around 4 GiB.
+    fn wraps(&self, s: &Step, i: &Instruction) -> bool {
+        let ends_behind = |at: u64, size: usize| (at & 0xffff_ffff) + size as u64 > 1 << 32;
+        if i.is_vsib() {
+            // Which lane it was the fault tells.
+            return self.ran.caught.is_some_and(|c| ends_behind(c.cr2, i.memory_size().size().max(4)));
+        }
+        let mut factory = InstructionInfoFactory::new();
+        factory.info(i).used_memory().iter().any(|m| {
+            // Of repeated string instructions the decoder does not say how much they access.
+            let size = m.memory_size().size().max(i.memory_size().size());
+            m.virtual_address(0, |r, _, _| register(s, r)).is_some_and(|at| ends_behind(at, size))
+        })
+    }
+}
+
+/// An opcode that does not exist, at the end of a page: one side wanted to fetch more of it.
+fn unfetched(place: &Place) -> Option<Reason> {
+    const FETCH: u32 = 0x10;
+    let behind = |cr2: u64, error: u32| cr2.wrapping_sub(place.seen.rip) < 15 && error & FETCH != 0;
+    let host = place.seen.vector == vector::PF && behind(place.seen.cr2, place.seen.error);
+    let here =
+        place.ran.caught.is_some_and(|c| c.vector == vector::PF && behind(c.cr2, c.error.unwrap_or(0)));
+    let one = place.ours == vector::UD && host || here && place.seen.vector == vector::UD;
+    (place.same && one).then_some(Reason::InvalidLength)
+}
+
+/// Whether the status words differ in C1 alone, after FCOMI or one of its kin.
+pub(super) fn only_c1(all: &[(&Step, Instruction)], ran: &Ran, seen: &Seen) -> bool {
+    let host = u16::from_le_bytes([seen.fxsave[2], seen.fxsave[3]]);
+    ran.state.fpu.fsw ^ host == 1 << 9 && all.iter().any(|(_, i)| compares(i))
+}
+
+fn compares(i: &Instruction) -> bool {
+    use Mnemonic as M;
+    matches!(i.mnemonic(), M::Fcomi | M::Fcomip | M::Fucomi | M::Fucomip)
+}
+
+/// Differences that somebody has read since they arose: C1 after FCOMI, the upper half of a pushed selector.
+fn leaves_a_trace(all: &[(&Step, Instruction)], list: &[String]) -> Option<Reason> {
+    use Mnemonic as M;
+    if let Some(at) = all.iter().position(|(_, i)| compares(i))
+        && all[at..].iter().any(|(_, i)| matches!(i.mnemonic(), M::Fnstsw | M::Fstsw))
+    {
+        return Some(Reason::CompareC1);
+    }
+    // LOOP with a repeat prefix, which goes by rCX twice.
+    let repeated = |s: &Step| {
+        let prefix =
+            |b: &&u8| matches!(b, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3);
+        s.bytes.iter().take_while(prefix).any(|b| matches!(b, 0xf2 | 0xf3))
+    };
+    let loops = |i: &Instruction| matches!(i.mnemonic(), M::Loop | M::Loope | M::Loopne);
+    if all.iter().any(|(s, i)| loops(i) && repeated(s)) {
+        return Some(Reason::RepeatedLoop);
+    }
+    let pushes = |i: &Instruction| {
+        let segment = i.op_kind(0) == OpKind::Register && i.op_register(0).is_segment_register();
+        i.mnemonic() == M::Push && segment && i.stack_pointer_increment() == -4
+    };
+    let at = all.iter().position(|(_, i)| pushes(i))?;
+    let read = at + 1 < all.len();
+    (read || list.iter().all(|l| l.starts_with("memory"))).then_some(Reason::SelectorPush)
 }
 
 /// Whether it reads or writes 16 bytes or more at once.
@@ -81,34 +214,31 @@ fn wide(i: &Instruction) -> bool {
 
 /// The linear address of its memory operand, where that has no segment base.
 fn address(s: &Step, i: &Instruction) -> Option<u64> {
-    let n = (0..i.op_count()).find(|n| i.op_kind(*n) == OpKind::Memory)?;
-    i.virtual_address(n, 0, |r, _, _| {
-        if r.is_segment_register() {
-            return Some(0);
-        }
-        let full = *s.gpr.get(r.full_register().number())?;
-        (r.is_gpr()).then_some(match r.size() {
-            2 => full & 0xffff,
-            4 => full & 0xffff_ffff,
-            _ => full,
-        })
+    let memory = |n: &u32| {
+        matches!(
+            i.op_kind(*n),
+            OpKind::Memory | OpKind::MemorySegRDI | OpKind::MemorySegEDI | OpKind::MemorySegDI
+        )
+    };
+    let n = (0..i.op_count()).find(memory)?;
+    i.virtual_address(n, 0, |r, _, _| register(s, r))
+}
+
+/// A register's part of an address; segments have no base.
+fn register(s: &Step, r: Register) -> Option<u64> {
+    if r.is_segment_register() {
+        return Some(0);
+    }
+    let full = *s.gpr.get(r.full_register().number())?;
+    (r.is_gpr()).then_some(match r.size() {
+        2 => full & 0xffff,
+        4 => full & 0xffff_ffff,
+        _ => full,
     })
 }
 
 fn misaligned(s: &Step, i: &Instruction, to: u64) -> bool {
     address(s, i).is_some_and(|a| a % to != 0)
-}
-
-/// Whether an access wraps around 4 GiB.
-fn wraps(s: &Step, i: &Instruction) -> bool {
-    let size = i.memory_size().size() as u64;
-    address(s, i).is_some_and(|a| (a & 0xffff_ffff) + size > 1 << 32)
-}
-
-/// Whether an access begins in the lower canonical half and ends behind it.
-fn leaves_half(s: &Step, i: &Instruction) -> bool {
-    const END: u64 = 1 << 47;
-    address(s, i).is_some_and(|a| a < END && a + i.memory_size().size() as u64 > END)
 }
 
 /// Whether only the mask of a gather differs, and in no sign bit of an element that counts.
@@ -148,9 +278,14 @@ fn wild(i: &Instruction) -> bool {
     matches!(i.flow_control(), FlowControl::IndirectBranch | FlowControl::IndirectCall | FlowControl::Return)
 }
 
+/// The instruction as AMD's processors decode it.
+fn as_amd(s: &Step) -> Instruction {
+    Decoder::with_ip(s.bits, &s.bytes, s.rip, DecoderOptions::AMD).decode()
+}
+
 /// A near branch that AMD's processors take with 16 bits.
 fn narrow_branch(s: &Step) -> bool {
-    let read = |options| Decoder::with_ip(64, &s.bytes, s.rip, options).decode();
-    let (intel, amd) = (read(DecoderOptions::NONE), read(DecoderOptions::AMD));
+    let intel = Decoder::with_ip(64, &s.bytes, s.rip, DecoderOptions::NONE).decode();
+    let amd = as_amd(s);
     intel.code() != amd.code() && amd.flow_control() != FlowControl::Next
 }

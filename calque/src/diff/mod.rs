@@ -8,6 +8,7 @@
 
 pub mod campaign;
 pub mod case;
+pub mod counts;
 pub mod explain;
 pub mod generate;
 mod host;
@@ -15,6 +16,7 @@ pub mod leg;
 pub mod line;
 mod makers;
 pub mod native;
+pub mod reasons;
 pub mod rng;
 pub mod runner;
 pub mod scene;
@@ -22,8 +24,8 @@ pub mod world;
 
 pub use crate::engines::driver::{Ended, Kind};
 pub use case::Case;
-pub use explain::Reason;
 pub use generate::Generator;
 pub use leg::{Leg, LegError};
+pub use reasons::Reason;
 pub use rng::Rng;
 pub use world::{LegKind, Outcome, World, report, shrink};

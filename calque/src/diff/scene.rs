@@ -28,6 +28,8 @@ use emu_core::state::{CpuState, DescTable, Seg, SegReg};
 pub const RAM: usize = 0x4_0000;
 /// The first code page.
 pub const CODE: u64 = 0x1_0000;
+/// Bytes of code pages.
+pub const CODE_LEN: u64 = 0x4000;
 /// The first data page.
 pub const DATA: u64 = 0x2_0000;
 /// Bytes of data pages.

@@ -1,10 +1,12 @@
 //! All legs side by side: runs groups of cases on each, compares, and makes a failing case small.
 
 use super::case::Case;
-use super::explain::{self, Reason};
+use super::counts::{self, ByLeg, Counts, Done};
+use super::explain;
 use super::host::{self, HostLeg};
-use super::leg::{Leg, LegError, PAGE, Place, Ran, Step, compare};
+use super::leg::{Leg, LegError, PAGE, Place, Ran, compare};
 use super::native::Native;
+use super::reasons::Reason;
 use super::scene::{CODE, RAM, SCENES};
 use super::{generate, scene};
 use crate::engines::driver::{Ended, Kind};
@@ -51,6 +53,7 @@ pub struct World {
     template: Box<CpuState>,
     /// The machines are made anew after a difference.
     renewing: bool,
+    counts: Counts,
 }
 
 /// What became of a case.
@@ -89,6 +92,7 @@ impl World {
             base: Vec::new(),
             template,
             renewing: true,
+            counts: Counts::default(),
         })
     }
 
@@ -108,6 +112,11 @@ impl World {
     /// Times that the runner on the host's processor had to be started again.
     pub fn host_restarts(&self) -> u64 {
         self.host.as_ref().map_or(0, |h| h.restarts)
+    }
+
+    /// How often instruction forms have run, by leg.
+    pub fn counts(&self) -> ByLeg {
+        self.counts.by_leg()
     }
 
     /// Runs a case on every leg. After a difference, the machines are made anew.
@@ -145,7 +154,11 @@ impl World {
             Some(host) if scene.native => host.send(scene, &self.base, cases, &reference),
             _ => Vec::new(),
         };
-        self.run_others(cases, &reference, &mut outcomes, table);
+        let done: Vec<Vec<Done>> = reference
+            .iter()
+            .map(|r| r.as_ref().map_or_else(Vec::new, |r| counts::done(&r.steps, r.state.icount)))
+            .collect();
+        self.run_others(cases, &reference, &done, &mut outcomes, table);
         let mut differing = Vec::new();
         if let Some(host) = &mut self.host
             && !sent.is_empty()
@@ -160,11 +173,21 @@ impl World {
         }
         for (n, seen, list) in differing {
             let Some(ran) = &reference[n] else { continue };
-            let steps = self.steps(&cases[n]);
-            outcomes[n] = Some(match explain::host(scene, &steps, ran, &seen, &list) {
+            outcomes[n] = Some(match explain::host(scene, ran, &seen, &list) {
                 Some(why) => Outcome::Explained(why),
                 None => Outcome::Differs(LegKind::Host, list),
             });
+        }
+        let interpreter = LegKind::Engine(Kind::Interp).name();
+        for (done, outcome) in done.iter().zip(&outcomes) {
+            if !matches!(outcome, Some(Outcome::Endless)) {
+                self.counts.add(interpreter, done, |_| false);
+            }
+        }
+        for n in sent {
+            if !matches!(outcomes[n], Some(Outcome::Differs(..))) {
+                self.counts.add(LegKind::Host.name(), &done[n], |_| false);
+            }
         }
         let done: Vec<Outcome> = outcomes
             .into_iter()
@@ -188,30 +211,8 @@ impl World {
                 new.driver.refused = old.driver.refused;
             }
             self.host = old.host;
+            self.counts = old.counts;
         }
-    }
-
-    /// The instructions that the interpreter runs, for who has to explain a difference.
-    fn steps(&mut self, case: &Case) -> Vec<Step> {
-        let scene = &SCENES[case.scene];
-        let number = (case.scene, case.layout);
-        let place = Place { scene, base: &self.base, template: &self.template, number };
-        let mut steps = Vec::new();
-        let leg = &mut self.legs[0];
-        let noted = catch_unwind(AssertUnwindSafe(|| {
-            leg.load(case, &place);
-            leg.run_noting(LIMIT, false, &mut |cpu| {
-                let mut bytes = [0; 15];
-                let at = PhysAddr(cpu.state.rip);
-                if cpu.mem.read(at, &mut bytes) {
-                    steps.push(Step { rip: at.0, bytes, gpr: cpu.state.gpr });
-                }
-            });
-        }));
-        if noted.is_err() {
-            leg.lost();
-        }
-        steps
     }
 
     fn run_leg(&mut self, n: usize, case: &Case, limit: u32, table: bool) -> Result<Ran, String> {
@@ -234,6 +235,7 @@ impl World {
         &mut self,
         cases: &[Case],
         reference: &[Option<Ran>],
+        done: &[Vec<Done>],
         outcomes: &mut [Option<Outcome>],
         table: bool,
     ) {
@@ -256,7 +258,7 @@ impl World {
                         ran.ended, ran.caught, want.ended, want.caught
                     ));
                 }
-                list.extend(compare(&want.state, &ran.state, !generate::repeats(case)));
+                list.extend(compare(&want.state, &ran.state, !repeats(case, want)));
                 if table && ran.table != want.table {
                     list.push("page tables differ".into());
                 }
@@ -268,6 +270,8 @@ impl World {
                     list.extend(journals(&self.base, case, &want.journal, &ran.journal));
                 }
                 if list.is_empty() {
+                    let driver = &self.legs[n].driver;
+                    self.counts.add(kind.name(), &done[i], |at| driver.has_lifted(at));
                     continue;
                 }
                 if outcomes[i].is_some() {
@@ -357,6 +361,12 @@ impl World {
             FlowControl::IndirectBranch | FlowControl::IndirectCall | FlowControl::Return
         )
     }
+}
+
+/// Whether a case holds a repeated string instruction, or has written itself one: see [`generate::repeats`].
+fn repeats(case: &Case, ran: &Ran) -> bool {
+    let prefixed = |s: &super::leg::Step| s.bytes[..4].iter().any(|b| matches!(b, 0xf2 | 0xf3));
+    generate::repeats(case) || ran.steps.iter().any(prefixed)
 }
 
 /// The pages that a journal is about.

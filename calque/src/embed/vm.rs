@@ -156,6 +156,8 @@ impl Vm {
         let initial = modes::initial(mode, cpl, mode != CpuMode::Real16);
         self.replace_state(&initial);
         self.cpu.state.xcr0 = cr::xcr0_allowed(&self.cpu) & 7;
+        // What the processor has not got is not set either; but the tables that calque keeps may be PAE's.
+        self.cpu.state.cr4 &= cr::cr4_allowed(&self.cpu) | emu_core::state::bits::cr4::PAE;
         self.cpu.entropy = Entropy::Seeded(0);
         self.cpu.caught = None;
         self.cpu.fatal = None;

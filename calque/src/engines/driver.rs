@@ -11,7 +11,7 @@ use emu_core::addr::PhysAddr;
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::engine::Engine;
 use emu_core::fault::{Exception, Vector};
-use emu_core::ir::{Block, BlockKey, End, Optimizer, PassSet, eval};
+use emu_core::ir::{Block, BlockKey, End, Op, Optimizer, PassSet, eval};
 use emu_core::mem::Frame;
 use emu_core::state::bits::rflags;
 use emu_core::state::{Activity, Mode};
@@ -19,7 +19,7 @@ use frontend_x86::{Lifted, Lifter};
 use iced_x86::{Decoder, DecoderOptions};
 use interp::system::deliver;
 use interp::{Interp, StepResult};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
@@ -115,6 +115,8 @@ pub struct Driver {
     pub wild: bool,
     /// What was lifted, as text, if wanted.
     pub trace: Option<String>,
+    /// Guest-physical addresses of the instructions in the blocks at hand, if wanted.
+    pub lifted: Option<HashSet<u64>>,
 }
 
 const MAX_INSNS: u32 = 64;
@@ -163,6 +165,7 @@ impl Driver {
             refused: HashMap::new(),
             wild: false,
             trace: None,
+            lifted: None,
         })
     }
 
@@ -180,9 +183,22 @@ impl Driver {
         self.invalidate(cpu, &hits);
     }
 
-    fn invalidate(&mut self, cpu: &Cpu, hits: &[CodeHit]) {
+    /// Whether there is a block that holds the instruction at this guest-physical address: as far as
+    /// [`Driver::lifted`] notes it.
+    pub fn has_lifted(&self, at: u64) -> bool {
+        self.lifted.as_ref().is_some_and(|l| l.contains(&at))
+    }
+
+    fn forget_lifted(&mut self) {
         self.blocks.clear();
         self.sizes.clear();
+        if let Some(lifted) = &mut self.lifted {
+            lifted.clear();
+        }
+    }
+
+    fn invalidate(&mut self, cpu: &Cpu, hits: &[CodeHit]) {
+        self.forget_lifted();
         Engine::invalidate(&mut self.interp, hits);
         if let Some(jit) = &mut self.jit {
             jit.invalidate(hits);
@@ -212,8 +228,7 @@ impl Driver {
 
     /// Forgets every block that was translated, but not what the interpreter decoded.
     fn forget_blocks(&mut self) {
-        self.blocks.clear();
-        self.sizes.clear();
+        self.forget_lifted();
         if let Some(jit) = &mut self.jit {
             jit.flush();
         }
@@ -334,10 +349,23 @@ impl Driver {
         (block.guest_insns != 0).then_some(block)
     }
 
+    fn note_lifted(&mut self, block: &Block) {
+        if let Some(lifted) = &mut self.lifted {
+            let insns = block.insts.iter().filter(|i| i.op == Op::Guest);
+            lifted.extend(insns.map(|i| block.key.phys.0.wrapping_add(i.imm as u64)));
+        }
+    }
+
     fn evaluate(&mut self, cpu: &mut Cpu, key: BlockKey, left: u64) -> Option<Ended> {
         let block = match self.blocks.remove(&key) {
             Some(block) => block,
-            None => self.lift(cpu),
+            None => {
+                let block = self.lift(cpu);
+                if let Some(b) = &block {
+                    self.note_lifted(b);
+                }
+                block
+            }
         };
         let runnable = block.as_ref().is_some_and(|b| u64::from(b.guest_insns) <= left);
         let end = match &block {
@@ -381,6 +409,7 @@ impl Driver {
                 };
                 match self.jit.as_mut()?.compile(&block) {
                     Ok(id) => {
+                        self.note_lifted(&block);
                         self.sizes.insert(key, block.guest_insns);
                         id
                     }

@@ -303,6 +303,7 @@ impl Eval<'_> {
             Type::I32 => v[0] = self.cpu.load::<4>(lin, stack)?,
             Type::I64 => v[0] = self.cpu.load::<8>(lin, stack)?,
             _ => {
+                self.cpu.within_half(lin, ty.bytes() as usize, stack)?;
                 for (n, q) in v[..ty.bytes() as usize / 8].iter_mut().enumerate() {
                     *q = self.cpu.load::<8>(lin.wrapping_add(8 * n as u64), stack)?;
                 }

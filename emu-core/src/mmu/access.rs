@@ -2,10 +2,11 @@
 
 use super::phys::{ram_read, ram_write};
 use super::{Access, Priv, Touch, tlb};
-use crate::addr::{PAGE_MASK, PAGE_SIZE, PhysAddr};
+use crate::addr::{PAGE_MASK, PAGE_SIZE, PhysAddr, is_canonical};
 use crate::cpu::Cpu;
-use crate::fault::Exception;
+use crate::fault::{Exception, Vector};
 use crate::mem::Frame;
+use crate::state::bits::cr4;
 
 /// The bytes of an instruction as fetched.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +98,7 @@ impl Cpu {
             let t = self.translate(lin, Access::Read, privilege, stack)?;
             return Ok(self.read_at(t.gpa, t.frame, size));
         }
+        self.within_half(lin, size, stack)?;
         let first = self.translate(lin, Access::Read, privilege, stack)?;
         let second = self.translate(self.wrap(lin, room), Access::Read, privilege, stack)?;
         let low = self.read_at(first.gpa, first.frame, room);
@@ -128,6 +130,7 @@ impl Cpu {
             }
         }
         let room = (PAGE_SIZE - (lin & PAGE_MASK)) as usize;
+        self.within_half(lin, size, stack)?;
         let first = self.translate(lin, Access::Write, privilege, stack)?;
         if size <= room {
             self.traced_write(lin, size, value);
@@ -169,10 +172,29 @@ impl Cpu {
         if len <= PAGE_SIZE as usize && entry.hit(lin, len as u64).is_some() {
             return Ok(());
         }
+        self.within_half(lin, len, stack)?;
         self.translate(lin, Access::Write, privilege, stack)?;
         let room = (PAGE_SIZE - (lin & PAGE_MASK)) as usize;
         if len > room {
             self.translate(self.wrap(lin, room), Access::Write, privilege, stack)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses an operand of `len` bytes that begins at a canonical address and ends at one that is not: the whole
+    /// operand is looked at before the first page is. Ten bytes, an operand of the x87, are eight and then two.
+    ///
+    /// # Errors
+    /// #GP(0), or for the stack #SS(0).
+    #[inline]
+    pub fn within_half(&self, lin: u64, len: usize, stack: bool) -> Result<(), Exception> {
+        let room = (PAGE_SIZE - (lin & PAGE_MASK)) as usize;
+        let len = if len == 10 { 8 } else { len };
+        if len > room && self.state.long_mode() {
+            let bits = if self.state.cr4 & cr4::LA57 != 0 { 57 } else { 48 };
+            if !is_canonical(lin.wrapping_add(room as u64), bits) {
+                return Err(Exception::new(if stack { Vector::SS } else { Vector::GP }));
+            }
         }
         Ok(())
     }

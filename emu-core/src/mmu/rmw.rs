@@ -184,6 +184,7 @@ impl Cpu {
             // SAFETY: a hit names host memory of a guest page that covers the whole access.
             Some(host) => unsafe { (ram_read(host, 8), ram_read(host.add(8), 8)) },
             None => {
+                self.within_half(lin, 16, stack)?;
                 let low = self.load::<8>(lin, stack)?;
                 (low, self.load::<8>(self.advance(lin, 8), stack)?)
             }

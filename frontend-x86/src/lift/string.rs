@@ -158,15 +158,15 @@ pub(super) fn scas(cx: &mut Cx) -> Lift {
     })
 }
 
-/// CMPS.
+/// CMPS, which reads at rDI first.
 pub(super) fn cmps(cx: &mut Cx) -> Lift {
     let s = shape(cx)?;
     compare(cx, s, RepKind::Cmps, |cx| {
         let seg = cx.seg();
-        let (si, from) = place(cx, s, gpr::RSI, seg, false);
-        let a = cx.load(s.ty, from);
         let (di, to) = place(cx, s, gpr::RDI, Seg::ES, false);
         let b = cx.load(s.ty, to);
+        let (si, from) = place(cx, s, gpr::RSI, seg, false);
+        let a = cx.load(s.ty, from);
         (a, b, Some(si), di)
     })
 }

@@ -6,7 +6,9 @@
 use super::simd::{Bytes, Form, HalfVector, Outcome, Source, Vector, Vex, halves, set_vector, store, vector};
 use super::sse_fp::{commit, lane, with_lane};
 use crate::decode::{Encoding, Handler, Kind, Op, Shape};
+use crate::operand::linear;
 use emu_core::cpu::Cpu;
+use emu_core::mmu::Priv;
 use emu_core::softfloat::Rounding;
 use emu_core::softfloat::ieee::{Env, Half, Single};
 use iced_x86::Mnemonic;
@@ -53,12 +55,16 @@ fn to_halves<F: Form, const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Outcome {
     to_memory::<F>(cpu, op, &env, r)
 }
 
-/// A store that faults leaves MXCSR alone, and #XM comes before it.
+/// A store that would fault leaves MXCSR alone. The manual leaves open which comes first, #PF or #XM; processors look
+/// at the page first.
 fn to_memory<F: Form>(cpu: &mut Cpu, op: &Op, env: &Env, r: u128) -> Outcome {
+    let bytes = 8 * F::HALVES;
     if env.outcome().is_err() {
+        let lin = linear(cpu, op, bytes as u64, true)?;
+        cpu.probe_write(lin, bytes, Priv::Current, op.stack())?;
         return commit(cpu, env);
     }
-    store(cpu, op, 8 * F::HALVES, r)?;
+    store(cpu, op, bytes, r)?;
     commit(cpu, env)
 }
 

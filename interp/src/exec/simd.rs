@@ -205,6 +205,9 @@ fn load_vector<F: Form>(cpu: &mut Cpu, op: &Op, aligned: bool) -> Result<Halves,
     if aligned && lin & (16 * F::HALVES as u64 - 1) != 0 {
         return Err(Exception::gp0());
     }
+    if F::HALVES > 1 {
+        cpu.within_half(lin, 16 * F::HALVES, op.stack())?;
+    }
     let mut v = [0; 2];
     for (h, v) in v.iter_mut().enumerate().take(F::HALVES) {
         *v = cpu.load_128(address(cpu, lin, 16 * h), op.stack())?;

@@ -10,6 +10,7 @@ use crate::operand::{Dst, Mem, Src, W32, W64, linear_at, mm, segment, set_reg};
 use emu_core::cpu::Cpu;
 use emu_core::fault::Exception;
 use emu_core::mmu::Priv;
+use emu_core::state::Mode;
 use emu_core::state::gpr::RDI;
 use iced_x86::{Code, Mnemonic};
 
@@ -113,6 +114,11 @@ fn maskmovdqu(cpu: &mut Cpu, op: &Op) -> Outcome {
 fn maskmovq(cpu: &mut Cpu, op: &Op) -> Outcome {
     ready_mmx(cpu)?;
     let (value, mask) = (mm(&cpu.state, op.src), mm(&cpu.state, op.dst));
+    if cpu.state.mode.contains(Mode::ALIGN) {
+        // It stores a quadword as far as alignment goes, whatever the mask.
+        let offset = cpu.state.gpr[RDI] & op.addr_mask();
+        linear_at(cpu, segment(op.seg), offset, 8, true)?;
+    }
     mask_move(cpu, op, 8, value.into(), mask.into())?;
     enter_mmx(cpu);
     Ok(())

@@ -81,9 +81,13 @@ fn push_operand<S: Src, W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exceptio
     push::<W>(cpu, v)
 }
 
-/// PUSH of a segment register: wider than 16 bits, processors write the selector alone and leave the rest.
+/// PUSH of a segment register (SDM vol. 2): with 64 bits the selector is zero-extended; with 32 the selector alone is
+/// written and the rest stays, as on "all recent Intel Core and Intel Atom processors".
 fn push_seg<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let sel = cpu.state.seg[segment(op.dst) as usize].sel.into();
+    if W::BYTES == 8 {
+        return push::<W64>(cpu, sel);
+    }
     let sp = cpu.state.gpr[RSP].wrapping_sub(W::BYTES as u64) & sp_mask(&cpu.state);
     let lin = at(cpu, sp, W::BYTES as u64, true)?;
     store::<W16>(cpu, lin, sel, true)?;

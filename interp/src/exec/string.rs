@@ -209,12 +209,13 @@ fn scas<R: Repeat, W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     })
 }
 
+/// CMPS reads at rDI first. The manual leaves the order open; this is what the processors at hand do.
 fn cmps<R: Repeat, W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     repeat::<R>(cpu, op, no_bulk, |cpu, op| {
-        let at = source(cpu, op, W::BYTES as u64)?;
-        let a = load::<W>(cpu, at, op.stack())?;
         let at = target(cpu, op, W::BYTES as u64, false)?;
         let b = load::<W>(cpu, at, false)?;
+        let at = source(cpu, op, W::BYTES as u64)?;
+        let a = load::<W>(cpu, at, op.stack())?;
         flags::set(&mut cpu.state, flags::sub::<W>(a, b, 0).1);
         advance::<W>(cpu, op, RSI);
         advance::<W>(cpu, op, RDI);

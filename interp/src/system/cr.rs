@@ -137,7 +137,7 @@ fn check_table(cpu: &mut Cpu, cr3: u64) -> Result<(), Exception> {
 }
 
 /// The bits of CR4 that the offered features allow.
-fn cr4_allowed(cpu: &Cpu) -> u64 {
+pub fn cr4_allowed(cpu: &Cpu) -> u64 {
     let f = &cpu.features;
     let mut all = 0;
     let mut add = |on: bool, bit: u64| all |= if on { bit } else { 0 };

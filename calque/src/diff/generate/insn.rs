@@ -221,8 +221,10 @@ pub(super) fn instruction(rng: &mut Rng, code: Code, scene: &Scene) -> Option<Ma
                 i.set_immediate8(1);
             }
             K::imm8 => {
-                let second = (0..n).any(|m| i.op_kind(m) == OpKind::Immediate16);
-                let v = if second { rng.below(4) as u8 } else { rng.number() as u8 };
+                let after = |kind| (0..n).any(|m| i.op_kind(m) == kind);
+                let enter = after(OpKind::Immediate16);
+                let second = enter || after(OpKind::Immediate8);
+                let v = if enter { rng.below(4) as u8 } else { rng.number() as u8 };
                 i.set_op_kind(n, if second { OpKind::Immediate8_2nd } else { OpKind::Immediate8 });
                 if second {
                     i.set_immediate8_2nd(v);

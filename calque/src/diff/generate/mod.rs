@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use state::state;
 
 /// Cases of a group: one scene and layout, a few encodings, many values for each.
-pub const GROUP: u64 = 128;
+pub const GROUP: u64 = 512;
 /// Values tried on one encoding.
 const VALUES: u64 = 16;
 

@@ -7,7 +7,7 @@ use super::source::{Source, St0, by_source, is_memory};
 use super::stack::{Stack, note, note_memory};
 use crate::decode::{Handler, Op, Shape};
 use crate::flags;
-use crate::operand::{Mem, Src, W64, linear};
+use crate::operand::{Mem, Src, W64, check_alignment, linear};
 use emu_core::cpu::Cpu;
 use emu_core::fault::Exception;
 use emu_core::mmu::Priv;
@@ -21,8 +21,16 @@ struct Real80;
 /// `m80bcd`.
 struct Bcd;
 
+/// The address of an operand of ten bytes, which alignment checks want at a multiple of 8 (SDM vol. 3A, table 6-7).
+fn ten_byte_address(cpu: &mut Cpu, op: &Op, write: bool) -> Result<u64, Exception> {
+    let lin = linear(cpu, op, 10, write)?;
+    check_alignment(cpu, lin, 10, 8)?;
+    Ok(lin)
+}
+
+/// Reads ten bytes as processors do: the significand, then the rest, so that a fault of either is its own.
 fn ten_bytes(cpu: &mut Cpu, op: &Op) -> Result<[u8; 10], Exception> {
-    let lin = linear(cpu, op, 10, false)?;
+    let lin = ten_byte_address(cpu, op, false)?;
     let low = cpu.load::<8>(lin, op.stack())?;
     let high = cpu.load::<2>(address(cpu, lin, 8), op.stack())?;
     let mut bytes = [0; 10];
@@ -162,7 +170,10 @@ formats! {
 }
 
 fn put<F: Format>(cpu: &mut Cpu, op: &Op, (low, high): (u64, u16)) -> Result<(), Exception> {
-    let lin = linear(cpu, op, F::BYTES as u64, true)?;
+    let lin = match F::BYTES {
+        10 => ten_byte_address(cpu, op, true)?,
+        n => linear(cpu, op, n as u64, true)?,
+    };
     let stack = op.stack();
     match F::BYTES {
         2 => cpu.store::<2>(lin, low & 0xffff, stack),
