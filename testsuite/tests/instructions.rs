@@ -4,7 +4,7 @@
 use calque::diff::LegKind;
 use calque::diff::counts::{self, ByLeg};
 use std::path::{Path, PathBuf};
-use testsuite::instruction_table::{for_host, legs, markdown, shown};
+use testsuite::instruction_table::{for_host, legs, markdown, times};
 use testsuite::instructions::{Fate, rows};
 
 fn home() -> PathBuf {
@@ -34,7 +34,8 @@ fn the_table_is_fresh() {
     );
 }
 
-/// Every form that is offered has run on every engine: translated, where it is lifted.
+/// Every form that is offered has run on every engine. What has been lifted since the campaign shows 0 in the table until
+/// the next one: as it is now it has not run translated there.
 #[test]
 fn every_offered_form_has_run() {
     let counts = campaign();
@@ -42,7 +43,7 @@ fn every_offered_form_has_run() {
     for row in rows().iter().filter(|r| matches!(r.fate, Fate::Lifted | Fate::Interpreted)) {
         for leg in legs() {
             let wanted = leg != LegKind::Host || for_host(row.code);
-            if wanted && shown(row, leg, &counts) == 0 {
+            if wanted && times(&counts, leg, row.code).ran == 0 {
                 never.push(format!("{:?} on {}", row.code, leg.name()));
             }
         }

@@ -13,6 +13,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
 const PAGE: usize = 0x1000;
+/// Seconds after which a batch that has come no further is given up: they take milliseconds.
+#[cfg(target_os = "linux")]
+const PATIENCE: i64 = 10;
 
 /// The pages of a native case: code, data, stack.
 pub fn pages() -> Vec<u64> {
@@ -188,6 +191,7 @@ impl Native {
         let mut head = [0; output::CHANGES];
         let mut rest = Vec::new();
         for _ in 0..count {
+            self.patiently()?;
             self.output.read_exact(&mut head)?;
             let total = quad(&head, output::TOTAL) as usize;
             rest.clear();
@@ -196,6 +200,22 @@ impl Native {
             list.push(decode(&head, &rest));
         }
         Ok(list)
+    }
+}
+
+impl Native {
+    /// Waits for the next result. A case that ends in the interpreter may go on for ever on the host.
+    fn patiently(&self) -> std::io::Result<()> {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::event::{PollFd, PollFlags, Timespec, poll};
+            let most = Timespec { tv_sec: PATIENCE, tv_nsec: 0 };
+            let mut output = [PollFd::new(&self.output, PollFlags::IN)];
+            if poll(&mut output, Some(&most))? == 0 {
+                return Err(std::io::ErrorKind::TimedOut.into());
+            }
+        }
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@
 //! no address can hit it.
 
 use crate::addr::{PAGE_MASK, PAGE_SHIFT};
+use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 
 /// log2 of the number of entries per kind of access.
 pub const TLB_BITS: u32 = 12;
@@ -40,7 +41,7 @@ pub struct ExecEntry {
 
 /// The cache for one address space at one privilege.
 #[derive(Clone, Debug)]
-#[repr(C, align(64))]
+#[repr(C, align(16))]
 pub struct TlbSet {
     /// Entries that allow reading.
     pub read: [TlbEntry; TLB_ENTRIES],
@@ -70,7 +71,7 @@ pub(super) fn entries(groups: u64) -> impl Iterator<Item = usize> {
 
 /// The tag of an empty entry at `index`.
 pub(super) const fn empty_tag(index: usize) -> u64 {
-    ((index ^ 1) as u64) << PAGE_SHIFT
+    if index == 0 { 1 << PAGE_SHIFT } else { 0 }
 }
 
 impl TlbEntry {
@@ -84,14 +85,18 @@ impl TlbEntry {
 impl TlbSet {
     /// An empty set.
     pub fn new() -> Box<Self> {
-        let none = TlbEntry { tag: 0, addend: 0 };
-        let no_exec = ExecEntry { tag: 0, addend: 0, gpa: 0, id: 0 };
-        let mut set = Box::new(Self {
-            read: [none; TLB_ENTRIES],
-            write: [none; TLB_ENTRIES],
-            exec: [no_exec; TLB_ENTRIES],
-        });
-        set.flush(!0);
+        let layout = Layout::new::<Self>();
+        // Of an alignment that the allocator has anyway, so that fresh pages need no filling.
+        // SAFETY: the layout is not of size 0, and a set is made of integers, for which all zeroes are values.
+        let mut set = unsafe {
+            let set = alloc_zeroed(layout).cast::<Self>();
+            if set.is_null() {
+                handle_alloc_error(layout);
+            }
+            Box::from_raw(set)
+        };
+        // But for the first, entries of zeroes are empty: the host need not give memory for what is not used.
+        set.flush(group(0));
         set
     }
 
