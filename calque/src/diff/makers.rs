@@ -83,7 +83,7 @@ impl Place<'_> {
         {
             return Some(Reason::Cr8ByLock);
         }
-        if host != self.ours && i.code() == Code::Movsxd_r16_rm16 {
+        if !(self.same && host == self.ours) && i.code() == Code::Movsxd_r16_rm16 {
             return Some(Reason::MovsxdSize);
         }
         let form = format!("{:?}", i.code());
