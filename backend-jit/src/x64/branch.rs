@@ -352,7 +352,6 @@ impl Codegen {
 
     /// Side exits and exit stubs, after the body.
     pub fn emit_exits(&mut self) {
-        self.emit_withheld();
         let sides = std::mem::take(&mut self.sides);
         for s in &sides {
             self.asm.bind(s.label);
@@ -366,6 +365,8 @@ impl Codegen {
         }
         self.sides = sides;
         self.sides.clear();
+        self.asm.go_cold();
+        self.emit_withheld();
         if let Some(l) = self.indirect_miss.take() {
             self.asm.bind(l);
             self.asm.store(Type::I64, state(layout::field(offset_of!(CpuState, rip))), RAX);

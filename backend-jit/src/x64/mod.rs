@@ -295,6 +295,11 @@ impl Codegen {
         &self.asm.buf
     }
 
+    /// Bytes of it that are not out of line.
+    pub fn hot(&self) -> usize {
+        self.asm.hot()
+    }
+
     fn reset(&mut self, block: &Block, place: Place) {
         self.asm.reset(place.base);
         self.frame.reset(block, place);
@@ -361,11 +366,14 @@ impl Codegen {
         self.emit_exits();
         self.emit_stubs();
         self.frame.check()?;
-        if !self.asm.finish() {
+        let hot = self.asm.hot();
+        if !self.asm.finish(place.cold(hot, self.asm.buf.len() - hot)) {
             return Err(JitError::Internal("unresolved label"));
         }
-        for &end in &self.asm.outside {
-            self.frame.note(Field::Outside, end);
+        for (field, ends) in [(Field::Outside, &self.asm.outside), (Field::Across, &self.asm.across)] {
+            for &end in ends {
+                self.frame.note(field, end);
+            }
         }
         Ok(())
     }

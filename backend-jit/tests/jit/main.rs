@@ -12,6 +12,11 @@ mod vectors;
 use emu_core::ir::End;
 
 /// Host code as text, one instruction a line.
+/// A block's host code, with what is out of line behind the rest.
+pub fn joined(jit: &backend_jit::Jit, id: backend_jit::BlockId) -> Vec<u8> {
+    jit.host_code(id).into_iter().flat_map(|(_, code)| code).collect()
+}
+
 pub fn disassemble(code: &[u8]) -> String {
     if cfg!(target_arch = "aarch64") {
         // For `aarch64-linux-gnu-objdump -D -b binary -m aarch64`, after `xxd -r -p`.

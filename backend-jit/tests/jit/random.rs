@@ -1,7 +1,7 @@
 //! Random blocks: the translated block and the evaluator must leave the same state, memory and exit.
 
 use crate::r#gen::{Rng, block, cpu, snapshot};
-use crate::{agree, disassemble};
+use crate::{agree, disassemble, joined};
 use backend_jit::{Jit, JitConfig, JitError};
 use emu_core::cpu::Cpu;
 use emu_core::ir::{Block, Optimizer, PassSet, eval};
@@ -31,7 +31,7 @@ pub fn check_from(jit: &mut Jit, b: &Block, seed: u64, prepare: impl Fn(&mut Cpu
     if agree(end, exit) && want == got {
         return Ok(true);
     }
-    let code = disassemble(&jit.host_code(id));
+    let code = disassemble(&joined(&jit, id));
     let before = snapshot(&start());
     Err(format!(
         "{b}\n{code}\nseed {seed}: {end:?} against {exit:?}\nbefore {before}\nwant   {want}\ngot    {got}"
