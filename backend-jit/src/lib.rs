@@ -96,6 +96,8 @@ pub struct JitConfig {
     pub stack_window: bool,
     /// Put code that is seldom run in a place of its own.
     pub stubs_apart: bool,
+    /// Let a segment register of the host lead to the translation cache, where it can.
+    pub set_in_segment: bool,
     /// Copy blocks that are wanted at another RIP as well.
     pub copy_blocks: bool,
     /// Leave `base + displacement` to the accesses that use it.
@@ -121,6 +123,7 @@ impl Default for JitConfig {
             copy_blocks: true,
             stack_window: true,
             stubs_apart: true,
+            set_in_segment: true,
             large_pages: true,
         }
     }

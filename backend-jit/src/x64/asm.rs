@@ -418,6 +418,14 @@ impl Asm {
         }
     }
 
+    /// The lower 32 bits of `s` rotated right, without touching flags (BMI2).
+    #[inline]
+    pub fn rorx(&mut self, d: Reg, s: Reg, n: u8) {
+        let vex = |reg: Reg, bit: u8| if reg.0 < 8 { bit } else { 0 };
+        let first = vex(d, 0x80) | 0x40 | vex(s, 0x20) | 3;
+        self.buf.extend_from_slice(&[0xc4, first, 0x7b, 0xf0, 0xc0 | (d.0 & 7) << 3 | s.0 & 7, n]);
+    }
+
     #[inline]
     pub fn shift_cl(&mut self, ty: Type, op: Shift, d: Rm) {
         self.sized(ty, 0, 0xd2, op as u8, d, 2);

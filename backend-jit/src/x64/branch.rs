@@ -104,10 +104,15 @@ impl Codegen {
 
     /// Goes on behind this if the fetch translation of `rip` is the one that exit `exit` was linked under.
     fn guard(&mut self, exit: usize, rip: u64, stub: DynamicLabel) {
-        self.asm.load(Type::I64, RCX, state(layout::field(offset_of!(CpuState, tlb))));
-        // cmp dword [rcx + disp32], imm32 with an aligned immediate: it is patched.
-        self.asm.align_for(6);
-        self.asm.buf.extend_from_slice(&[0x81, 0xb9]);
+        // cmp dword [set + disp32], imm32 with an aligned immediate: it is patched.
+        if self.gs {
+            self.asm.align_for(8);
+            self.asm.buf.extend_from_slice(&[0x65, 0x81, 0x3c, 0x25]);
+        } else {
+            self.asm.load(Type::I64, RCX, state(layout::field(offset_of!(CpuState, tlb))));
+            self.asm.align_for(6);
+            self.asm.buf.extend_from_slice(&[0x81, 0xb9]);
+        }
         self.asm.buf.extend_from_slice(&(exec_id(tlb::index(rip)) as i32).to_le_bytes());
         self.note(Field::Page);
         self.frame.exits[exit].guard = Some(self.asm.buf.len() as u32);
@@ -154,7 +159,10 @@ impl Codegen {
         self.asm.alu(Type::I64, Alu::Cmp, RAX, Rm::M(at(0)));
         self.asm.jcc(NE, miss);
         self.asm.load(Type::I32, RDX, at(JumpEntry::PAGE));
-        self.asm.alu(Type::I64, Alu::Add, RDX, Rm::M(state(layout::field(offset_of!(CpuState, tlb)))));
+        if !self.gs {
+            self.asm.alu(Type::I64, Alu::Add, RDX, Rm::M(state(layout::field(offset_of!(CpuState, tlb)))));
+        }
+        self.in_set();
         self.asm.load(Type::I32, RDX, Mem { base: RDX, index: None, scale: 0, disp: 0 });
         self.asm.alu(Type::I32, Alu::Cmp, RDX, Rm::M(at(JumpEntry::EXEC)));
         self.asm.jcc(NE, miss);

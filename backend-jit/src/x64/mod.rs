@@ -14,6 +14,7 @@ pub mod lazy;
 pub mod mem;
 pub mod mov;
 pub mod muldiv;
+pub mod set;
 pub mod shift;
 pub mod sse;
 pub mod string;
@@ -147,6 +148,7 @@ impl Entry {
 pub struct Host {
     pub lzcnt: bool,
     pub bmi1: bool,
+    pub bmi2: bool,
     pub popcnt: bool,
     pub sse41: bool,
     pub avx: bool,
@@ -169,6 +171,7 @@ impl Host {
         Self {
             lzcnt: has!("lzcnt"),
             bmi1: has!("bmi1"),
+            bmi2: has!("bmi2"),
             popcnt: has!("popcnt"),
             sse41: has!("sse4.1"),
             avx: has!("avx"),
@@ -226,6 +229,8 @@ pub struct Codegen {
     thunks: [usize; Helper::ALL.len()],
     entry: Entry,
     host: Host,
+    /// GS leads to the set in force.
+    gs: bool,
     /// The block in hand, with its exits and sites.
     pub frame: Frame,
     at: usize,
@@ -277,6 +282,7 @@ impl Codegen {
             thunks: [0; Helper::ALL.len()],
             entry: Entry::default(),
             host: Host::detect(cfg.baseline),
+            gs: cfg.set_in_segment && !cfg.baseline && set::possible(),
             frame: Frame::default(),
             at: 0,
             chain: cfg.chain && !cfg.single_block,

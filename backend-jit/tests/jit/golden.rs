@@ -172,11 +172,12 @@ fn arm_code_is_as_recorded() {
 fn host_code_is_as_recorded() {
     use crate::{disassemble, joined};
     use backend_jit::Jit;
-    if !["avx", "lzcnt", "bmi1"].iter().all(|f| match *f {
-        "avx" => std::is_x86_feature_detected!("avx"),
-        "lzcnt" => std::is_x86_feature_detected!("lzcnt"),
-        _ => std::is_x86_feature_detected!("bmi1"),
-    }) {
+    let known = std::is_x86_feature_detected!("avx")
+        && std::is_x86_feature_detected!("lzcnt")
+        && std::is_x86_feature_detected!("bmi1")
+        && std::is_x86_feature_detected!("bmi2");
+    // The code is that of hosts which let programs change the base of GS.
+    if !known || !cfg!(target_os = "linux") || rustix::param::linux_hwcap().1 & 2 == 0 {
         return;
     }
     let mut text = String::new();
