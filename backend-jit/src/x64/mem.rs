@@ -243,13 +243,6 @@ impl Codegen {
         Some(t)
     }
 
-    /// Before an instruction with an operand in the set, if that is where GS is: see [`super::set`].
-    pub fn in_set(&mut self) {
-        if self.gs {
-            self.asm.buf.push(0x65);
-        }
-    }
-
     /// `entry`, which holds a linear address, becomes that of the set's entry for it, before the table's displacement.
     fn entry_of(&mut self, entry: Reg, lin: Reg) {
         if self.host.bmi2 {

@@ -229,7 +229,9 @@ pub struct Codegen {
     thunks: [usize; Helper::ALL.len()],
     entry: Entry,
     host: Host,
-    /// GS leads to the set in force.
+    /// GS may lead to the set in force: see [`set`].
+    segment: bool,
+    /// It does in the block in hand.
     gs: bool,
     /// The block in hand, with its exits and sites.
     pub frame: Frame,
@@ -282,7 +284,8 @@ impl Codegen {
             thunks: [0; Helper::ALL.len()],
             entry: Entry::default(),
             host: Host::detect(cfg.baseline),
-            gs: cfg.set_in_segment && !cfg.baseline && set::possible(),
+            gs: false,
+            segment: cfg.set_in_segment && !cfg.baseline && set::possible(),
             frame: Frame::default(),
             at: 0,
             chain: cfg.chain && !cfg.single_block,
@@ -309,6 +312,7 @@ impl Codegen {
     fn reset(&mut self, block: &Block, place: Place) {
         self.asm.reset(place.base);
         self.frame.reset(block, place);
+        self.gs = self.by_gs();
         self.insts.clear();
         self.insts.extend_from_slice(&block.insts);
         self.val.clear();

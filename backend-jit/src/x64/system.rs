@@ -74,7 +74,6 @@ impl Codegen {
                 let r = self.grab();
                 self.asm.load(Type::I64, r, set(usize::from(allow)));
                 self.asm.store(Type::I64, tlb, r);
-                self.write_gs(r);
                 self.drop_temp(r);
                 self.close_window();
                 let ac = rflags::AC as i32;

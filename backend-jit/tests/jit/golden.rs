@@ -125,7 +125,7 @@ guest.void imm=0x4 aux=0x2
 ];
 
 fn parse(name: &str, ir: &str) -> Block {
-    let block = format!("block phys=0x1000 rip=0x1000 mode=0x1b4 len=9 insns=3\n{ir}\n");
+    let block = format!("block phys=0x1000 rip=0x1000 mode=0x1b7 len=9 insns=3\n{ir}\n");
     let block: Block = block.parse().unwrap_or_else(|e| panic!("{name}: {e}"));
     emu_core::ir::verify(&block).unwrap_or_else(|e| panic!("{name}: {e}"));
     block
