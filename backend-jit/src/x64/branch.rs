@@ -333,6 +333,8 @@ impl Codegen {
         self.asm.store_imm(Type::I32, arg(2), inst.imm as i32);
         self.call_thunk(Helper::Transfer);
         self.forget_calls();
+        // Where it goes may be the system's code.
+        self.gs = false;
         self.asm.load(Type::I64, RAX, state(layout::slot(layout::RESULT)));
         let miss = self.asm.label();
         self.indirect_miss = Some(miss);
