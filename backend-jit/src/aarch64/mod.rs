@@ -17,6 +17,7 @@ pub mod fp;
 pub mod mem;
 pub mod mov;
 pub mod muldiv;
+pub mod share;
 pub mod shift;
 pub mod sse;
 pub mod system;
@@ -24,9 +25,11 @@ pub mod trampoline;
 pub mod vals;
 pub mod vecregs;
 
+use crate::addresses;
 pub use crate::cache::Place;
 use crate::frame::Frame;
 use crate::helpers::Helper;
+use crate::hold::Holds;
 use crate::regalloc::Analysis;
 use crate::{JitConfig, JitError};
 use asm::{Asm, Cond};
@@ -41,6 +44,11 @@ pub const MAX_ARENA: usize = 128 << 20;
 
 /// Returns are predicted by a ring: see `jumps`.
 pub const RETURN_RING: bool = true;
+
+/// What a slot for what accesses share has that has nothing: see `share`.
+pub const fn no_addend() -> u64 {
+    0
+}
 
 /// The word of a branch at arena offset `at` to `to`.
 pub const fn jump_word(at: usize, to: usize) -> u32 {
@@ -91,6 +99,8 @@ pub enum Owner {
     Free,
     Val(Value),
     Transient,
+    /// The group of accesses with this scratch slot: see `share`.
+    Base(u8),
 }
 
 /// Arena offsets of the trampolines.
@@ -119,6 +129,9 @@ pub struct Codegen {
     asm: Asm,
     insts: Vec<Inst>,
     an: Analysis,
+    holds: Holds,
+    share_probes: bool,
+    fold_addresses: bool,
     val: Vec<Val>,
     /// By value: it is read as a flags word.
     worded: Vec<bool>,
@@ -182,6 +195,9 @@ impl Codegen {
             asm: Asm::default(),
             insts: Vec::new(),
             an: Analysis::default(),
+            holds: Holds::default(),
+            share_probes: cfg.share_probes,
+            fold_addresses: cfg.fold_addresses,
             val: Vec::new(),
             worded: Vec::new(),
             owner: [Owner::Free; 5],
@@ -256,6 +272,10 @@ impl Codegen {
         self.reset(block, place);
         let insts = std::mem::take(&mut self.insts);
         self.an.run(&insts);
+        if self.fold_addresses {
+            addresses::find(&insts, &mut self.an);
+        }
+        self.holds.run(if self.share_probes { &insts } else { &[] });
         self.insts = insts;
         self.find_words();
         self.guard_entry(block.next_page.is_some());
@@ -285,6 +305,7 @@ impl Codegen {
     }
 
     fn emit(&mut self, me: Value, inst: &Inst) {
+        self.make_late_operands(inst);
         match inst.op {
             Op::Guest | Op::FlagsOf | Op::Const | Op::Pc => {}
             Op::GetReg => self.get_reg(me, inst),
@@ -315,6 +336,7 @@ impl Codegen {
             }
             Op::Select => self.select(me, inst),
             Op::NotBool => self.not_bool(me, inst),
+            Op::Lea if self.an.facts[me.index()].late => {}
             Op::Lea => self.lea(me, inst),
             Op::MergeFlags => self.merge_flags(me, inst),
             Op::SelectFlags => self.select_flags(me, inst),

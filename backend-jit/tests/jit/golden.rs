@@ -37,6 +37,22 @@ guest.void imm=0x7 aux=0x2
   goto.void imm=0x3",
     ),
     (
+        "mov eax, [rbx+8]; mov ecx, [rbx+16]; mov [rbx+24], ecx",
+        "guest.void aux=0x3
+  v1 = getreg.i64 imm=0x3
+  v2 = lea.i64 v1 imm=0x8
+  v3 = load.i32 v2
+  setreg.i32 v3
+guest.void imm=0x3 aux=0x3
+  v6 = lea.i64 v1 imm=0x10
+  v7 = load.i32 v6
+  setreg.i32 v7 imm=0x1
+guest.void imm=0x6 aux=0x3
+  v10 = lea.i64 v1 imm=0x18
+  store.i32 v10, v7
+  goto.void imm=0x9",
+    ),
+    (
         "add [rbx+8], eax",
         "guest.void aux=0x3
   v1 = getreg.i64 imm=0x3
@@ -99,6 +115,39 @@ guest.void imm=0x6 aux=0x2
   v3 = fp.v128:addsd v1, v2
   setvec.v128 v3
   goto.void imm=0x4",
+    ),
+    (
+        "movsd xmm1, [rdi+rcx*8]; mulsd xmm1, [rsi+rcx*8]; addsd xmm0, xmm1; inc rcx; cmp rcx, rdx; jne back",
+        "guest.void aux=0x5
+  v1 = getreg.i64 imm=0x7
+  v2 = getreg.i64 imm=0x1
+  v3 = lea.i64 v1, v2 aux=0x3
+  v4 = load.i64 v3
+  v5 = vec1.v128:fromint v4
+  setvec.v128 v5 imm=0x1
+guest.void imm=0x5 aux=0x5
+  v8 = getreg.i64 imm=0x6
+  v9 = lea.i64 v8, v2 aux=0x3
+  v10 = load.i64 v9
+  v11 = vec1.v128:fromint v10
+  v12 = fp.v128:mulsd v5, v11
+  setvec.v128 v12 imm=0x1
+guest.void imm=0xa aux=0x4
+  v15 = getvec.v128
+  v16 = fp.v128:addsd v15, v12
+  setvec.v128 v16
+guest.void imm=0xe aux=0x3
+  v19 = const.i64 imm=0x1
+  v20 = add.i64 v2, v19
+  setreg.i64 v20 imm=0x1
+guest.void imm=0x11 aux=0x3
+  v23 = getreg.i64 imm=0x2
+  v24 = sub.i64 v20, v23
+  v25 = flagsof.flags v24 imm=0x8d5
+  setflags.void v25
+guest.void imm=0x14 aux=0x2
+  v28 = testcc.bool v25 imm=0x5
+  branch.void v28 aux=0x16",
     ),
     (
         "ucomisd xmm0, xmm1; ja back",
