@@ -103,6 +103,9 @@ impl Place<'_> {
     /// Differences at the instruction at which the interpreter ended.
     fn we_stopped(&self, s: &Step, i: &Instruction) -> Option<Reason> {
         let (ours, host) = (self.ours, self.seen.vector);
+        if ours == vector::UD && permutes_with_w(s) {
+            return Some(Reason::PermuteWidth);
+        }
         let sha = format!("{:?}", i.mnemonic()).starts_with("Sha");
         if ours == vector::GP && sha && misaligned(s, i, 16) {
             return Some(Reason::ShaAlignment);
@@ -281,6 +284,16 @@ fn wild(i: &Instruction) -> bool {
 /// The instruction as AMD's processors decode it.
 fn as_amd(s: &Step) -> Instruction {
     Decoder::with_ip(s.bits, &s.bytes, s.rip, DecoderOptions::AMD).decode()
+}
+
+/// Whether it would be VPERMQ or VPERMPD if VEX.W were set.
+fn permutes_with_w(s: &Step) -> bool {
+    let mut bytes = s.bytes;
+    let Some(vex) = bytes.iter().position(|b| *b == 0xc4) else { return false };
+    let Some(w) = bytes.get_mut(vex + 2).filter(|b| **b & 0x80 == 0) else { return false };
+    *w |= 0x80;
+    let i = Decoder::with_ip(s.bits, &bytes, s.rip, DecoderOptions::NONE).decode();
+    matches!(i.code(), Code::VEX_Vpermq_ymm_ymmm256_imm8 | Code::VEX_Vpermpd_ymm_ymmm256_imm8)
 }
 
 /// A near branch that AMD's processors take with 16 bits.

@@ -57,6 +57,8 @@ pub enum Reason {
     CompareC1,
     /// The upper half of a selector pushed with 32 bits.
     SelectorPush,
+    /// VPERMQ and VPERMPD with VEX.W clear.
+    PermuteWidth,
 }
 
 impl Reason {
@@ -149,6 +151,10 @@ impl Reason {
                 "SDM vol. 2, PUSH: with 32 bits \"either a zero-extended value is pushed on the stack or the segment selector is \
                  written on the stack using a 16-bit move\"; Intel's do the latter, AMD's the former"
             }
+            Reason::PermuteWidth => {
+                "SDM vol. 2, VPERMQ and VPERMPD: the opcode has VEX.W1, and so is another, undefined one with VEX.W0; AMD's \
+                 processors do not look at VEX.W there"
+            }
             Reason::GatherMask => {
                 "SDM vol. 2, VGATHERDPS widens the mask's sign bits before the first access; AMD's processors leave elements that \
                  are still to do as they were"
@@ -191,6 +197,7 @@ pub fn all() -> Vec<(Reason, &'static str)> {
         Reason::RepeatedLoop,
         Reason::CompareC1,
         Reason::SelectorPush,
+        Reason::PermuteWidth,
     ]
     .map(|r| (r, r.words()))
     .into()
