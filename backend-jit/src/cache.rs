@@ -78,8 +78,7 @@ struct BlockInfo {
     exits: (u32, u32),
     /// Its sites: first and number.
     sites: (u32, u32),
-    /// What changes when it is copied to another RIP: first and number.
-    moves: (u32, u32),
+    moves: Moves,
 }
 
 /// Translated blocks and what leads to them.
@@ -124,9 +123,14 @@ pub struct NewBlock<'a> {
     pub exits: &'a [ExitDesc],
     /// Its sites.
     pub sites: &'a [Site],
-    /// What would change at another RIP; empty: it cannot be copied.
-    pub moves: &'a [Move],
+    /// What would change at another RIP, as [`Cache::note_moves`] gave it.
+    pub moves: Moves,
 }
+
+/// A block's list of what changes when it is copied to another RIP: first and number. Copies share it. Empty: it cannot be
+/// copied.
+#[derive(Clone, Copy, Debug)]
+pub struct Moves(u32, u32);
 
 /// (page, 64-byte chunks of it) that a block was made from, by its address, its bytes of guest code, further chunks of its
 /// page and its second page.
@@ -200,9 +204,7 @@ impl Cache {
         self.exits.extend(new.exits.iter().map(|&desc| Exit { desc, from: id.0, linked: None }));
         let sites = (self.sites.next(), new.sites.len() as u32);
         self.sites.extend(new.sites);
-        let moves = (self.moves.len() as u32, new.moves.len() as u32);
-        self.moves.extend(new.moves);
-        if !new.moves.is_empty() {
+        if new.moves.1 != 0 {
             self.twins.insert((new.key.phys.0, new.key.mode.0), id);
         }
         for (page, mask) in new.pages {
@@ -220,15 +222,21 @@ impl Cache {
             incoming: Vec::new(),
             exits,
             sites,
-            moves,
+            moves: new.moves,
         });
         Some(id)
     }
 
     /// A live block like the one wanted at `key`, but for its RIP.
     pub fn twin(&self, key: &BlockKey) -> Option<BlockId> {
-        let id = self.twins.get(&(key.phys.0, key.mode.0)).copied()?;
-        self.blocks[id.0 as usize].live.then_some(id)
+        self.twins.get(&(key.phys.0, key.mode.0)).copied()
+    }
+
+    /// Keeps what changes in a block that is about to be inserted when it is copied to another RIP.
+    pub fn note_moves(&mut self, moves: &[Move]) -> Moves {
+        let first = self.moves.len() as u32;
+        self.moves.extend(moves);
+        Moves(first, moves.len() as u32)
     }
 
     /// Adds a copy of a live block at another RIP. None when it does not fit.
@@ -244,8 +252,8 @@ impl Cache {
         };
         let (key, next_page, pages) = (BlockKey { rip, ..b.key }, b.next_page, b.pages);
         let mut code = self.arena.read(b.base, b.len);
-        let moves = self.moves[range(b.moves)].to_vec();
-        shift.apply(&mut code, &moves)?;
+        let moves = b.moves;
+        shift.apply(&mut code, &self.moves[range((moves.0, moves.1))])?;
         let sites: Vec<Site> =
             range(b.sites).filter_map(|n| self.sites.get(n as u32)).map(|s| shift.site(s)).collect();
         let mut exits: Vec<ExitDesc> = self.exits[range(b.exits)].iter().map(|e| e.desc).collect();
@@ -261,8 +269,7 @@ impl Cache {
                 set(at, crate::host::jump_word(at as usize, exit.stub as usize))?;
             }
         }
-        let copy =
-            NewBlock { key, pages, next_page, code: &code, exits: &exits, sites: &sites, moves: &moves };
+        let copy = NewBlock { key, pages, next_page, code: &code, exits: &exits, sites: &sites, moves };
         self.insert(&copy)
     }
 

@@ -222,6 +222,8 @@ impl Jit {
             let (base, first_exit) = self.cache.place();
             let place = Place { base, first_exit, first_site: self.cache.sites.next() };
             self.codegen.compile(block, place)?;
+            let moves = if self.cfg.copy_blocks { &self.codegen.frame.moves[..] } else { &[] };
+            let moves = self.cache.note_moves(moves);
             let new = NewBlock {
                 key: block.key,
                 pages: cache::pages(block.key.phys, block.guest_len, block.chunks, block.next_page),
@@ -229,7 +231,7 @@ impl Jit {
                 code: self.codegen.code(),
                 exits: &self.codegen.frame.exits,
                 sites: &self.codegen.frame.sites,
-                moves: if self.cfg.copy_blocks { &self.codegen.frame.moves } else { &[] },
+                moves,
             };
             if let Some(id) = self.cache.insert(&new) {
                 self.stats.blocks += 1;
@@ -282,7 +284,8 @@ impl Jit {
         self.budget = cpu.state.icount.saturating_add(insns);
     }
 
-    /// Runs the block `id`, which the processor's RIP and mode must lead to, and those that follow.
+    /// Runs the block `id`, which the processor's RIP and mode must lead to, and those that follow. On x86 hosts it takes up to
+    /// 256 KiB of the thread's stack, for the guest's calls.
     pub fn run(&mut self, cpu: &mut Cpu, id: BlockId) -> RunExit {
         let mut id = id;
         loop {

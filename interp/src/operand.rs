@@ -21,10 +21,9 @@
 
 use crate::decode::{Class, Op};
 use crate::system::seg;
-use emu_core::addr::is_canonical;
 use emu_core::cpu::Cpu;
 use emu_core::fault::{Exception, Vector};
-use emu_core::state::bits::{cr0, cr4};
+use emu_core::state::bits::cr0;
 use emu_core::state::{CpuState, Mode, Seg};
 
 /// An operand width.
@@ -166,8 +165,8 @@ pub fn linear_at(cpu: &mut Cpu, seg: Seg, off: u64, bytes: u64, write: bool) -> 
 #[inline]
 pub fn check_alignment(cpu: &Cpu, lin: u64, bytes: u64, align: u64) -> Result<(), Exception> {
     if cpu.state.mode.contains(Mode::ALIGN) && lin & (align - 1) != 0 {
-        let bits = if cpu.state.cr4 & cr4::LA57 != 0 { 57 } else { 48 };
-        let whole = is_canonical(lin, bits) && is_canonical(lin.wrapping_add(bytes - 1), bits);
+        let s = &cpu.state;
+        let whole = s.is_canonical(lin) && s.is_canonical(lin.wrapping_add(bytes - 1));
         if !cpu.state.mode.contains(Mode::CODE64) || whole {
             return Err(Exception::new(Vector::AC));
         }

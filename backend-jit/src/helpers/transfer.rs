@@ -6,12 +6,11 @@
 use super::{Done, Leave};
 use crate::jumps::Switch;
 use crate::{host, layout};
-use emu_core::addr::is_canonical;
 use emu_core::cpu::Cpu;
 use emu_core::ir::TransferKind;
 use emu_core::mmu::Priv;
 use emu_core::signals::request;
-use emu_core::state::bits::{cr4, efer, rflags};
+use emu_core::state::bits::{efer, rflags};
 use emu_core::state::segment::attr;
 use emu_core::state::{Seg, SegReg, gpr};
 
@@ -95,7 +94,7 @@ fn syscall(cpu: &mut Cpu) -> Option<Target> {
 fn sysret(cpu: &Cpu) -> Option<Target> {
     let s = &cpu.state;
     let (rip, image) = (s.gpr[gpr::RCX], s.gpr[R11]);
-    if s.efer & efer::SCE == 0 || !canonical(cpu, rip) {
+    if s.efer & efer::SCE == 0 || !cpu.state.is_canonical(rip) {
         return None;
     }
     let sel = (s.msr.star >> 48) as u16;
@@ -118,7 +117,7 @@ fn iret(cpu: &mut Cpu) -> Option<Target> {
     }
     let [rip, cs_sel, image, rsp, ss_sel] = frame;
     let (cs_sel, ss_sel) = (cs_sel as u16, ss_sel as u16);
-    if image & RARE != 0 || !canonical(cpu, rip) {
+    if image & RARE != 0 || !cpu.state.is_canonical(rip) {
         return None;
     }
     let cpl = cs_sel & 3;
@@ -165,8 +164,4 @@ fn descriptor(cpu: &mut Cpu, sel: u16) -> Option<SegReg> {
     }
     let raw = cpu.load_slow(table.base.wrapping_add(at), 8, Priv::System, false).ok()?;
     Some(SegReg::from_descriptor(sel, raw))
-}
-
-fn canonical(cpu: &Cpu, lin: u64) -> bool {
-    is_canonical(lin, if cpu.state.cr4 & cr4::LA57 != 0 { 57 } else { 48 })
 }

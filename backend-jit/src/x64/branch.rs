@@ -6,6 +6,7 @@
 //! every lookup in the jump cache.
 
 use super::asm::{Alu, Branch, Mem, RAX, RCX, RDX, Rm, state};
+use super::flags::{AE, NE};
 use super::mem::{Stub, StubKind};
 use super::{Codegen, Loc, NO_SLOT};
 use crate::cache::Role;
@@ -48,8 +49,6 @@ pub enum ExitFlags {
 }
 
 const ICOUNT: i32 = offset_of!(CpuState, icount) as i32;
-const NE: u8 = super::flags::NE;
-const AE: u8 = 3;
 
 impl Codegen {
     pub fn new_exit(&mut self, rip: u64, role: Role) -> (usize, DynamicLabel) {

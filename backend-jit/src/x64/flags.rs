@@ -12,9 +12,10 @@ use crate::{exit, layout};
 use dynasmrt::{DynasmApi, dynasm};
 use emu_core::ir::{Cc, Inst, Type, Value};
 
-/// CC_E and CC_NE as encoded.
+/// Conditions as encoded.
 pub const E: u8 = Cc::E as u8;
 pub const NE: u8 = Cc::NE as u8;
+pub const AE: u8 = Cc::AE as u8;
 
 /// Place of the guest's flags word.
 pub const fn guest_word() -> Mem {

@@ -1,4 +1,5 @@
-//! REP MOVS and REP STOS as a whole, REPcc CMPS and SCAS but for the elements that make the flags, by a helper that works on the guest's registers in the state.
+//! REP MOVS and REP STOS as a whole, REPcc CMPS and SCAS but for the elements that make the flags, by a helper that works
+//! on the guest's registers in the state.
 
 use super::Codegen;
 use super::asm::state;

@@ -9,18 +9,14 @@
 //! and translated code is entered without one, as with the addends of `hold`.
 
 use super::Codegen;
-use super::asm::{Alu, Mem, RAX, RCX, Reg, Rm, Shift, state};
-use super::flags::{E, NE};
+use super::asm::{Alu, Mem, RAX, RCX, Reg, Rm, state};
+use super::flags::{AE, E, NE};
 use super::mem::{At, Look, READ, WRITE};
 use crate::layout;
 use dynasmrt::{DynamicLabel, dynasm};
 use emu_core::ir::{Cc, Type};
-use emu_core::mmu::tlb::TLB_BITS;
-use emu_core::state::{CpuState, gpr};
-use std::mem::offset_of;
+use emu_core::state::gpr;
 
-/// Not below.
-const AE: u8 = 3;
 /// The widest span that is looked up in the window.
 pub const SPAN: i32 = 128;
 /// An access of [`SPAN`] bytes that begins below this stays in the page.
@@ -95,10 +91,7 @@ impl Codegen {
                 self.asm.here8(short);
             }
             self.asm.load(Type::I64, RAX, slot(layout::ARG));
-            self.asm.mov(Type::I32, RCX, RAX);
-            self.asm.shift_imm(Type::I32, Shift::Shr, Rm::R(RCX), 8);
-            self.asm.alu_imm(Type::I32, Alu::And, Rm::R(RCX), ((1 << TLB_BITS) - 1) << 4);
-            self.asm.alu(Type::I64, Alu::Add, RCX, Rm::M(state(layout::field(offset_of!(CpuState, tlb)))));
+            self.find_entry(Look { addr: At { reg: RAX, disp: 0 }, entry: RCX, aside: None, table });
             self.asm.alu(Type::I64, Alu::Sub, RAX, Rm::M(entry(table, 0)));
             self.asm.alu_imm(Type::I64, Alu::Cmp, Rm::R(RAX), 4096);
             misses.push(self.asm.jcc8(AE));

@@ -22,7 +22,8 @@ use std::sync::Arc;
 use translator::Translator;
 
 /// What of the emitter can be switched off beside the passes: links across pages, predicted returns, shared looks into
-/// the translation cache, addresses as parts of operands, large pages, going on right after an interpreted instruction.
+/// the translation cache, addresses as parts of operands, large pages, going on right after an interpreted instruction,
+/// copies of translations for other RIPs, the stack's page at hand.
 pub const LINKS: [&str; 8] =
     ["links", "returns", "share", "addresses", LARGE_PAGES, "resume", "copies", "window"];
 /// Large host pages behind RAM and translated code.

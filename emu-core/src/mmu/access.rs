@@ -2,11 +2,10 @@
 
 use super::phys::{ram_read, ram_write};
 use super::{Access, Priv, Touch, tlb};
-use crate::addr::{PAGE_MASK, PAGE_SIZE, PhysAddr, is_canonical};
+use crate::addr::{PAGE_MASK, PAGE_SIZE, PhysAddr};
 use crate::cpu::Cpu;
 use crate::fault::{Exception, Vector};
 use crate::mem::Frame;
-use crate::state::bits::cr4;
 
 /// The bytes of an instruction as fetched.
 #[derive(Clone, Copy, Debug)]
@@ -190,11 +189,8 @@ impl Cpu {
     pub fn within_half(&self, lin: u64, len: usize, stack: bool) -> Result<(), Exception> {
         let room = (PAGE_SIZE - (lin & PAGE_MASK)) as usize;
         let len = if len == 10 { 8 } else { len };
-        if len > room && self.state.long_mode() {
-            let bits = if self.state.cr4 & cr4::LA57 != 0 { 57 } else { 48 };
-            if !is_canonical(lin.wrapping_add(room as u64), bits) {
-                return Err(Exception::new(if stack { Vector::SS } else { Vector::GP }));
-            }
+        if len > room && self.state.long_mode() && !self.state.is_canonical(lin.wrapping_add(room as u64)) {
+            return Err(Exception::new(if stack { Vector::SS } else { Vector::GP }));
         }
         Ok(())
     }

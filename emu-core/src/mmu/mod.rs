@@ -20,7 +20,7 @@ pub mod tlb;
 pub mod walk;
 mod wide;
 
-use crate::addr::{PAGE_MASK, PAGE_SHIFT, PhysAddr, is_canonical};
+use crate::addr::{PAGE_MASK, PAGE_SHIFT, PhysAddr};
 use crate::cpu::Cpu;
 use crate::events::Event;
 use crate::fault::{Exception, Vector};
@@ -184,8 +184,7 @@ impl Cpu {
     ) -> Result<Translation, Exception> {
         self.mmu.stats.misses += 1;
         let lin = if self.state.long_mode() {
-            let bits = if self.state.cr4 & cr4::LA57 != 0 { 57 } else { 48 };
-            if !is_canonical(lin, bits) {
+            if !self.state.is_canonical(lin) {
                 return Err(Exception::new(if stack { Vector::SS } else { Vector::GP }));
             }
             lin

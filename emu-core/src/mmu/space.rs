@@ -84,15 +84,6 @@ struct Writers {
 const SEVERAL: u32 = u32::MAX;
 const _: () = assert!(SPACES * 3 <= 64);
 
-/// The numbers of the bits that are set.
-fn bits(mut of: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let n = (of != 0).then(|| of.trailing_zeros() as usize)?;
-        of &= of - 1;
-        Some(n)
-    })
-}
-
 impl Default for Spaces {
     fn default() -> Self {
         Self {
@@ -199,7 +190,7 @@ impl Spaces {
             w.sets |= bit;
         } else if w.slot != SEVERAL {
             let old = *w;
-            let still = bits(old.sets).any(|n| self.maps(n, old.slot, host));
+            let still = tlb::bits(old.sets).any(|n| self.maps(n, old.slot, host));
             self.writers.insert(index, if still { Writers { slot: SEVERAL, ..new } } else { new });
         }
     }
@@ -227,7 +218,7 @@ impl Spaces {
             }
             return;
         }
-        for n in bits(w.sets) {
+        for n in tlb::bits(w.sets) {
             if self.maps(n, w.slot, host)
                 && let Some(e) = self.entry(n, w.slot)
             {

@@ -66,7 +66,16 @@ pub(super) const fn group(index: usize) -> u64 {
 
 /// The indices of the entries of `groups`.
 pub(super) fn entries(groups: u64) -> impl Iterator<Item = usize> {
-    (0..64).filter(move |g| groups & 1 << g != 0).flat_map(|g| g * GROUP..(g + 1) * GROUP)
+    bits(groups).flat_map(|g| g * GROUP..(g + 1) * GROUP)
+}
+
+/// The numbers of the bits that are set.
+pub(super) fn bits(mut of: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let n = (of != 0).then(|| of.trailing_zeros() as usize)?;
+        of &= of - 1;
+        Some(n)
+    })
 }
 
 /// The tag of an empty entry at `index`.

@@ -8,6 +8,7 @@ pub mod bits;
 pub mod mode;
 pub mod segment;
 
+use crate::addr::is_canonical;
 use crate::softfloat::F80;
 pub use mode::Mode;
 pub use segment::{DescTable, Seg, SegReg};
@@ -267,6 +268,12 @@ impl CpuState {
     #[inline(always)]
     pub fn long_mode(&self) -> bool {
         self.efer & bits::efer::LMA != 0
+    }
+
+    /// Whether `lin` is canonical in long mode: its bits from 47 up, or with CR4.LA57 from 56 up, are all the same.
+    #[inline]
+    pub fn is_canonical(&self, lin: u64) -> bool {
+        is_canonical(lin, if self.cr4 & bits::cr4::LA57 != 0 { 57 } else { 48 })
     }
 
     /// CR0.PE is clear.

@@ -83,7 +83,6 @@ impl CpuState {
             (_, true) => 3,
             _ => u32::from(ss.dpl()),
         };
-        m |= cpl;
         let code64 = lma && cs.attr & attr::L != 0;
         let mut set = |on: bool, bit: u32| m |= if on { bit } else { 0 };
         set(code64, Mode::CODE64);
@@ -93,7 +92,6 @@ impl CpuState {
         set(vm, Mode::V86);
         set(lma, Mode::LMA);
         set(code64 || self.is_flat(), Mode::FLAT);
-        set(self.rflags & rflags::TF != 0 || self.dr[7] & 0xff != 0, Mode::STEP);
         let ts_em = self.cr0 & (cr0::TS | cr0::EM) != 0;
         set(ts_em, Mode::NO_FPU);
         set(ts_em || self.cr4 & cr4::OSFXSR == 0, Mode::NO_SSE);
@@ -103,22 +101,25 @@ impl CpuState {
             Mode::NO_AVX,
         );
         set(self.mxcsr >> 7 & 0x3f != 0x3f, Mode::FP_UNMASKED);
-        set(self.cr0 & cr0::AM != 0 && self.rflags & rflags::AC != 0 && cpl == 3, Mode::ALIGN);
-        let iopl = (self.rflags & rflags::IOPL) >> rflags::IOPL_SHIFT;
-        set(!pe || (!vm && u64::from(cpl) <= iopl), Mode::IOPL_OK);
         set(self.smm, Mode::SMM);
-        self.mode = Mode(m);
+        self.mode = Mode(m | self.by_privilege(pe, vm, cpl));
+    }
+
+    /// The bits of the mode that hang on the privilege level and on flags.
+    fn by_privilege(&self, pe: bool, vm: bool, cpl: u32) -> u32 {
+        let bit = |on: bool, bit: u32| if on { bit } else { 0 };
+        let iopl = (self.rflags & rflags::IOPL) >> rflags::IOPL_SHIFT;
+        cpl | bit(self.rflags & rflags::TF != 0 || self.dr[7] & 0xff != 0, Mode::STEP)
+            | bit(self.cr0 & cr0::AM != 0 && self.rflags & rflags::AC != 0 && cpl == 3, Mode::ALIGN)
+            | bit(!pe || (!vm && u64::from(cpl) <= iopl), Mode::IOPL_OK)
     }
 
     /// [`CpuState::update_mode`] where 64-bit code has given way to 64-bit code, with other privilege and flags, and
     /// nothing else that it looks at has changed.
     pub fn update_privilege(&mut self) {
         let cpl = u32::from(self.seg[Seg::SS as usize].dpl());
-        let mut m = self.mode.0 & !(Mode::CPL | Mode::STEP | Mode::ALIGN | Mode::IOPL_OK) | cpl;
-        let mut set = |on: bool, bit: u32| m |= if on { bit } else { 0 };
-        set(self.rflags & rflags::TF != 0 || self.dr[7] & 0xff != 0, Mode::STEP);
-        set(self.cr0 & cr0::AM != 0 && self.rflags & rflags::AC != 0 && cpl == 3, Mode::ALIGN);
-        set(u64::from(cpl) <= (self.rflags & rflags::IOPL) >> rflags::IOPL_SHIFT, Mode::IOPL_OK);
+        let kept = self.mode.0 & !(Mode::CPL | Mode::STEP | Mode::ALIGN | Mode::IOPL_OK);
+        let m = kept | self.by_privilege(true, false, cpl);
         self.mode = Mode(m);
         debug_assert!(
             {

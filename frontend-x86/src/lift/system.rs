@@ -1,6 +1,6 @@
 //! Flag instructions, fences, instructions without effect, and those system instructions that need no more than a
-//! change of a flag or register: CLI, STI, CLAC, STAC, SWAPGS, RDTSC, RDTSCP; reads of control registers and PKRU, the bases of FS and GS; and
-//! SYSCALL, SYSRET and IRETQ. The rest is the interpreter's.
+//! change of a flag or register: CLI, STI, CLAC, STAC, SWAPGS, RDTSC, RDTSCP; reads of control registers and PKRU, the
+//! bases of FS and GS; and SYSCALL, SYSRET and IRETQ. The rest is the interpreter's.
 
 use crate::operand::{Cx, Flow, Lift, NotLifted};
 use emu_core::ir::{Cc, Op, StateField, SystemKind, TransferKind, Type, Value};

@@ -9,7 +9,6 @@ use crate::operand::{
     set_reg, store,
 };
 use crate::system::{self, cpl0, cpuid, cr, desc, far, io, misc, msr, syscall};
-use emu_core::addr::is_canonical;
 use emu_core::cpu::Cpu;
 use emu_core::fault::{Exception, Vector};
 use emu_core::mmu::Priv;
@@ -334,8 +333,7 @@ fn segment_base<const SEG: usize, const WRITE: bool, W: Width>(
         return Ok(());
     }
     let v = reg::<W>(&cpu.state, op.dst);
-    let bits = if cpu.state.cr4 & cr4::LA57 != 0 { 57 } else { 48 };
-    if !is_canonical(v, bits) {
+    if !cpu.state.is_canonical(v) {
         return Err(Exception::gp0());
     }
     cpu.state.seg[SEG].base = v;

@@ -28,10 +28,8 @@ mod task;
 #[cfg(test)]
 mod testbed;
 
-use emu_core::addr::is_canonical;
 use emu_core::cpu::Cpu;
 use emu_core::fault::Exception;
-use emu_core::state::bits::cr4;
 
 /// #GP(0) unless at CPL 0: the first check of every privileged instruction.
 ///
@@ -44,5 +42,5 @@ pub fn cpl0(cpu: &Cpu) -> Result<(), Exception> {
 
 /// Whether `addr` is canonical; outside long mode every address is.
 fn canonical(cpu: &Cpu, addr: u64) -> bool {
-    !cpu.state.long_mode() || is_canonical(addr, if cpu.state.cr4 & cr4::LA57 != 0 { 57 } else { 48 })
+    !cpu.state.long_mode() || cpu.state.is_canonical(addr)
 }
