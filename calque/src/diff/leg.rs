@@ -355,8 +355,12 @@ impl Leg {
             std::mem::swap(&mut self.journal, journal);
             journal.clear();
         }
-        let mut page = Box::new([0; PAGE]);
-        let table = (table && self.page(TABLES.end - 1, &mut page)).then_some(page);
+        let table = if table {
+            let mut page = Box::new([0; PAGE]);
+            self.page(TABLES.end - 1, &mut page).then_some(page)
+        } else {
+            None
+        };
         Ran {
             ended,
             caught: self.cpu.caught.take(),

@@ -126,6 +126,9 @@ impl Place<'_> {
         if pops && agreed && self.only(&["rax", "rcx", "rdx", "rbx", "rbp", "rsi", "rdi"]) {
             return Some(Reason::PartialPop);
         }
+        if matches!(i.mnemonic(), Mnemonic::Pusha | Mnemonic::Pushad) && agreed && self.in_frame(s, i) {
+            return Some(Reason::PartialPush);
+        }
         if i.is_vsib() && agreed && only_mask(i, self.ran, self.seen, self.list) {
             return Some(Reason::GatherMask);
         }
@@ -143,6 +146,19 @@ impl Place<'_> {
             }
         }
         None
+    }
+
+    /// Whether memory alone differs, as far as the host has changed it where `i` pushes; the report names one place only.
+    fn in_frame(&self, s: &Step, i: &Instruction) -> bool {
+        let size = i.stack_pointer_increment().unsigned_abs().into();
+        let top = s.gpr[4] & 0xffff_ffff;
+        let place = |l: &String| {
+            let hex = l.strip_prefix("memory at 0x")?.split(':').next()?;
+            u64::from_str_radix(hex, 16).ok()
+        };
+        // Places are eight bytes each, aligned.
+        let inside = |at: u64| at + 8 > top.saturating_sub(size) && at < top;
+        self.list.iter().all(|l| place(l).is_some_and(inside))
     }
 
     /// Whether one of its accesses, the stack's among them, wraps around 4 GiB.

@@ -65,7 +65,7 @@ pub struct Seen {
     pub fxsave: Box<[u8; 512]>,
     /// Upper halves of the vector registers.
     pub upper: [[u64; 2]; 16],
-    /// Eight bytes each that are not what the scene's image has.
+    /// Eight bytes each that are not what the scene's image has, by ascending address.
     pub changes: Vec<(u64, u64)>,
 }
 

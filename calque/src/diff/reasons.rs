@@ -49,6 +49,8 @@ pub enum Reason {
     MisalignedMode,
     /// POPA that faults half-way.
     PartialPop,
+    /// PUSHA that faults half-way.
+    PartialPush,
     /// An opcode that does not exist, whose last bytes cannot be fetched.
     InvalidLength,
     /// LOOP with a repeat prefix.
@@ -136,6 +138,10 @@ impl Reason {
                 "SDM vol. 2, POPA pops register by register and says nothing of a fault between two; AMD's processors keep what was \
                  popped before it, except the stack pointer"
             }
+            Reason::PartialPush => {
+                "SDM vol. 2, PUSHA pushes register by register and says nothing of a fault between two; AMD's processors leave in \
+                 memory what was pushed before it"
+            }
             Reason::InvalidLength => {
                 "SDM vol. 3A, table 6-2: faults from fetching come before those from decoding; how many bytes an opcode has that does \
                  not exist is nowhere said"
@@ -193,6 +199,7 @@ pub fn all() -> Vec<(Reason, &'static str)> {
         Reason::MovsxdSize,
         Reason::MisalignedMode,
         Reason::PartialPop,
+        Reason::PartialPush,
         Reason::InvalidLength,
         Reason::RepeatedLoop,
         Reason::CompareC1,

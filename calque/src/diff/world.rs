@@ -412,7 +412,7 @@ pub(super) fn last_bytes(journal: &[JournalEntry]) -> BTreeMap<u64, u8> {
 }
 
 /// What memory holds at `at` before the case runs.
-pub(super) fn loaded_byte(base: &[u8], case: &Case, at: u64) -> u8 {
+fn loaded_byte(base: &[u8], case: &Case, at: u64) -> u8 {
     let code = (CODE + case.at, case.bytes());
     let mut value = base.get(at as usize).copied().unwrap_or(0);
     for (from, bytes) in case.patches.iter().chain([&code]) {
