@@ -516,18 +516,23 @@ impl Asm {
         self.raw(0x3ca0_6800 | rm(index) | rn(base) | rd(s));
     }
 
+    /// Loads the 128 bits at a label.
+    pub fn ldr_q_literal(&mut self, d: Reg, l: DynamicLabel) {
+        self.raw(0x9c00_0000 | rd(d));
+        self.reloc(l, Aarch64Relocation::BCOND);
+    }
+
+    /// Loads the low lane of a vector register, as wide as `ty`, from `[base + index]`; zeros above.
+    pub fn ldr_v_at(&mut self, ty: Type, d: Reg, base: Reg, index: Reg) {
+        self.raw(Self::store_op(ty, true) | 0x3c20_6800 | rm(index) | rn(base) | rd(d));
+    }
+
+    pub fn str_v_at(&mut self, ty: Type, s: Reg, base: Reg, index: Reg) {
+        self.raw(Self::store_op(ty, false) | 0x3c20_6800 | rm(index) | rn(base) | rd(s));
+    }
+
     pub fn vzero(&mut self, d: Reg) {
         self.raw(0x6f00_e400 | rd(d));
-    }
-
-    /// A 64-bit register into both halves.
-    pub fn dup_d(&mut self, d: Reg, n: Reg) {
-        self.raw(0x4e08_0c00 | rn(n) | rd(d));
-    }
-
-    /// A 64-bit register into the high half.
-    pub fn ins_d1(&mut self, d: Reg, n: Reg) {
-        self.raw(0x4e18_1c00 | rn(n) | rd(d));
     }
 
     // Branches.

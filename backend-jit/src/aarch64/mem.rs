@@ -10,30 +10,41 @@
 //! Order: the guest expects that loads and stores happen in program order, but for a load passing an earlier store. With
 //! `JitConfig::ordered` a barrier behind each load and one before each store see to that.
 
-use super::Codegen;
 use super::asm::{Cond, Logic, Reg, ZR};
 use super::vals::{S0, S1, STATE, TLB, TLB_WRITE, slot};
+use super::{Codegen, Loc};
 use crate::helpers::Helper;
 use crate::layout;
 use dynasmrt::DynamicLabel;
-use emu_core::ir::{Inst, Op, Type, Value, mem_flags};
+use emu_core::ir::{Inst, Op, Type, Value, VecOp, mem_flags};
 use emu_core::mmu::tlb::TLB_BITS;
 
 /// What a stub does.
 #[derive(Clone, Copy, Debug)]
 pub enum StubKind {
-    /// A missed probe; the value of a store, in a vector register if it is wider than 8 bytes.
-    Access { helper: Helper, addr: Reg, bytes: u32, stack: bool, value: Option<Reg> },
+    /// A missed probe, and what is to be stored.
+    Access { helper: Helper, addr: Reg, bytes: u32, stack: bool, value: Option<Stored> },
     /// A division that faults or is too wide.
     Div { signed: bool, ty: Type, quotient: bool, hi: Reg, lo: Reg, by: Reg },
     /// A helper that raises a fault.
     Raise(Helper),
     /// Leaves for the interpreter.
     Leave,
-    /// Gives the host the guest's modes of floating point.
-    FpBegin,
+    /// Gives the host the guest's vector registers and modes of floating point.
+    VecBegin,
     /// A floating-point operation that raised something odd: see `fp`.
     Fp { order: u64, a: Reg, b: Reg, to: FpTo, restore: bool },
+}
+
+/// What a store writes.
+#[derive(Clone, Copy, Debug)]
+pub enum Stored {
+    /// A general register.
+    Reg(Reg),
+    /// A vector register.
+    Vec(Reg),
+    /// The low lane of a vector register.
+    Lane(Reg),
 }
 
 /// Where the result of a floating-point operation goes.
@@ -63,7 +74,7 @@ impl Codegen {
     }
 
     /// Probes for an access of `bytes` at the address in `a`: the addend is in [`S1`] behind it.
-    pub fn probe(&mut self, inst: &Inst, a: Reg, bytes: u32, helper: Helper, value: Option<Reg>) {
+    pub fn probe(&mut self, inst: &Inst, a: Reg, bytes: u32, helper: Helper, value: Option<Stored>) {
         let write = !matches!(helper, Helper::Load | Helper::LoadVec);
         let (slow, resume) = (self.asm.label(), self.asm.label());
         self.asm.ubfx(true, S0, a, 12, TLB_BITS as u8);
@@ -111,17 +122,51 @@ impl Codegen {
     pub fn load(&mut self, me: Value, inst: &Inst) {
         let a = self.reg(inst.args[0]);
         if inst.ty == Type::V128 {
+            self.vec_enter();
             self.probe(inst, a, 16, Helper::LoadVec, None);
-            let d = self.vtemp();
-            self.asm.ldr_q_at(d, S1, a);
+            let d = self.vdest(me, &[]);
+            self.asm.ldr_q_at(d.reg, S1, a);
             self.loaded();
-            return self.set_vec_temp(me, d);
+            return self.vfinish(me, d);
+        }
+        if let Some(v) = self.only_vector(me, inst) {
+            self.vec_enter();
+            self.probe(inst, a, inst.ty.bytes(), Helper::Load, None);
+            let near = v.index() == me.index() + 1;
+            let d = if near { self.vdest(v, &[]) } else { self.vdest(me, &[]) };
+            self.asm.ldr_v_at(inst.ty, d.reg, S1, a);
+            self.loaded();
+            return self.vfinish(me, d);
         }
         self.probe(inst, a, inst.ty.bytes(), Helper::Load, None);
         let d = self.dest(me);
         self.asm.ldr_at(inst.ty, d.reg, S1, a);
         self.loaded();
         self.finish(me, d, true);
+    }
+
+    /// The vector that is all that the load in hand is for.
+    fn only_vector(&self, me: Value, inst: &Inst) -> Option<Value> {
+        let fact = self.an.facts[me.index()];
+        let to = &self.insts[fact.last as usize];
+        let only = matches!(inst.ty, Type::I32 | Type::I64)
+            && fact.uses == 1
+            && to.op == Op::Vec1
+            && to.aux == VecOp::FromInt as u32;
+        only.then_some(Value(fact.last))
+    }
+
+    /// Leaves the low lane of a vector to the store that is all it is for, if so.
+    pub fn lane_for_store(&mut self, me: Value, inst: &Inst) -> bool {
+        let (fact, v) = (self.an.facts[me.index()], inst.args[0]);
+        let to = &self.insts[fact.last as usize];
+        if inst.imm != 0 || fact.uses != 1 || to.op != Op::Store || to.args[1] != me || to.ty != inst.ty {
+            return false;
+        }
+        let f = &mut self.an.facts[v.index()];
+        f.last = f.last.max(fact.last);
+        self.val[me.index()].loc = Loc::LaneOf(v);
+        true
     }
 
     /// The read of a read-modify-write: keeps the host address for [`Codegen::store_w`].
@@ -154,13 +199,24 @@ impl Codegen {
     pub fn store(&mut self, inst: &Inst) {
         let a = self.reg(inst.args[0]);
         if inst.ty == Type::V128 {
+            self.vec_enter();
             let v = self.vreg(inst.args[1]);
-            self.probe(inst, a, 16, Helper::StoreVec, Some(v));
+            self.probe(inst, a, 16, Helper::StoreVec, Some(Stored::Vec(v)));
             self.storing();
             return self.asm.str_q_at(v, S1, a);
         }
+        if let Loc::LaneOf(vector) = self.val[inst.args[1].index()].loc {
+            let v = self.vreg(vector);
+            self.probe(inst, a, inst.ty.bytes(), Helper::Store, Some(Stored::Lane(v)));
+            self.storing();
+            self.asm.str_v_at(inst.ty, v, S1, a);
+            if !self.lives(vector) {
+                self.release(vector);
+            }
+            return;
+        }
         let v = self.reg(inst.args[1]);
-        self.probe(inst, a, inst.ty.bytes(), Helper::Store, Some(v));
+        self.probe(inst, a, inst.ty.bytes(), Helper::Store, Some(Stored::Reg(v)));
         self.storing();
         self.asm.str_at(inst.ty, v, S1, a);
     }
@@ -266,8 +322,12 @@ impl Codegen {
                 StubKind::Access { helper, addr, bytes, stack, value } => {
                     self.asm.str(Type::I64, addr, STATE, arg(0));
                     match value {
-                        Some(v) if bytes > 8 => self.asm.str_q(v, STATE, slot(layout::RESULT)),
-                        Some(v) => self.asm.str(Type::I64, v, STATE, arg(1)),
+                        Some(Stored::Vec(v)) => self.asm.str_q(v, STATE, slot(layout::RESULT)),
+                        Some(Stored::Reg(v)) => self.asm.str(Type::I64, v, STATE, arg(1)),
+                        Some(Stored::Lane(v)) => {
+                            self.v2(0x9e66_0000, S0, v);
+                            self.asm.str(Type::I64, S0, STATE, arg(1));
+                        }
                         None => {}
                     }
                     self.asm.mov_imm(S0, u64::from(bytes | u32::from(stack) << 8));
@@ -295,8 +355,8 @@ impl Codegen {
                         self.asm.ldr(Type::I64, S0, STATE, slot(n));
                     }
                 }
-                StubKind::FpBegin => {
-                    let at = self.entry.fp_begin;
+                StubKind::VecBegin => {
+                    let at = self.entry.vec_begin;
                     self.asm.b_abs(true, at);
                 }
                 StubKind::Fp { order, a, b, to, restore } => {

@@ -65,8 +65,12 @@ pub enum Loc {
     Word,
     /// In a vector temporary.
     Vec(u8),
+    /// It is what this guest vector register holds.
+    GuestV(u8),
     /// In this scratch slot and the next.
     VecSlot(u8),
+    /// The low lane of this vector, for a store.
+    LaneOf(Value),
 }
 
 /// What is known of a value while its block is emitted.
@@ -75,9 +79,11 @@ pub struct Val {
     loc: Loc,
     /// Zeros above its width.
     clean: bool,
+    /// A vector's bits from this one on are known to be zero.
+    low: u8,
 }
 
-const NEW_VAL: Val = Val { loc: Loc::None, clean: false };
+const NEW_VAL: Val = Val { loc: Loc::None, clean: false, low: 128 };
 
 /// Who has a temporary.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,7 +103,7 @@ pub struct Entry {
     indirect: usize,
     interpret: usize,
     way_out: usize,
-    fp_begin: usize,
+    vec_begin: usize,
 }
 
 impl Entry {
@@ -121,6 +127,7 @@ pub struct Codegen {
     vowner: [Owner; vecregs::VTEMPS],
     vlocked: u32,
     alias: [Vec<Value>; 16],
+    held: [Vec<Value>; vecregs::GUESTS as usize],
     slots: u64,
     native: Option<(Value, Carry)>,
     bools: Vec<Value>,
@@ -141,8 +148,9 @@ pub struct Codegen {
     count: bool,
     ordered: bool,
     lse: bool,
-    /// The block has made sure that the host has the guest's modes of floating point.
-    fp_entered: bool,
+    wides: Vec<vecregs::Wide>,
+    /// The block has made sure that the host has the guest's vector registers and modes of floating point.
+    vec_live: bool,
 }
 
 /// Whether the emitter knows each of `insts` from `from` on.
@@ -181,6 +189,7 @@ impl Codegen {
             vowner: [Owner::Free; vecregs::VTEMPS],
             vlocked: 0,
             alias: Default::default(),
+            held: Default::default(),
             slots: 0,
             native: None,
             bools: Vec::new(),
@@ -200,7 +209,8 @@ impl Codegen {
             count: cfg.count_insns,
             ordered: cfg.ordered,
             lse: !cfg.baseline && has_lse(),
-            fp_entered: false,
+            wides: Vec::new(),
+            vec_live: false,
         })
     }
 
@@ -221,6 +231,7 @@ impl Codegen {
         self.vowner = [Owner::Free; vecregs::VTEMPS];
         self.vlocked = 0;
         self.alias.iter_mut().for_each(Vec::clear);
+        self.held.iter_mut().for_each(Vec::clear);
         self.slots = 0;
         self.native = None;
         self.bools.clear();
@@ -230,7 +241,8 @@ impl Codegen {
         self.withheld.clear();
         self.literals.clear();
         self.indirect_miss = None;
-        self.fp_entered = false;
+        self.wides.clear();
+        self.vec_live = false;
     }
 
     /// Emits a block: its code, exits and sites are in `self` afterwards.
@@ -264,6 +276,7 @@ impl Codegen {
         }
         self.emit_exits();
         self.emit_stubs();
+        self.emit_wides();
         self.frame.check()?;
         if !self.asm.finish() {
             return Err(JitError::Internal("a label is missing or out of reach"));

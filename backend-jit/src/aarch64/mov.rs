@@ -1,6 +1,7 @@
 //! Reads and writes of guest registers and state, extension and truncation, selection.
 
 use super::asm::{Cond, ZR};
+use super::mem::Stored;
 use super::vals::{GUEST, S0, S1, STATE};
 use super::{Codegen, Loc};
 use crate::helpers::Helper;
@@ -155,7 +156,7 @@ impl Codegen {
         self.asm.ldr(Type::I16, v, STATE, at);
         // It names the access in its immediate.
         let access = Inst { aux: inst.imm as u32, ..*inst };
-        self.probe(&access, a, 2, Helper::Store, Some(v));
+        self.probe(&access, a, 2, Helper::Store, Some(Stored::Reg(v)));
         self.storing();
         self.asm.str_at(Type::I16, v, S1, a);
     }

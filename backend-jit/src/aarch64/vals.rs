@@ -2,7 +2,7 @@
 //!
 //! Host registers: x0 to x4 are temporaries; x16, x17 and the link register belong to the op in hand; x5 counts
 //! instructions; x6 and x7 point at the write and the read half of the translation cache in force; w15 is the guest's
-//! flags word (see `flags`); x28 points at the processor's state; x18 is the host system's; the others are guest
+//! flags word (see `flags`); x28 points at the processor's state; x18 is the host system's; x29 is `vecregs::LIVE`; the others are guest
 //! registers ([`GUEST`]), those that a Rust function may change last.
 //!
 //! Invariants:
@@ -307,8 +307,15 @@ impl Codegen {
             Loc::Cc(_) => self.bools.retain(|&x| x != v),
             Loc::Word => self.guest_flags.retain(|&x| x != v),
             Loc::Slot(s) => self.free_slot(s),
-            Loc::Vec(r) => self.free_vec(v, r),
-            Loc::VecSlot(s) => self.free_pair(s),
+            Loc::Vec(r) => {
+                self.free_vec(v, r);
+                self.unhold(v);
+            }
+            Loc::GuestV(_) => self.unhold(v),
+            Loc::VecSlot(s) => {
+                self.free_pair(s);
+                self.unhold(v);
+            }
             _ => {}
         }
         self.val[v.index()].loc = Loc::None;

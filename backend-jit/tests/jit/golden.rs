@@ -140,6 +140,12 @@ fn compare(text: &str, file: &str) {
     assert!(text == want, "host code changed (CALQUE_BLESS=1 records it):\n{text}");
 }
 
+/// Number of instructions from a block's start to the jump that ends it, conditional branches not taken.
+fn usual_way(code: &[u8]) -> usize {
+    let ends = |w: &[u8]| w[3] >> 2 == 5 || w[3] == 0xd6;
+    code.chunks(4).position(ends).unwrap_or(0) + 1
+}
+
 /// Instruction words, as `aarch64-linux-gnu-objdump -D -b binary -m aarch64` takes them after `xxd -r -p`; branches out of
 /// the block lead where this build has its trampolines, and are not told.
 #[test]
@@ -151,8 +157,8 @@ fn arm_code_is_as_recorded() {
     for (name, ir) in CASES {
         let place = Place { base: 0x10000, first_exit: 0, first_site: 0 };
         codegen.compile(&parse(name, ir), place).unwrap();
-        let _ = writeln!(text, "; {name}");
         let code = codegen.code();
+        let _ = writeln!(text, "; {name}: {}", usual_way(code));
         for (i, w) in code.chunks(4).enumerate() {
             let word = u32::from_le_bytes(w.try_into().unwrap());
             let to = i as i64 + i64::from((word << 6) as i32 >> 6);
