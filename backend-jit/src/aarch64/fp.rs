@@ -89,7 +89,7 @@ impl Codegen {
         self.asm.logic_imm(Logic::And, false, S0, S0, ODD);
         let label = self.asm.label();
         self.asm.cbz(true, false, S0, label);
-        let site = self.frame.site(None, None);
+        let site = self.site();
         let kind = StubKind::Fp { order: c.order, a: c.a, b: c.b, to, restore: c.restore };
         self.stubs.push(Stub { label, resume: c.resume, site, kind });
     }

@@ -180,7 +180,7 @@ impl Codegen {
             self.asm.logic_imm(Logic::And, true, S0, a, u64::from(ty.bytes()) - 1);
             let label = self.asm.label();
             self.asm.cbz(true, true, S0, label);
-            let site = self.frame.site(None, None);
+            let site = self.site();
             self.stubs.push(Stub { label, resume: label, site, kind: StubKind::Leave });
         }
         let a = self.probe(inst, At { reg: a, disp: 0 }, ty.bytes(), Helper::Atomic, None);

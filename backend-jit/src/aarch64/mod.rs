@@ -14,6 +14,7 @@ pub mod branch;
 pub mod coded;
 pub mod flags;
 pub mod fp;
+pub mod lazy;
 pub mod mem;
 pub mod mov;
 pub mod muldiv;
@@ -31,6 +32,7 @@ use crate::frame::Frame;
 use crate::helpers::Helper;
 use crate::hold::Holds;
 use crate::regalloc::Analysis;
+use crate::sidetable::Recipe;
 use crate::{JitConfig, JitError};
 use asm::{Asm, Cond};
 use coded::Coded;
@@ -130,6 +132,10 @@ pub struct Codegen {
     insts: Vec<Inst>,
     an: Analysis,
     holds: Holds,
+    /// By index of a `SetFlags`: what stands for its flags.
+    recipes: Vec<(u32, Recipe)>,
+    /// What the guest's flags are to be made of here, if their word is not right.
+    lazy: Option<Recipe>,
     share_probes: bool,
     fold_addresses: bool,
     val: Vec<Val>,
@@ -196,6 +202,8 @@ impl Codegen {
             insts: Vec::new(),
             an: Analysis::default(),
             holds: Holds::default(),
+            recipes: Vec::new(),
+            lazy: None,
             share_probes: cfg.share_probes,
             fold_addresses: cfg.fold_addresses,
             val: Vec::new(),
@@ -250,6 +258,7 @@ impl Codegen {
         self.held.iter_mut().for_each(Vec::clear);
         self.slots = 0;
         self.native = None;
+        self.lazy = None;
         self.bools.clear();
         self.guest_flags.clear();
         self.stubs.clear();
@@ -270,7 +279,8 @@ impl Codegen {
             return Err(JitError::Unsupported("an operation that the Arm emitter does not know"));
         }
         self.reset(block, place);
-        let insts = std::mem::take(&mut self.insts);
+        let mut insts = std::mem::take(&mut self.insts);
+        lazy::find(&mut insts, &mut self.recipes);
         self.an.run(&insts);
         if self.fold_addresses {
             addresses::find(&insts, &mut self.an);

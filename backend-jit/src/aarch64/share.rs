@@ -181,7 +181,7 @@ impl Codegen {
         self.look_up_here(a, table, S1, bytes, slow);
         self.asm.bind(resume);
         let path = self.slow(inst, at, bytes, helper, value);
-        let site = self.frame.site(None, None);
+        let site = self.site();
         self.stubs.push(super::mem::Stub {
             label: slow,
             resume,
@@ -213,7 +213,7 @@ impl Codegen {
         let slow = self.slow(inst, at, bytes, touch.helper(), value);
         self.touch(touch, base, Offset::Imm(hold.below));
         self.asm.bind(resume);
-        let site = self.frame.site(None, None);
+        let site = self.site();
         let alone = Alone { slow, touch, failed: hold.first.then_some(base) };
         self.stubs.push(super::mem::Stub { label, resume, site, kind: super::mem::StubKind::Alone(alone) });
     }

@@ -24,7 +24,7 @@ pub struct Withheld {
 impl Codegen {
     /// Calls a helper's thunk from the body of a block; its arguments are in place.
     fn call(&mut self, helper: Helper) {
-        let site = self.frame.site(None, None);
+        let site = self.site();
         self.thunk_call(helper, site);
         self.forget_bases();
     }
@@ -53,7 +53,7 @@ impl Codegen {
         self.asm.logic_imm(Logic::And, true, S0, a, inst.imm as u64 - 1);
         let label = self.asm.label();
         self.asm.cbz(true, true, S0, label);
-        let site = self.frame.site(None, None);
+        let site = self.site();
         self.stubs.push(Stub { label, resume: label, site, kind: StubKind::Raise(Helper::Misaligned) });
     }
 
