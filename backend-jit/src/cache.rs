@@ -313,8 +313,16 @@ impl Cache {
                 set(at, crate::host::jump_word(there.place(at), there.place(exit.stub)))?;
             }
         }
-        let copy =
-            NewBlock { key, pages, next_page, code: &code, hot: there.hot, exits: &exits, sites: &sites, moves };
+        let copy = NewBlock {
+            key,
+            pages,
+            next_page,
+            code: &code,
+            hot: there.hot,
+            exits: &exits,
+            sites: &sites,
+            moves,
+        };
         self.insert(&copy, place)
     }
 

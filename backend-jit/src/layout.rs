@@ -25,8 +25,8 @@ pub const STACK_ADDEND: usize = 4;
 pub const SITE: usize = 5;
 /// So many bytes from that page's start on, accesses may begin; 0: there is no such page.
 pub const STACK_LIMIT: usize = 6;
-/// What of the guest's state the host's own units hold: byte 0 the x87's, byte 1 the vector registers', byte 2 the
-/// modes of floating point (see [`LIVE_X87`]).
+/// What of the guest's state the host's own units hold: byte 0 the x87's, byte 1 the vector registers' (see
+/// [`LIVE_X87`]).
 pub const LIVE: usize = 7;
 /// Saves the temporaries around a helper: three slots.
 pub const SAVE: usize = 8;
@@ -80,8 +80,6 @@ pub const SWITCH: usize = NO_ADDEND + 5;
 pub const LIVE_X87: i32 = 0;
 /// Byte of [`LIVE`]: so are the vector registers.
 pub const LIVE_VEC: i32 = 1;
-/// Byte of [`LIVE`]: the host's floating point has the guest's modes (where they are not set at entry).
-pub const LIVE_FP: i32 = 2;
 
 /// Displacement of scratch slot `n` from the state register.
 pub const fn slot(n: usize) -> i32 {

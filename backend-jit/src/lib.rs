@@ -4,7 +4,6 @@
 //! block to block along links and the jump cache, and comes back with a [`RunExit`] and an exact processor state.
 //! The parts at the crate's root know nothing of the host; `x64/` and `aarch64/` emit code.
 
-#[cfg(target_arch = "x86_64")]
 mod addresses;
 pub mod arena;
 pub mod cache;
@@ -355,7 +354,7 @@ impl Jit {
         s.scratch[layout::MX_HOST] = 0x1f80;
         s.scratch[layout::LIVE] = 0;
         s.scratch[layout::X87_SITE] = 0;
-        s.scratch[layout::NO_ADDEND] = hold::no_addend();
+        s.scratch[layout::NO_ADDEND] = host::no_addend();
         s.scratch[layout::STACK_LIMIT] = 0;
         let word = host::enter(&self.cache, self.entry, code, cpu);
         helpers::resume_panic();

@@ -4,6 +4,7 @@
 //! Registers are numbers; 31 is the zero register, or the stack pointer where an instruction's page says so. `wide`
 //! chooses the 64-bit form.
 
+use super::share::Offset;
 use crate::labels::{Labels, Split};
 use dynasmrt::aarch64::{Aarch64Relocation, encode_logical_immediate_32bit, encode_logical_immediate_64bit};
 use dynasmrt::components::PatchLoc;
@@ -432,13 +433,42 @@ impl Asm {
         ((offset >> log) as u32) << 10
     }
 
-    /// Loads `ty`, zero-extended, from `[base + index]`.
-    pub fn ldr_at(&mut self, ty: Type, d: Reg, base: Reg, index: Reg) {
-        self.raw(Self::store_op(ty, true) | 0x3820_6800 | rm(index) | rn(base) | rd(d));
+    /// What names a place from `base` on in loads and stores of `1 << log` bytes; `word` is that of the register offset.
+    fn offset_of(&self, word: u32, log: u32, base: Reg, offset: Offset) -> u32 {
+        // Without the register offset's mark.
+        let plain = word & !0x0020_0800;
+        rn(base)
+            | match offset {
+                Offset::Reg(r) => word | 0x6000 | rm(r),
+                Offset::Imm(i) if i >= 0 && i & ((1 << log) - 1) == 0 && i >> log < 4096 => {
+                    plain | 0x0100_0000 | ((i >> log) as u32) << 10
+                }
+                Offset::Imm(i) => {
+                    debug_assert!((-256..256).contains(&i));
+                    plain | (i as u32 & 0x1ff) << 12
+                }
+            }
     }
 
-    pub fn str_at(&mut self, ty: Type, s: Reg, base: Reg, index: Reg) {
-        self.raw(Self::store_op(ty, false) | 0x3820_6800 | rm(index) | rn(base) | rd(s));
+    /// Loads `ty`, zero-extended. An immediate offset that is no multiple of the size is from -256 to 255.
+    pub fn load_at(&mut self, ty: Type, d: Reg, base: Reg, offset: Offset) {
+        let word = self.offset_of(Self::store_op(ty, true) | 0x3820_0800, size(ty), base, offset);
+        self.raw(word | rd(d));
+    }
+
+    pub fn store_at(&mut self, ty: Type, s: Reg, base: Reg, offset: Offset) {
+        let word = self.offset_of(Self::store_op(ty, false) | 0x3820_0800, size(ty), base, offset);
+        self.raw(word | rd(s));
+    }
+
+    /// Loads or stores a vector register, or its low lane if `ty` is an integer; a load leaves zeros above.
+    pub fn vector_at(&mut self, load: bool, ty: Type, r: Reg, base: Reg, offset: Offset) {
+        let (op, log) = match ty {
+            Type::V128 => (0x3ca0_0800 | u32::from(load) << 22, 4),
+            _ => (Self::store_op(ty, load) | 0x3c20_0800, size(ty)),
+        };
+        let word = self.offset_of(op, log, base, offset);
+        self.raw(word | rd(r));
     }
 
     /// Loads two 64-bit registers from `[base + offset]`.
@@ -508,27 +538,14 @@ impl Asm {
         self.raw(0x3d80_0000 | field | rn(base) | rd(s));
     }
 
-    /// Loads 128 bits from `[base + index]`.
-    pub fn ldr_q_at(&mut self, d: Reg, base: Reg, index: Reg) {
-        self.raw(0x3ce0_6800 | rm(index) | rn(base) | rd(d));
-    }
-
-    pub fn str_q_at(&mut self, s: Reg, base: Reg, index: Reg) {
-        self.raw(0x3ca0_6800 | rm(index) | rn(base) | rd(s));
+    /// Loads the 128 bits at a label.
+    pub fn ldr_q_literal(&mut self, d: Reg, l: DynamicLabel) {
+        self.raw(0x9c00_0000 | rd(d));
+        self.reloc(l, Aarch64Relocation::BCOND);
     }
 
     pub fn vzero(&mut self, d: Reg) {
         self.raw(0x6f00_e400 | rd(d));
-    }
-
-    /// A 64-bit register into both halves.
-    pub fn dup_d(&mut self, d: Reg, n: Reg) {
-        self.raw(0x4e08_0c00 | rn(n) | rd(d));
-    }
-
-    /// A 64-bit register into the high half.
-    pub fn ins_d1(&mut self, d: Reg, n: Reg) {
-        self.raw(0x4e18_1c00 | rn(n) | rd(d));
     }
 
     // Branches.

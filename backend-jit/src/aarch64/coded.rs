@@ -78,7 +78,8 @@ impl Codegen {
         if op == Coded::Test {
             return self.test_bits(me, a, b);
         }
-        let d = self.vtemp();
+        let to = self.vdest(me, &[]);
+        let d = to.reg;
         let imm = inst.imm as u32;
         match op {
             Coded::Blend(bytes) => {
@@ -114,18 +115,19 @@ impl Codegen {
             }
             Coded::Round(..) | Coded::Horizontal(..) | Coded::Test => self.frame.fail("no vector operation"),
         }
-        self.set_vec_temp(me, d);
+        self.vfinish(me, to);
     }
 
     /// The host adds the round's key first, so it gets none; the guest's comes last.
     fn round_of_aes(&mut self, d: Reg, a: Reg, key: Reg, op: u32, mix: Option<u32>) {
+        let t = if d == key { V1 } else { d };
         self.asm.vzero(V0);
-        self.vmov(d, a);
-        self.v2(op, d, V0);
+        self.vmov(t, a);
+        self.v2(op, t, V0);
         if let Some(mix) = mix {
-            self.v2(mix, d, d);
+            self.v2(mix, t, t);
         }
-        self.v3(EOR, d, d, key);
+        self.v3(EOR, d, t, key);
     }
 
     /// PTEST: ZF if no bit is in both, CF if none of b is outside a.

@@ -1,7 +1,6 @@
 //! Floating point of SSE, exact to the bit, by the host's own.
 //!
-//! From the first such operation until translated code is left (byte `LIVE_FP` of `layout::LIVE`), FPCR has the guest's
-//! rounding mode and FZ, whatever the guest's DAZ and FTZ are: under it the host raises a flag of its own for everything
+//! While the guest's vector registers are in the host's (`vecregs::LIVE`), FPCR has the guest's rounding mode and FZ, whatever the guest's DAZ and FTZ are: under it the host raises a flag of its own for everything
 //! that the two architectures do not do alike. An operation is the host's instruction and a look at FPSR:
 //!
 //! - IXC alone is PE, and stays in FPSR until somebody wants MXCSR;
@@ -17,7 +16,7 @@ use super::asm::{Logic, Reg, ZR};
 use super::coded::Coded;
 use super::mem::{FpTo, Stub, StubKind};
 use super::vals::{S0, S1, STATE, slot};
-use super::vecregs::{V0, V1};
+use super::vecregs::{V0, V1, V2};
 use crate::helpers::fp_order;
 use crate::layout;
 use dynasmrt::DynamicLabel;
@@ -62,7 +61,6 @@ const FCMGE: u32 = 0x7e20_e400;
 const FCMGT: u32 = 0x7ea0_e400;
 const NOT: u32 = 0x6e20_5800;
 const AND: u32 = 0x4e20_1c00;
-const BSL: u32 = 0x6e60_1c00;
 
 const fn lanes(scalar: u32, all: bool) -> u32 {
     if all { scalar & !(1 << 28) | 1 << 30 } else { scalar }
@@ -85,26 +83,13 @@ struct Checked {
 }
 
 impl Codegen {
-    /// Before a block's first operation.
-    pub fn fp_enter(&mut self) {
-        if self.fp_entered {
-            return;
-        }
-        self.fp_entered = true;
-        let (label, resume) = (self.asm.label(), self.asm.label());
-        self.asm.ldr(Type::I8, S0, STATE, slot(layout::LIVE) + layout::LIVE_FP as usize);
-        self.asm.cbz(false, false, S0, label);
-        self.asm.bind(resume);
-        self.stubs.push(Stub { label, resume, site: 0, kind: StubKind::FpBegin });
-    }
-
     /// Goes on as `to` if the operation raised nothing odd, else by the helper.
     fn check(&mut self, c: &Checked, to: FpTo) {
         self.asm.mrs_fpsr(S0);
         self.asm.logic_imm(Logic::And, false, S0, S0, ODD);
         let label = self.asm.label();
         self.asm.cbz(true, false, S0, label);
-        let site = self.frame.site(None, None);
+        let site = self.site();
         let kind = StubKind::Fp { order: c.order, a: c.a, b: c.b, to, restore: c.restore };
         self.stubs.push(Stub { label, resume: c.resume, site, kind });
     }
@@ -120,7 +105,7 @@ impl Codegen {
     /// Fp.
     pub fn float(&mut self, me: Value, inst: &Inst) {
         use VecOp::*;
-        self.fp_enter();
+        self.vec_enter();
         let Some(op) = VecOp::from_number(inst.aux) else {
             return match Coded::from_aux(inst.aux) {
                 Some(Coded::Round(wide, all)) => self.round(me, inst, wide, all),
@@ -134,25 +119,22 @@ impl Codegen {
             Comiss | Comisd | Ucomiss | Ucomisd => self.compare_flags(me, inst, op),
             Cvtdq2ps | Cvtdq2pd => {
                 let b = self.vreg(inst.args[1]);
-                let d = self.vtemp();
+                let to = self.vdest(me, &[]);
+                let d = to.reg;
                 if op == Cvtdq2ps {
                     self.v2(0x4e21_d800, d, b);
                 } else {
                     self.v2(0x0f20_a400, d, b);
                     self.v2(0x4e61_d800, d, d);
                 }
-                self.set_vec_temp(me, d);
+                self.vfinish(me, to);
             }
             Cvtps2pd | Cvtpd2ps | Cvtps2dq | Cvttps2dq | Cvtpd2dq | Cvttpd2dq => {
                 let b = self.vreg(inst.args[1]);
-                let d = self.vtemp();
-                let c = self.checked(inst, b, b, matches!(op, Cvtps2dq | Cvtpd2dq | Cvttpd2dq));
-                self.convert(op, d, b);
-                self.check(&c, FpTo::Vec(d));
-                self.asm.bind(c.resume);
-                self.set_vec_temp(me, d);
+                let more = matches!(op, Cvtps2dq | Cvtpd2dq | Cvttpd2dq);
+                self.packed(me, inst, b, b, more, |g, d| g.convert(op, d, b));
             }
-            Cvtss2sd | Cvtsd2ss => self.scalar(me, inst, op == Cvtss2sd, |g, d, _, b| {
+            Cvtss2sd | Cvtsd2ss => self.scalar(me, inst, (op == Cvtss2sd, true), |g, d, _, b| {
                 g.v2(if op == Cvtss2sd { 0x1e22_c000 } else { 0x1e62_4000 }, d, b);
             }),
             _ => self.four_forms(me, inst, op),
@@ -169,15 +151,32 @@ impl Codegen {
             None => g.choose(op, inst.imm, lanes(double(wide), all), [d, a, b], all),
         };
         if !all {
-            return self.scalar(me, inst, wide, emit);
+            return self.scalar(me, inst, (wide, arithmetic(op).is_some()), emit);
         }
         let (a, b) = (self.vreg(inst.args[0]), self.vreg(inst.args[1]));
-        let d = self.vtemp();
-        let c = self.checked(inst, a, b, false);
-        emit(self, d, a, b);
-        self.check(&c, FpTo::Vec(d));
+        self.packed(me, inst, a, b, false, |g, d| emit(g, d, a, b));
+    }
+
+    /// An operation on all lanes of `a` and `b`, which `emit` leaves in a register that it may not give before it has
+    /// read them. `more`: it may raise more than is right.
+    fn packed(
+        &mut self,
+        me: Value,
+        inst: &Inst,
+        a: Reg,
+        b: Reg,
+        more: bool,
+        emit: impl FnOnce(&mut Self, Reg),
+    ) {
+        let to = self.vdest(me, &[]);
+        // The operands are wanted if it has to be done over.
+        let d = if to.reg == a || to.reg == b { V0 } else { to.reg };
+        let c = self.checked(inst, a, b, more);
+        emit(self, d);
+        self.check(&c, FpTo::Vec(to.reg));
+        self.vmov(to.reg, d);
         self.asm.bind(c.resume);
-        self.set_vec_temp(me, d);
+        self.vfinish(me, to);
     }
 
     /// ROUNDPS and its kin. Inexact is what is no integer, whichever way it is rounded; FRINTX says so.
@@ -201,52 +200,44 @@ impl Codegen {
             }
         };
         if !all {
-            return self.scalar(me, inst, wide, emit);
+            return self.scalar(me, inst, (wide, true), emit);
         }
         let a = self.vreg(inst.args[0]);
-        let d = self.vtemp();
-        let c = self.checked(inst, a, a, false);
-        emit(self, d, a, a);
-        self.check(&c, FpTo::Vec(d));
-        self.asm.bind(c.resume);
-        self.set_vec_temp(me, d);
+        self.packed(me, inst, a, a, false, |g, d| emit(g, d, a, a));
     }
 
     /// HADDPS and its kin: of neighbours.
     fn horizontal(&mut self, me: Value, inst: &Inst, wide: bool, sub: bool) {
         let (a, b) = (self.vreg(inst.args[0]), self.vreg(inst.args[1]));
-        let d = self.vtemp();
-        let c = self.checked(inst, a, b, false);
-        let size = if wide { 3 << 22 } else { 2 << 22 };
-        self.v3(0x4e00_1800 | size, V0, a, b);
-        self.v3(0x4e00_5800 | size, V1, a, b);
-        self.v3(if sub { 0x4ea0_d400 } else { 0x4e20_d400 } | double(wide), d, V0, V1);
-        self.check(&c, FpTo::Vec(d));
-        self.asm.bind(c.resume);
-        self.set_vec_temp(me, d);
+        self.packed(me, inst, a, b, false, |g, d| {
+            let size = if wide { 3 << 22 } else { 2 << 22 };
+            g.v3(0x4e00_1800 | size, V2, a, b);
+            g.v3(0x4e00_5800 | size, V1, a, b);
+            g.v3(if sub { 0x4ea0_d400 } else { 0x4e20_d400 } | double(wide), d, V2, V1);
+        });
     }
 
     /// Minimum, maximum and comparisons into masks.
     fn choose(&mut self, op: VecOp, imm: i64, size: u32, [d, a, b]: [Reg; 3], all: bool) {
         use VecOp::*;
         let size = size & double(true);
-        let mut mask = |word: u32, n: Reg, m: Reg| {
+        let mut mask = |word: u32, d: Reg, n: Reg, m: Reg| {
             self.v3(lanes(word, all) | size, d, n, m);
         };
         match op {
             Minss | Minsd | Minps | Minpd => {
-                mask(FCMGT, b, a);
-                self.v3(BSL, d, a, b);
+                mask(FCMGT, V0, b, a);
+                self.choose_bits(d, a, b);
             }
             Maxss | Maxsd | Maxps | Maxpd => {
-                mask(FCMGT, a, b);
-                self.v3(BSL, d, a, b);
+                mask(FCMGT, V0, a, b);
+                self.choose_bits(d, a, b);
             }
             _ => {
                 match imm & 3 {
-                    0 => mask(FCMEQ, a, b),
-                    1 => mask(FCMGT, b, a),
-                    2 => mask(FCMGE, b, a),
+                    0 => mask(FCMEQ, d, a, b),
+                    1 => mask(FCMGT, d, b, a),
+                    2 => mask(FCMGE, d, b, a),
                     _ => {
                         // Neither is a NaN.
                         self.v3(lanes(FCMEQ, all) | size, V1, b, b);
@@ -284,34 +275,55 @@ impl Codegen {
         }
     }
 
-    /// An operation on the low lanes, made by `emit` in a register of its own; the other lanes are those of a.
-    fn scalar(&mut self, me: Value, inst: &Inst, wide: bool, emit: impl FnOnce(&mut Self, Reg, Reg, Reg)) {
+    /// An operation on the low lanes, made by `emit` in a register that is neither operand; the other lanes are those of
+    /// a. `clears`: it makes zeros of them.
+    fn scalar(
+        &mut self,
+        me: Value,
+        inst: &Inst,
+        (wide, clears): (bool, bool),
+        emit: impl FnOnce(&mut Self, Reg, Reg, Reg),
+    ) {
         let (a, b) = (self.vreg(inst.args[0]), self.vreg(inst.args[1]));
-        let d = self.take_vec(inst.args[0]).unwrap_or_else(|| self.vtemp());
-        let c = self.checked(inst, a, b, false);
-        emit(self, V0, a, b);
-        self.check(&c, FpTo::Vec(d));
-        self.low_lane(wide, d, a);
-        self.asm.bind(c.resume);
-        self.set_vec_temp(me, d);
+        let (low, width) = (self.low_bits(inst.args[0]), if wide { 64 } else { 32 });
+        if clears && low <= width {
+            self.packed(me, inst, a, b, false, |g, d| emit(g, d, a, b));
+        } else {
+            let to = self.vdest_over(me, inst.args[0], &[]);
+            let c = self.checked(inst, a, b, false);
+            emit(self, V0, a, b);
+            self.check(&c, FpTo::Vec(to.reg));
+            self.low_lane(wide, to.reg, a);
+            self.asm.bind(c.resume);
+            self.vfinish(me, to);
+        }
+        self.val[me.index()].low = low.max(width);
     }
 
     /// `d` becomes a with its low lane from [`V0`].
     fn low_lane(&mut self, wide: bool, d: Reg, a: Reg) {
-        if d != a {
-            self.vmov(d, a);
-        }
+        self.vmov(d, a);
         self.v2(if wide { 0x6e08_0400 } else { 0x6e04_0400 }, d, V0);
     }
 
     fn int_to_float(&mut self, me: Value, inst: &Inst, wide: bool) {
         let from = u32::from(self.insts[inst.args[1].index()].ty == Type::I64) << 31;
-        let a = self.vreg(inst.args[0]);
+        let word = 0x1e22_0000 | from | double(wide);
         let i = self.reg(inst.args[1]);
-        let d = self.take_vec(inst.args[0]).unwrap_or_else(|| self.vtemp());
-        self.v2(0x1e22_0000 | from | double(wide), V0, i);
-        self.low_lane(wide, d, a);
-        self.set_vec_temp(me, d);
+        let (low, width) = (self.low_bits(inst.args[0]), if wide { 64 } else { 32 });
+        let to = if low <= width {
+            let to = self.vdest(me, &[]);
+            self.v2(word, to.reg, i);
+            to
+        } else {
+            let a = self.vreg(inst.args[0]);
+            let to = self.vdest_over(me, inst.args[0], &[]);
+            self.v2(word, V0, i);
+            self.low_lane(wide, to.reg, a);
+            to
+        };
+        self.vfinish(me, to);
+        self.val[me.index()].low = low.max(width);
     }
 
     fn float_to_int(&mut self, me: Value, inst: &Inst, op: VecOp) {
@@ -365,7 +377,7 @@ impl Codegen {
 
     /// The guest's MXCSR into `d`, which is in the state but for flags that came since.
     pub fn read_mxcsr(&mut self, d: Reg, at: usize) {
-        self.fp_enter();
+        self.vec_enter();
         self.asm.mrs_fpsr(S0);
         self.asm.ubfx(false, S0, S0, IXC, 1);
         self.asm.ldr(Type::I32, S1, STATE, slot(layout::MX_GUEST));
@@ -375,7 +387,7 @@ impl Codegen {
         self.asm.logic(Logic::Orr, false, d, S0, S1, 0);
     }
 
-    /// The trampoline that gives the host the guest's modes. Changes [`S0`] and [`S1`].
+    /// Gives the host the guest's modes. Changes [`S0`] and [`S1`].
     pub fn fp_begin(&mut self) {
         self.asm.ldr(Type::I32, S0, STATE, slot(layout::MX_GUEST));
         // 0 nearest, 1 down, 2 up, 3 to zero; here up is 1 and down 2.
@@ -386,31 +398,16 @@ impl Codegen {
         self.asm.logic_imm(Logic::Orr, false, S0, S0, FZ);
         self.asm.msr_fpcr(S0);
         self.asm.msr_fpsr(ZR);
-        self.asm.mov_imm(S0, 1);
-        self.asm.str(Type::I8, S0, STATE, slot(layout::LIVE) + layout::LIVE_FP as usize);
     }
 
-    /// Notes flags and gives the host the modes of Rust code, if it has the guest's. Changes [`S0`] and [`S1`].
+    /// Notes flags and gives the host the modes of Rust code. Changes [`S0`] and [`S1`].
     pub fn fp_end(&mut self) {
-        let not = self.asm.label();
-        self.asm.ldr(Type::I8, S0, STATE, slot(layout::LIVE) + layout::LIVE_FP as usize);
-        self.asm.cbz(false, false, S0, not);
         self.asm.mrs_fpsr(S0);
         self.asm.ubfx(false, S0, S0, IXC, 1);
         self.asm.ldr(Type::I32, S1, STATE, slot(layout::MX_GUEST));
         self.asm.logic(Logic::Orr, false, S1, S1, S0, PE);
         self.asm.str(Type::I32, S1, STATE, slot(layout::MX_GUEST));
         self.asm.msr_fpcr(ZR);
-        self.asm.bind(not);
-    }
-
-    /// Behind a helper: the modes are the guest's again if they were.
-    pub fn fp_again(&mut self) {
-        let not = self.asm.label();
-        self.asm.ldr(Type::I8, S0, STATE, slot(layout::LIVE) + layout::LIVE_FP as usize);
-        self.asm.cbz(false, false, S0, not);
-        self.fp_begin();
-        self.asm.bind(not);
     }
 
     /// The helper's result, in place; the way on is open behind it.

@@ -14,9 +14,11 @@ pub mod branch;
 pub mod coded;
 pub mod flags;
 pub mod fp;
+pub mod lazy;
 pub mod mem;
 pub mod mov;
 pub mod muldiv;
+pub mod share;
 pub mod shift;
 pub mod sse;
 pub mod system;
@@ -24,10 +26,13 @@ pub mod trampoline;
 pub mod vals;
 pub mod vecregs;
 
+use crate::addresses;
 pub use crate::cache::Place;
 use crate::frame::Frame;
 use crate::helpers::Helper;
+use crate::hold::Holds;
 use crate::regalloc::Analysis;
+use crate::sidetable::Recipe;
 use crate::{JitConfig, JitError};
 use asm::{Asm, Cond};
 use coded::Coded;
@@ -41,6 +46,11 @@ pub const MAX_ARENA: usize = 128 << 20;
 
 /// Returns are predicted by a ring: see `jumps`.
 pub const RETURN_RING: bool = true;
+
+/// What a slot for what accesses share has that has nothing: see `share`.
+pub const fn no_addend() -> u64 {
+    0
+}
 
 /// The word of a branch at arena offset `at` to `to`.
 pub const fn jump_word(at: usize, to: usize) -> u32 {
@@ -65,8 +75,12 @@ pub enum Loc {
     Word,
     /// In a vector temporary.
     Vec(u8),
+    /// It is what this guest vector register holds.
+    GuestV(u8),
     /// In this scratch slot and the next.
     VecSlot(u8),
+    /// The low lane of this vector, for a store.
+    LaneOf(Value),
 }
 
 /// What is known of a value while its block is emitted.
@@ -75,9 +89,11 @@ pub struct Val {
     loc: Loc,
     /// Zeros above its width.
     clean: bool,
+    /// A vector's bits from this one on are known to be zero.
+    low: u8,
 }
 
-const NEW_VAL: Val = Val { loc: Loc::None, clean: false };
+const NEW_VAL: Val = Val { loc: Loc::None, clean: false, low: 128 };
 
 /// Who has a temporary.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,6 +101,8 @@ pub enum Owner {
     Free,
     Val(Value),
     Transient,
+    /// The group of accesses with this scratch slot: see `share`.
+    Base(u8),
 }
 
 /// Arena offsets of the trampolines.
@@ -97,7 +115,7 @@ pub struct Entry {
     indirect: usize,
     interpret: usize,
     way_out: usize,
-    fp_begin: usize,
+    vec_begin: usize,
 }
 
 impl Entry {
@@ -113,6 +131,13 @@ pub struct Codegen {
     asm: Asm,
     insts: Vec<Inst>,
     an: Analysis,
+    holds: Holds,
+    /// By index of a `SetFlags`: what stands for its flags.
+    recipes: Vec<(u32, Recipe)>,
+    /// What the guest's flags are to be made of here, if their word is not right.
+    lazy: Option<Recipe>,
+    share_probes: bool,
+    fold_addresses: bool,
     val: Vec<Val>,
     /// By value: it is read as a flags word.
     worded: Vec<bool>,
@@ -121,6 +146,7 @@ pub struct Codegen {
     vowner: [Owner; vecregs::VTEMPS],
     vlocked: u32,
     alias: [Vec<Value>; 16],
+    held: [Vec<Value>; vecregs::GUESTS as usize],
     slots: u64,
     native: Option<(Value, Carry)>,
     bools: Vec<Value>,
@@ -141,8 +167,9 @@ pub struct Codegen {
     count: bool,
     ordered: bool,
     lse: bool,
-    /// The block has made sure that the host has the guest's modes of floating point.
-    fp_entered: bool,
+    wides: Vec<vecregs::Wide>,
+    /// The block has made sure that the host has the guest's vector registers and modes of floating point.
+    vec_live: bool,
 }
 
 /// Whether the emitter knows each of `insts` from `from` on.
@@ -174,6 +201,11 @@ impl Codegen {
             asm: Asm::default(),
             insts: Vec::new(),
             an: Analysis::default(),
+            holds: Holds::default(),
+            recipes: Vec::new(),
+            lazy: None,
+            share_probes: cfg.share_probes,
+            fold_addresses: cfg.fold_addresses,
             val: Vec::new(),
             worded: Vec::new(),
             owner: [Owner::Free; 5],
@@ -181,6 +213,7 @@ impl Codegen {
             vowner: [Owner::Free; vecregs::VTEMPS],
             vlocked: 0,
             alias: Default::default(),
+            held: Default::default(),
             slots: 0,
             native: None,
             bools: Vec::new(),
@@ -200,7 +233,8 @@ impl Codegen {
             count: cfg.count_insns,
             ordered: cfg.ordered,
             lse: !cfg.baseline && has_lse(),
-            fp_entered: false,
+            wides: Vec::new(),
+            vec_live: false,
         })
     }
 
@@ -226,8 +260,10 @@ impl Codegen {
         self.vowner = [Owner::Free; vecregs::VTEMPS];
         self.vlocked = 0;
         self.alias.iter_mut().for_each(Vec::clear);
+        self.held.iter_mut().for_each(Vec::clear);
         self.slots = 0;
         self.native = None;
+        self.lazy = None;
         self.bools.clear();
         self.guest_flags.clear();
         self.stubs.clear();
@@ -235,7 +271,8 @@ impl Codegen {
         self.withheld.clear();
         self.literals.clear();
         self.indirect_miss = None;
-        self.fp_entered = false;
+        self.wides.clear();
+        self.vec_live = false;
     }
 
     /// Emits a block: its code, exits and sites are in `self` afterwards.
@@ -247,8 +284,13 @@ impl Codegen {
             return Err(JitError::Unsupported("an operation that the Arm emitter does not know"));
         }
         self.reset(block, place);
-        let insts = std::mem::take(&mut self.insts);
+        let mut insts = std::mem::take(&mut self.insts);
+        lazy::find(&mut insts, &mut self.recipes);
         self.an.run(&insts);
+        if self.fold_addresses {
+            addresses::find(&insts, &mut self.an);
+        }
+        self.holds.run(if self.share_probes { &insts } else { &[] });
         self.insts = insts;
         self.find_words();
         self.guard_entry(block.next_page.is_some());
@@ -269,6 +311,7 @@ impl Codegen {
         }
         self.emit_exits();
         self.emit_stubs();
+        self.emit_wides();
         self.frame.check()?;
         if !self.asm.finish() {
             return Err(JitError::Internal("a label is missing or out of reach"));
@@ -277,6 +320,7 @@ impl Codegen {
     }
 
     fn emit(&mut self, me: Value, inst: &Inst) {
+        self.make_late_operands(inst);
         match inst.op {
             Op::Guest | Op::FlagsOf | Op::Const | Op::Pc => {}
             Op::GetReg => self.get_reg(me, inst),
@@ -307,6 +351,7 @@ impl Codegen {
             }
             Op::Select => self.select(me, inst),
             Op::NotBool => self.not_bool(me, inst),
+            Op::Lea if self.an.facts[me.index()].late => {}
             Op::Lea => self.lea(me, inst),
             Op::MergeFlags => self.merge_flags(me, inst),
             Op::SelectFlags => self.select_flags(me, inst),

@@ -1,11 +1,11 @@
 //! Vector operations on integers, by the host's vector unit. Those that are named by their x86 encoding are in
 //! `coded`.
 
-use super::Codegen;
 use super::asm::{Cond, Logic, Reg, ZR};
 use super::coded::Coded;
 use super::vals::{S0, S1};
 use super::vecregs::{PAIR, V0, V1, V2};
+use super::{Codegen, Loc};
 use emu_core::ir::encoded::ENCODED;
 use emu_core::ir::{Inst, Op, Type, Value, VecOp};
 
@@ -31,6 +31,8 @@ const fn permute(size: u32, op: u32) -> u32 {
 const ADDP: u32 = 0x17;
 const BIC: u32 = 0x4e60_1c00;
 const BSL: u32 = 0x6e60_1c00;
+const BIT: u32 = 0x6ea0_1c00;
+const BIF: u32 = 0x6ee0_1c00;
 const TBL: u32 = 0x4e00_0000;
 const TBL2: u32 = 0x4e00_2000;
 
@@ -196,7 +198,9 @@ impl Codegen {
     }
 
     pub fn vmov(&mut self, d: Reg, n: Reg) {
-        self.v3(0x4ea0_1c00, d, n, n);
+        if d != n {
+            self.v3(0x4ea0_1c00, d, n, n);
+        }
     }
 
     /// Bytes of `high:low` from `at` (1 to 15) on.
@@ -217,6 +221,7 @@ impl Codegen {
 
     /// Vec1, Vec2 and Vec3.
     pub fn vector(&mut self, me: Value, inst: &Inst) {
+        self.vec_enter();
         let Some(op) = VecOp::from_number(inst.aux) else {
             return match Coded::from_aux(inst.aux) {
                 Some(c) => self.coded(me, inst, c),
@@ -227,15 +232,30 @@ impl Codegen {
             VecOp::FromInt => return self.int_to_vector(me, inst),
             VecOp::Lane => return self.lane(me, inst),
             VecOp::Pmovmskb | VecOp::Movmskps | VecOp::Movmskpd => return self.sign_mask(me, inst, op),
+            VecOp::Pxor | VecOp::Psubd | VecOp::Psubq | VecOp::Pandn if inst.args[0] == inst.args[1] => {
+                let to = self.vdest(me, &[]);
+                self.asm.vzero(to.reg);
+                self.vfinish(me, to);
+                self.val[me.index()].low = 0;
+                return;
+            }
             _ => {}
         }
         let a = self.vreg(inst.args[0]);
         let vector = |c: &Self, v: Value| v.is_some() && c.insts[v.index()].ty == Type::V128;
         let b = if vector(self, inst.args[1]) { self.vreg(inst.args[1]) } else { a };
         let c = if vector(self, inst.args[2]) { self.vreg(inst.args[2]) } else { a };
-        let d = self.vtemp();
+        // Every sequence below writes d when it has read all else, but for copies of a.
+        let to = self.vdest(me, &[]);
+        let d = to.reg;
         if let Some(word) = single(op) {
             self.v3(word, d, a, b);
+        } else if matches!(op, VecOp::Pshufd | VecOp::Shufps)
+            && a == b
+            && self.shuffle_doublewords(d, a, inst.imm as u32)
+        {
+        } else if op == VecOp::Shufpd {
+            self.shuffle_quadwords(d, a, b, inst.imm as u32);
         } else if let Some((log, left, signed)) = shift_of(op) {
             if inst.op == Op::Vec1 {
                 self.shift_imm(log, left, signed, d, a, inst.imm as u64);
@@ -254,7 +274,49 @@ impl Codegen {
         } else {
             self.several(op, inst, d, a, b, c);
         }
-        self.set_vec_temp(me, d);
+        self.vfinish(me, to);
+        if op == VecOp::ZeroHigh {
+            self.val[me.index()].low = 64;
+        }
+    }
+
+    /// PSHUFD by one or a few instructions; false if a table does it better.
+    fn shuffle_doublewords(&mut self, d: Reg, a: Reg, control: u32) -> bool {
+        let lane = |n: u32| control >> (2 * n) & 3;
+        let dup = |n: u32| 0x4e04_0400 | n << 19;
+        match control & 0xff {
+            0xe4 => self.vmov(d, a),
+            0x39 => self.ext(d, a, a, 4),
+            0x4e => self.ext(d, a, a, 8),
+            0x93 => self.ext(d, a, a, 12),
+            0x44 => self.v2(0x4e08_0400, d, a),
+            0xee => self.v2(0x4e18_0400, d, a),
+            0xb1 => self.v2(two(1, 0, 2, 0), d, a),
+            0xa0 => self.v3(permute(2, 2), d, a, a),
+            0xf5 => self.v3(permute(2, 6), d, a, a),
+            0x88 => self.v3(permute(2, 1), d, a, a),
+            0xdd => self.v3(permute(2, 5), d, a, a),
+            0x50 => self.v3(permute(2, 3), d, a, a),
+            0xfa => self.v3(permute(2, 7), d, a, a),
+            _ if (1..4).all(|n| lane(n) == lane(0)) => self.v2(dup(lane(0)), d, a),
+            _ => return false,
+        }
+        true
+    }
+
+    /// SHUFPD.
+    fn shuffle_quadwords(&mut self, d: Reg, a: Reg, b: Reg, control: u32) {
+        match control & 3 {
+            0 => self.v3(permute(3, 3), d, a, b),
+            1 => self.ext(d, a, b, 8),
+            3 => self.v3(permute(3, 7), d, a, b),
+            // The low half of a into b's, or the high half of b into a's.
+            _ if d == b => self.v2(0x6e08_0400, d, a),
+            _ => {
+                self.vmov(d, a);
+                self.v2(0x6e18_4400, d, b);
+            }
+        }
     }
 
     fn several(&mut self, op: VecOp, inst: &Inst, d: Reg, a: Reg, b: Reg, c: Reg) {
@@ -315,9 +377,10 @@ impl Codegen {
             Packsswb | Packssdw | Packuswb | Packusdw => {
                 let size = u32::from(matches!(op, Packssdw | Packusdw));
                 let (u, code) = if matches!(op, Packsswb | Packssdw) { (0, 20) } else { (1, 18) };
-                self.v2(two(0, u, size, code), V0, a);
-                self.v2(two(1, u, size, code), V0, b);
-                self.vmov(d, V0);
+                let t = if d == b { V0 } else { d };
+                self.v2(two(0, u, size, code), t, a);
+                self.v2(two(1, u, size, code), t, b);
+                self.vmov(d, t);
             }
             Pslldq | Psrldq if by == 0 => self.vmov(d, a),
             Pslldq | Psrldq if by > 15 => self.asm.vzero(d),
@@ -347,12 +410,15 @@ impl Codegen {
             }
             Pblendvb => {
                 self.shift_const(0, false, true, V0, c, 7);
-                self.v3(BSL, V0, b, a);
-                self.vmov(d, V0);
+                self.choose_bits(d, b, a);
             }
+            // The high half into b's.
+            Movsd if d == b => self.v2(0x6e18_4400, d, a),
             Movsd | Movss => {
-                self.vmov(d, a);
-                self.v2(if op == Movsd { 0x6e08_0400 } else { 0x6e04_0400 }, d, b);
+                let t = if d == b { V0 } else { d };
+                self.vmov(t, a);
+                self.v2(if op == Movsd { 0x6e08_0400 } else { 0x6e04_0400 }, t, b);
+                self.vmov(d, t);
             }
             ZeroHigh => self.v3(0x0ea0_1c00, d, a, a),
             SetLane => {
@@ -362,6 +428,18 @@ impl Codegen {
                 self.v2(0x4e00_1c00 | lane_index(ty, inst.imm as u32) << 16, d, i);
             }
             _ => self.frame.unsupported("a vector operation"),
+        }
+    }
+
+    /// `d` becomes `x` where the mask in [`V0`] is set and `y` where it is not. Changes [`V0`].
+    pub fn choose_bits(&mut self, d: Reg, x: Reg, y: Reg) {
+        match d {
+            _ if d == x => self.v3(BIF, d, y, V0),
+            _ if d == y => self.v3(BIT, d, x, V0),
+            _ => {
+                self.v3(BSL, V0, x, y);
+                self.vmov(d, V0);
+            }
         }
     }
 
@@ -411,14 +489,34 @@ impl Codegen {
     }
 
     fn int_to_vector(&mut self, me: Value, inst: &Inst) {
-        let ty = self.insts[inst.args[0].index()].ty;
-        let r = self.reg(inst.args[0]);
-        let d = self.vtemp();
-        self.v2(if ty == Type::I64 { 0x9e67_0000 } else { 0x1e27_0000 }, d, r);
-        self.set_vec_temp(me, d);
+        let v = inst.args[0];
+        let ty = self.insts[v.index()].ty;
+        match self.val[v.index()].loc {
+            // A load has put it into a vector register for this.
+            Loc::Vec(r) => {
+                self.val[v.index()].loc = Loc::None;
+                self.set_vec_temp(me, r);
+            }
+            Loc::GuestV(r) => {
+                self.unhold(v);
+                self.val[v.index()].loc = Loc::None;
+                self.held[r as usize].push(me);
+                self.val[me.index()].loc = Loc::GuestV(r);
+            }
+            _ => {
+                let r = self.reg(v);
+                let d = self.vdest(me, &[]);
+                self.vec_from_int(d.reg, ty, r);
+                self.vfinish(me, d);
+            }
+        }
+        self.val[me.index()].low = ty.bits() as u8;
     }
 
     fn lane(&mut self, me: Value, inst: &Inst) {
+        if self.lane_for_store(me, inst) {
+            return;
+        }
         let a = self.vreg(inst.args[0]);
         let d = self.dest(me);
         let wide = u32::from(inst.ty == Type::I64) << 30;
@@ -479,7 +577,6 @@ fn shuffle(op: VecOp, control: u32) -> Option<[u8; 16]> {
         Pshuflw => lanes(2, &|n| if n < 4 { field(2, n) } else { n }),
         Pshufhw => lanes(2, &|n| if n < 4 { n } else { 4 + field(2, n - 4) }),
         Shufps => lanes(4, &|n| field(2, n) + if n < 2 { 0 } else { 4 }),
-        Shufpd => lanes(8, &|n| field(1, n) + 2 * n),
         Pblendw => lanes(2, &|n| n + 8 * field(1, n)),
         _ => return None,
     })

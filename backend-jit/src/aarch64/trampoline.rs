@@ -2,12 +2,12 @@
 //!
 //! Inside translated code the host's registers are as `vals` says, and the stack pointer is at a frame of [`FRAME`] bytes
 //! that belongs to the thunks. A thunk keeps NZCV and all general registers but x16, x17 and x30; it stores the guest registers
-//! that a Rust function may change to their home in the state. A thunk of a helper that works on guest registers stores
+//! that a Rust function may change to their home in the state, and the vector registers while they are live. A thunk of a helper that works on guest registers stores
 //! and loads them all.
 
 use super::asm::{LR, Reg, SP};
 use super::vals::{FLAGS, GUEST, ICOUNT, S0, S1, STATE, TEMPS, TLB, VOLATILE, gpr, slot};
-use super::vecregs::{FIRST, VTEMPS};
+use super::vecregs::{FIRST, LIVE, VTEMPS};
 use super::{Codegen, Entry};
 use crate::cache::Cache;
 use crate::exit::Kind;
@@ -66,8 +66,10 @@ impl Codegen {
         e.way_out = self.here();
         self.asm.str(Type::I64, 0, STATE, offset_of!(CpuState, rip));
         self.asm.b_abs(false, e.indirect);
-        e.fp_begin = self.here();
+        e.vec_begin = self.here();
+        self.vec_guests(true);
         self.fp_begin();
+        self.asm.mov_imm(LIVE, 1);
         self.asm.ret();
         let fail = self.here();
         // The kind is in STATUS, the site in SITE.
@@ -132,12 +134,17 @@ impl Codegen {
         self.asm.mov(true, STATE, 0);
         self.guest(true, 0);
         self.other(true);
+        self.asm.mov_imm(LIVE, 0);
         self.asm.br(1);
     }
 
     /// The exit word is in x0.
     fn leave_code(&mut self) {
+        let integer = self.asm.label();
+        self.asm.cbz(false, false, LIVE, integer);
         self.fp_end();
+        self.vec_guests(false);
+        self.asm.bind(integer);
         self.guest(false, 0);
         self.other(false);
         self.saved(true);
@@ -151,10 +158,23 @@ impl Codegen {
             let at = 16 * i as i32;
             if load { self.asm.ldp(a, b, SP, at) } else { self.asm.stp(a, b, SP, at) }
         }
+    }
+
+    /// Vector registers and the modes of floating point, if they are the guest's.
+    fn vectors(&mut self, load: bool) {
+        let integer = self.asm.label();
+        self.asm.cbz(false, false, LIVE, integer);
+        if load {
+            self.fp_begin();
+        } else {
+            self.fp_end();
+        }
+        self.vec_guests(load);
         for i in 0..VTEMPS {
             let (r, at) = (FIRST + i as u8, VECTORS + 16 * i);
             if load { self.asm.ldr_q(r, SP, at) } else { self.asm.str_q(r, SP, at) }
         }
+        self.asm.bind(integer);
     }
 
     /// The site is in [`S0`].
@@ -167,7 +187,7 @@ impl Codegen {
         self.temps(false);
         self.asm.mrs_nzcv(S1);
         self.asm.str(Type::I64, S1, SP, NZCV);
-        self.fp_end();
+        self.vectors(false);
         if self.ordered {
             self.asm.dmb();
         }
@@ -178,7 +198,7 @@ impl Codegen {
             self.asm.dmb();
         }
         self.asm.str(Type::I64, 0, STATE, slot(layout::STATUS));
-        self.fp_again();
+        self.vectors(true);
         self.guest(true, first);
         self.other(true);
         self.temps(true);

@@ -2,7 +2,7 @@
 //!
 //! Host registers: x0 to x4 are temporaries; x16, x17 and the link register belong to the op in hand; x5 counts
 //! instructions; x6 and x7 point at the write and the read half of the translation cache in force; w15 is the guest's
-//! flags word (see `flags`); x28 points at the processor's state; x18 is the host system's; the others are guest
+//! flags word (see `flags`); x28 points at the processor's state; x18 is the host system's; x29 is `vecregs::LIVE`; the others are guest
 //! registers ([`GUEST`]), those that a Rust function may change last.
 //!
 //! Invariants:
@@ -88,6 +88,11 @@ impl Codegen {
             self.locked |= 1 << t;
             return t;
         }
+        if let Some(t) = self.evict_base() {
+            self.owner[t as usize] = Owner::Transient;
+            self.locked |= 1 << t;
+            return t;
+        }
         let mut victim = None;
         for t in TEMPS {
             if let (Owner::Val(v), 0) = (self.owner[t as usize], self.locked & 1 << t) {
@@ -109,8 +114,9 @@ impl Codegen {
 
     /// Gives `v`, which is clean and lives on, a place of its own; it is in `from`.
     pub fn keep(&mut self, v: Value, from: Reg) {
-        match TEMPS.iter().find(|&&t| self.owner[t as usize] == Owner::Free) {
-            Some(&t) => {
+        let free = TEMPS.into_iter().find(|&t| self.owner[t as usize] == Owner::Free);
+        match free.or_else(|| self.evict_base()) {
+            Some(t) => {
                 self.asm.mov(true, t, from);
                 self.set_temp(v, t, true);
             }
@@ -307,8 +313,15 @@ impl Codegen {
             Loc::Cc(_) => self.bools.retain(|&x| x != v),
             Loc::Word => self.guest_flags.retain(|&x| x != v),
             Loc::Slot(s) => self.free_slot(s),
-            Loc::Vec(r) => self.free_vec(v, r),
-            Loc::VecSlot(s) => self.free_pair(s),
+            Loc::Vec(r) => {
+                self.free_vec(v, r);
+                self.unhold(v);
+            }
+            Loc::GuestV(_) => self.unhold(v),
+            Loc::VecSlot(s) => {
+                self.free_pair(s);
+                self.unhold(v);
+            }
             _ => {}
         }
         self.val[v.index()].loc = Loc::None;
@@ -317,13 +330,20 @@ impl Codegen {
         }
     }
 
+    fn end_value(&mut self, v: Value) {
+        if self.an.facts[v.index()].last as usize == self.at {
+            self.release(v);
+        }
+    }
+
     /// After an op: frees transients and what has died.
     pub fn end_op(&mut self) {
         let inst = self.insts[self.at];
         for v in inst.used() {
-            if self.an.facts[v.index()].last as usize == self.at {
-                self.release(v);
+            if self.an.facts[v.index()].late {
+                self.end_value(self.insts[v.index()].args[0]);
             }
+            self.end_value(v);
         }
         if self.an.facts[self.at].last == 0 {
             self.release(Value(self.at as u32));

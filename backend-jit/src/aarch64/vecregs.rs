@@ -1,12 +1,25 @@
-//! Where vectors are: eight temporaries (v16 to v23), which thunks keep, and pairs of spill slots. The guest's vector
-//! registers live in the state. v24 to v31 belong to the op in hand.
+//! Where vectors are: guest registers in host registers, temporaries, spill slots.
+//!
+//! The low 128 bits of the guest's vector registers 0 to 15 are v0 to v15 from a block's first vector op until translated
+//! code is left; so are the guest's modes of floating point (see `fp`). [`LIVE`] says so in a register of its own: a block
+//! with vector ops begins with one test of it, and integer code never loads them. What is above is in the state. v16 to v23
+//! are temporaries, v24 to v31 belong to the op in hand. Thunks keep all but the latter, while they are live.
+//!
+//! Invariants:
+//! - `held[r]` lists the values that are what guest register r holds;
+//! - a value whose place is `GuestV(r)` is in `held[r]`; whoever changes r calls `change` first;
+//! - the register that [`Codegen::vdest`] gave may be a guest's, but none that it was told to avoid.
 
 use super::asm::Reg;
-use super::vals::{S0, STATE, slot};
+use super::mem::{Stub, StubKind};
+use super::vals::{STATE, slot};
 use super::{Codegen, Loc, Owner};
 use crate::layout;
-use emu_core::ir::{Inst, Op, Value};
+use dynasmrt::DynamicLabel;
+use emu_core::ir::{Inst, Op, Type, Value};
 
+/// Guest vector registers, in host registers of the same number.
+pub const GUESTS: u8 = 16;
 /// The first vector temporary.
 pub const FIRST: Reg = 16;
 /// Number of vector temporaries.
@@ -19,15 +32,52 @@ pub const V1: Reg = 25;
 pub const V2: Reg = 26;
 /// See [`V0`]: a pair for table lookups.
 pub const PAIR: Reg = 30;
+/// A general register that is not 0 while the vector registers and the modes of floating point are the guest's.
+pub const LIVE: Reg = 29;
 
 /// Byte offset in the state of vector register `n`.
 pub const fn vec(n: usize) -> usize {
     (layout::vec(n) + layout::BIAS) as usize
 }
 
+/// Where the vector in hand is computed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VDest {
+    pub reg: Reg,
+    guest: bool,
+}
+
+/// A constant beside the code.
+#[derive(Clone, Copy, Debug)]
+pub struct Wide {
+    label: DynamicLabel,
+    low: u64,
+    high: u64,
+}
+
 impl Codegen {
     fn vowner(&mut self, r: Reg) -> &mut Owner {
         &mut self.vowner[(r - FIRST) as usize]
+    }
+
+    /// Before a block's first vector op: makes sure that the guest's vector registers are in the host's.
+    pub fn vec_enter(&mut self) {
+        if self.vec_live {
+            return;
+        }
+        self.vec_live = true;
+        let (label, resume) = (self.asm.label(), self.asm.label());
+        self.asm.cbz(false, false, LIVE, label);
+        self.asm.bind(resume);
+        self.stubs.push(Stub { label, resume, site: 0, kind: StubKind::VecBegin });
+    }
+
+    /// Guest vector registers between their homes and the host's registers.
+    pub fn vec_guests(&mut self, load: bool) {
+        for r in 0..GUESTS {
+            let at = vec(r.into());
+            if load { self.asm.ldr_q(r, STATE, at) } else { self.asm.str_q(r, STATE, at) }
+        }
     }
 
     /// A free vector temporary for the op in hand.
@@ -47,15 +97,23 @@ impl Codegen {
                     self.frame.fail("out of vector temporaries");
                     return FIRST;
                 };
-                let s = self.new_pair();
-                self.asm.str_q(FIRST + i as u8, STATE, slot(s as usize));
-                self.val[v.index()].loc = Loc::VecSlot(s);
+                self.spill_vec(v, FIRST + i as u8);
                 i
             }
         };
         self.vowner[i] = Owner::Transient;
         self.vlocked |= 1 << i;
         FIRST + i as u8
+    }
+
+    fn spill_vec(&mut self, v: Value, from: Reg) {
+        if let Some(r) = (0..GUESTS).find(|&r| self.holds(r, v)) {
+            self.val[v.index()].loc = Loc::GuestV(r);
+            return;
+        }
+        let s = self.new_pair();
+        self.asm.str_q(from, STATE, slot(s as usize));
+        self.val[v.index()].loc = Loc::VecSlot(s);
     }
 
     fn new_pair(&mut self) -> u8 {
@@ -88,6 +146,7 @@ impl Codegen {
                 self.vlocked |= 1 << (r - FIRST);
                 r
             }
+            Loc::GuestV(r) => r,
             Loc::VecSlot(s) => {
                 let t = self.vtemp();
                 self.asm.ldr_q(t, STATE, slot(s as usize));
@@ -102,21 +161,87 @@ impl Codegen {
         }
     }
 
-    /// The register of `v`, which is in one and dies with the op in hand, to put that op's result into.
-    pub fn take_vec(&mut self, v: Value) -> Option<Reg> {
-        match self.val[v.index()].loc {
-            Loc::Vec(r) if !self.lives(v) => {
-                self.val[v.index()].loc = Loc::None;
-                Some(r)
-            }
-            _ => None,
-        }
-    }
-
     /// Says that `v` is in vector temporary `r`.
     pub fn set_vec_temp(&mut self, v: Value, r: Reg) {
         *self.vowner(r) = Owner::Val(v);
         self.val[v.index()].loc = Loc::Vec(r);
+    }
+
+    /// Whether guest register `r` holds `v`.
+    fn holds(&self, r: u8, v: Value) -> bool {
+        self.held[r as usize].contains(&v)
+    }
+
+    /// The guest register that the value in hand is bound for, if it may be computed there.
+    fn bound(&self, me: Value) -> Option<Reg> {
+        let set = match self.an.facts[me.index()].vset {
+            0 => return None,
+            n => self.insts[n as usize],
+        };
+        let r = set.imm as u8 & 31;
+        let alone = |v: Value| self.lives(v) && self.val[v.index()].loc == Loc::GuestV(r);
+        let fits = r < GUESTS && set.ty == Type::V128 && !self.held[r as usize].iter().any(|&v| alone(v));
+        fits.then_some(r)
+    }
+
+    /// The register in which to compute the vector in hand, none of `avoid`. It may be that of an operand which is not
+    /// in `avoid`.
+    pub fn vdest(&mut self, me: Value, avoid: &[Reg]) -> VDest {
+        match self.bound(me) {
+            Some(r) if !avoid.contains(&r) => VDest { reg: r, guest: true },
+            _ => VDest { reg: self.vtemp(), guest: false },
+        }
+    }
+
+    /// As [`Codegen::vdest`], for what is made from `a` in place: the register of `a` if that dies.
+    pub fn vdest_over(&mut self, me: Value, a: Value, avoid: &[Reg]) -> VDest {
+        if let Some(r) = self.bound(me)
+            && !avoid.contains(&r)
+        {
+            return VDest { reg: r, guest: true };
+        }
+        match self.val[a.index()].loc {
+            Loc::Vec(r) if !self.lives(a) && !avoid.contains(&r) => {
+                self.val[a.index()].loc = Loc::None;
+                VDest { reg: r, guest: false }
+            }
+            _ => VDest { reg: self.vtemp(), guest: false },
+        }
+    }
+
+    /// The vector in hand is in `d`.
+    pub fn vfinish(&mut self, me: Value, d: VDest) {
+        if !d.guest {
+            return self.set_vec_temp(me, d.reg);
+        }
+        self.held[d.reg as usize].clear();
+        self.held[d.reg as usize].push(me);
+        self.val[me.index()].loc = Loc::GuestV(d.reg);
+    }
+
+    /// Guest register `r` is about to change: values but `keep` that live on and are nowhere else get a place of their
+    /// own.
+    fn change(&mut self, r: u8, keep: Value) {
+        for v in std::mem::take(&mut self.held[r as usize]) {
+            if v == keep || !self.lives(v) || self.val[v.index()].loc != Loc::GuestV(r) {
+                continue;
+            }
+            if let Some(other) = (0..GUESTS).find(|&o| o != r && self.holds(o, v)) {
+                self.val[v.index()].loc = Loc::GuestV(other);
+                continue;
+            }
+            let t = self.vtemp();
+            self.vmov(t, r);
+            self.set_vec_temp(v, t);
+            self.vlocked &= !(1 << (t - FIRST));
+        }
+    }
+
+    /// Vector `v` is held no more.
+    pub fn unhold(&mut self, v: Value) {
+        for list in &mut self.held {
+            list.retain(|&h| h != v);
+        }
     }
 
     /// After an op.
@@ -130,31 +255,70 @@ impl Codegen {
     }
 
     pub fn get_vec(&mut self, me: Value, inst: &Inst) {
-        let t = self.vtemp();
-        self.asm.ldr_q(t, STATE, vec(inst.imm as usize & 31));
-        self.set_vec_temp(me, t);
+        self.vec_enter();
+        let r = inst.imm as u8 & 31;
+        if r >= GUESTS {
+            return self.frame.unsupported("vector registers beyond 15");
+        }
+        self.val[me.index()].loc = Loc::GuestV(r);
+        self.held[r as usize].push(me);
     }
 
     /// SetVec and SetVecZero.
     pub fn set_vec(&mut self, inst: &Inst) {
-        let n = inst.imm as usize & 31;
-        let r = self.vreg(inst.args[0]);
-        self.asm.str_q(r, STATE, vec(n));
+        self.vec_enter();
+        let (r, v) = (inst.imm as u8 & 31, inst.args[0]);
+        if r >= GUESTS {
+            return self.frame.unsupported("vector registers beyond 15");
+        }
+        if !self.holds(r, v) {
+            let from = self.vreg(v);
+            self.change(r, v);
+            self.vmov(r, from);
+            self.held[r as usize].push(v);
+            if let Loc::Vec(t) = self.val[v.index()].loc {
+                self.free_vec(v, t);
+                self.val[v.index()].loc = Loc::GuestV(r);
+            }
+        }
         if inst.op == Op::SetVecZero {
             self.asm.vzero(V0);
             for part in 1..4 {
-                self.asm.str_q(V0, STATE, vec(n) + 16 * part);
+                self.asm.str_q(V0, STATE, vec(r.into()) + 16 * part);
             }
         }
     }
 
-    /// A 128-bit constant, low half first. Changes [`S0`].
+    /// A 128-bit constant, low half first.
     pub fn vconst(&mut self, d: Reg, low: u64, high: u64) {
-        self.asm.mov_imm(S0, low);
-        self.asm.dup_d(d, S0);
-        if high != low {
-            self.asm.mov_imm(S0, high);
-            self.asm.ins_d1(d, S0);
+        if (low, high) == (0, 0) {
+            return self.asm.vzero(d);
         }
+        let known = self.wides.iter().find(|w| (w.low, w.high) == (low, high)).map(|w| w.label);
+        let label = known.unwrap_or_else(|| {
+            let label = self.asm.label();
+            self.wides.push(Wide { label, low, high });
+            label
+        });
+        self.asm.ldr_q_literal(d, label);
+    }
+
+    /// The constants, behind the code.
+    pub fn emit_wides(&mut self) {
+        for w in std::mem::take(&mut self.wides) {
+            self.asm.bind(w.label);
+            self.asm.buf.extend_from_slice(&w.low.to_le_bytes());
+            self.asm.buf.extend_from_slice(&w.high.to_le_bytes());
+        }
+    }
+
+    /// A general register into the low lane of `d`, zeros above.
+    pub fn vec_from_int(&mut self, d: Reg, ty: Type, r: Reg) {
+        self.v2(if ty == Type::I64 { 0x9e67_0000 } else { 0x1e27_0000 }, d, r);
+    }
+
+    /// The first bit of `v` from which on it is known to be zero.
+    pub fn low_bits(&self, v: Value) -> u8 {
+        self.val[v.index()].low
     }
 }

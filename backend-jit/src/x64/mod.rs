@@ -51,6 +51,8 @@ pub const fn jump_word(at: usize, to: usize) -> u32 {
 /// Calls are predicted by the host itself: see [`calls`].
 pub const RETURN_RING: bool = false;
 
+pub use crate::hold::no_addend;
+
 /// Whether the emitter knows each of the instructions: it does, or the host says at translation that it has not got one.
 pub const fn emits(_: &[Inst], _: usize) -> bool {
     true

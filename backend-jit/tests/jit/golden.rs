@@ -37,6 +37,22 @@ guest.void imm=0x7 aux=0x2
   goto.void imm=0x3",
     ),
     (
+        "mov eax, [rbx+8]; mov ecx, [rbx+16]; mov [rbx+24], ecx",
+        "guest.void aux=0x3
+  v1 = getreg.i64 imm=0x3
+  v2 = lea.i64 v1 imm=0x8
+  v3 = load.i32 v2
+  setreg.i32 v3
+guest.void imm=0x3 aux=0x3
+  v6 = lea.i64 v1 imm=0x10
+  v7 = load.i32 v6
+  setreg.i32 v7 imm=0x1
+guest.void imm=0x6 aux=0x3
+  v10 = lea.i64 v1 imm=0x18
+  store.i32 v10, v7
+  goto.void imm=0x9",
+    ),
+    (
         "add [rbx+8], eax",
         "guest.void aux=0x3
   v1 = getreg.i64 imm=0x3
@@ -101,6 +117,39 @@ guest.void imm=0x6 aux=0x2
   goto.void imm=0x4",
     ),
     (
+        "movsd xmm1, [rdi+rcx*8]; mulsd xmm1, [rsi+rcx*8]; addsd xmm0, xmm1; inc rcx; cmp rcx, rdx; jne back",
+        "guest.void aux=0x5
+  v1 = getreg.i64 imm=0x7
+  v2 = getreg.i64 imm=0x1
+  v3 = lea.i64 v1, v2 aux=0x3
+  v4 = load.i64 v3
+  v5 = vec1.v128:fromint v4
+  setvec.v128 v5 imm=0x1
+guest.void imm=0x5 aux=0x5
+  v8 = getreg.i64 imm=0x6
+  v9 = lea.i64 v8, v2 aux=0x3
+  v10 = load.i64 v9
+  v11 = vec1.v128:fromint v10
+  v12 = fp.v128:mulsd v5, v11
+  setvec.v128 v12 imm=0x1
+guest.void imm=0xa aux=0x4
+  v15 = getvec.v128
+  v16 = fp.v128:addsd v15, v12
+  setvec.v128 v16
+guest.void imm=0xe aux=0x3
+  v19 = const.i64 imm=0x1
+  v20 = add.i64 v2, v19
+  setreg.i64 v20 imm=0x1
+guest.void imm=0x11 aux=0x3
+  v23 = getreg.i64 imm=0x2
+  v24 = sub.i64 v20, v23
+  v25 = flagsof.flags v24 imm=0x8d5
+  setflags.void v25
+guest.void imm=0x14 aux=0x2
+  v28 = testcc.bool v25 imm=0x5
+  branch.void v28 aux=0x16",
+    ),
+    (
         "ucomisd xmm0, xmm1; ja back",
         "guest.void aux=0x4
   v1 = getvec.v128
@@ -140,6 +189,12 @@ fn compare(text: &str, file: &str) {
     assert!(text == want, "host code changed (CALQUE_BLESS=1 records it):\n{text}");
 }
 
+/// Number of instructions from a block's start to the jump that ends it, conditional branches not taken.
+fn usual_way(code: &[u8]) -> usize {
+    let ends = |w: &[u8]| w[3] >> 2 == 5 || w[3] == 0xd6;
+    code.chunks(4).position(ends).unwrap_or(0) + 1
+}
+
 /// Instruction words, as `aarch64-linux-gnu-objdump -D -b binary -m aarch64` takes them after `xxd -r -p`; branches out of
 /// the block lead where this build has its trampolines, and are not told.
 #[test]
@@ -151,8 +206,8 @@ fn arm_code_is_as_recorded() {
     for (name, ir) in CASES {
         let place = Place { base: 0x10000, cold_end: None, first_exit: 0, first_site: 0 };
         codegen.compile(&parse(name, ir), place).unwrap();
-        let _ = writeln!(text, "; {name}");
         let code = codegen.code();
+        let _ = writeln!(text, "; {name}: {}", usual_way(code));
         for (i, w) in code.chunks(4).enumerate() {
             let word = u32::from_le_bytes(w.try_into().unwrap());
             let to = i as i64 + i64::from((word << 6) as i32 >> 6);

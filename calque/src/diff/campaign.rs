@@ -31,6 +31,9 @@ pub struct Tally {
     pub same: u64,
     /// Cases that did not end.
     pub endless: u64,
+    /// Cases on which the engines agreed, and which the host did not run.
+    #[serde(default)]
+    pub without_host: u64,
     /// Cases with a known difference, by reason.
     pub explained: BTreeMap<String, u64>,
     /// Instruction forms that were in cases, with counts.
@@ -100,6 +103,7 @@ impl Tally {
         self.cases += other.cases;
         self.same += other.same;
         self.endless += other.endless;
+        self.without_host += other.without_host;
         self.restarts += other.restarts;
         self.seconds += other.seconds;
         let maps = [
@@ -141,6 +145,9 @@ impl Tally {
             self.explained.values().sum::<u64>(),
             self.forms.len()
         );
+        if self.without_host != 0 {
+            let _ = writeln!(t, "{} cases did not run on the host", self.without_host);
+        }
         for (why, n) in &self.explained {
             let _ = writeln!(t, "  {n} explained: {why}");
         }
@@ -243,6 +250,7 @@ pub fn run(
             match outcome {
                 Outcome::Same(_) => tally.same += 1,
                 Outcome::Endless => tally.endless += 1,
+                Outcome::WithoutHost => tally.without_host += 1,
                 Outcome::Explained(why) => *tally.explained.entry(why.to_string()).or_default() += 1,
                 Outcome::Differs(leg, list) => {
                     let number = group * GROUP + i as u64;

@@ -170,14 +170,16 @@ pub(super) fn host(scene: &Scene, ran: &Ran, seen: &Seen, list: &[String]) -> Op
     if let Some(why) = all.iter().find_map(|(_, i)| kept_from_host(i)) {
         return Some(why);
     }
-    // C1 does not spread: what differs besides wants a reason of its own.
-    let without: Vec<String> = match makers::only_c1(&all, ran, seen) {
-        true => list.iter().filter(|l| !l.starts_with("fsw")).cloned().collect(),
-        false => list.to_vec(),
-    };
-    let list = &without[..];
+    // C1 and undefined flags do not spread: what differs besides wants a reason of its own.
+    let undefined = undefined_at_end(&all, ran);
+    let differing = (ran.state.rflags ^ seen.rflags) & rflags::STATUS;
+    let flags_too = differing != 0 && undefined.is_some_and(|u| differing & !u == 0);
+    let c1_too = makers::only_c1(&all, ran, seen);
+    let others = |l: &&String| !(c1_too && l.starts_with("fsw") || flags_too && l.starts_with("rflags"));
+    let rest: Vec<String> = list.iter().filter(others).cloned().collect();
+    let list = &rest[..];
     if list.is_empty() {
-        return Some(Reason::CompareC1);
+        return Some(if c1_too { Reason::CompareC1 } else { Reason::UndefinedFlags });
     }
     if let Some(why) = makers::differ(scene, &all, ran, seen, list) {
         return Some(why);
@@ -192,20 +194,24 @@ pub(super) fn host(scene: &Scene, ran: &Ran, seen: &Seen, list: &[String]) -> Op
     if all.iter().any(|(s, i)| (0..i.len() as u64).any(|n| written(s.rip + n))) {
         return Some(Reason::SelfModified);
     }
-    // Flags: those that are undefined and have not been defined since, until somebody goes by one.
+    undefined.is_none().then_some(Reason::UndefinedFlags)
+}
+
+/// The flags that are undefined at the end of a trail and have not been defined since. None if somebody went by one: then
+/// anything may differ.
+fn undefined_at_end(all: &[(&Step, Instruction)], ran: &Ran) -> Option<u64> {
     let mut undefined = 0;
-    for (s, i) in &all {
-        if ran.caught.is_some() && s.rip == ran.state.rip {
+    for (n, (s, i)) in all.iter().enumerate() {
+        // The one that faulted; an earlier turn of a loop may have come by there.
+        if ran.caught.is_some() && n + 1 == all.len() && s.rip == ran.state.rip {
             break;
         }
         if flags_of(i.rflags_read()) & undefined != 0 {
-            return Some(Reason::UndefinedFlags);
+            return None;
         }
         undefined = undefined & !defined_flags(i) | undefined_flags(i, s.gpr[1]);
     }
-    let only_flags = list.iter().all(|l| l.starts_with("rflags"));
-    let differing = (ran.state.rflags ^ seen.rflags) & rflags::STATUS;
-    (only_flags && differing & !undefined == 0).then_some(Reason::UndefinedFlags)
+    Some(undefined)
 }
 
 fn decode(step: &Step, bits: u32) -> Instruction {

@@ -4,9 +4,8 @@ use super::case::Case;
 use super::leg::Ran;
 use super::native::{Native, Seen};
 use super::scene::{CODE, Scene};
-use super::world::{last_bytes, loaded_byte};
+use super::world::last_bytes;
 use emu_core::state::bits::rflags;
-use std::collections::BTreeSet;
 
 /// The child, started again when a case has killed it.
 #[derive(Debug, Default)]
@@ -86,6 +85,9 @@ pub(super) fn compare(case: &Case, scene: &Scene, base: &[u8], ran: &Ran, seen: 
         "r14", "r15",
     ];
     let s = &ran.state;
+    if seen.vector == Seen::ENDLESS {
+        return vec![format!("end: interpreter at rip {:#x}, host none, last at {:#x}", s.rip, seen.rip)];
+    }
     let mut list = Vec::new();
     let mut check = |name: &str, ours: u64, host: u64| {
         if ours != host {
@@ -154,21 +156,34 @@ pub(super) fn compare(case: &Case, scene: &Scene, base: &[u8], ran: &Ran, seen: 
 /// The first difference in memory.
 fn memory(case: &Case, base: &[u8], ran: &Ran, seen: &Seen) -> Option<String> {
     let written = last_bytes(&ran.journal);
+    let code = case.bytes();
+    let patches = case.patches.iter().map(|(at, bytes)| (*at, &bytes[..]));
+    let put: Vec<(u64, &[u8])> = patches.chain([(CODE + case.at, &code[..])]).collect();
     // Every eight bytes that anybody may have changed.
-    let mut places: BTreeSet<u64> = written.keys().map(|at| at & !7).collect();
+    let mut places: Vec<u64> = written.keys().map(|at| at & !7).collect();
     places.extend(seen.changes.iter().map(|c| c.0));
-    let code = (CODE + case.at, case.code.iter().map(Vec::len).sum::<usize>());
-    for (at, len) in case.patches.iter().map(|p| (p.0, p.1.len())).chain([code]) {
-        places.extend((at & !7..at + len as u64).step_by(8));
+    for (at, bytes) in &put {
+        places.extend((at & !7..at + bytes.len() as u64).step_by(8));
     }
+    places.sort_unstable();
+    places.dedup();
     for place in places {
-        let ours = (0..8).fold(0, |v, i| {
-            let at = place + i;
-            let b = written.get(&at).copied().unwrap_or_else(|| loaded_byte(base, case, at));
-            v | u64::from(b) << (8 * i)
-        });
-        let untouched = || base.get(place as usize..place as usize + 8).map_or(0, |b| quad(b, 0));
-        let host = seen.changes.iter().find(|c| c.0 == place).map_or_else(untouched, |c| c.1);
+        let untouched = base.get(place as usize..place as usize + 8).map_or(0, |b| quad(b, 0));
+        let mut ours = untouched.to_le_bytes();
+        for (at, bytes) in put.iter().filter(|(at, bytes)| *at < place + 8 && place < at + bytes.len() as u64)
+        {
+            for (i, slot) in ours.iter_mut().enumerate() {
+                if let Some(b) = (place + i as u64).checked_sub(*at).and_then(|o| bytes.get(o as usize)) {
+                    *slot = *b;
+                }
+            }
+        }
+        for (at, byte) in written.range(place..place + 8) {
+            ours[(at - place) as usize] = *byte;
+        }
+        let ours = u64::from_le_bytes(ours);
+        let host =
+            seen.changes.binary_search_by_key(&place, |c| c.0).map_or(untouched, |n| seen.changes[n].1);
         if ours != host {
             return Some(format!("memory at {place:#x}: interpreter {ours:#018x}, host {host:#018x}"));
         }

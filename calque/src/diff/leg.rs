@@ -5,7 +5,7 @@
 //! journal of stores, or by comparing the pages that the interpreter wrote), and translations stay.
 
 use super::case::Case;
-use super::scene::{CODE, CODE_LEN, RAM, Scene};
+use super::scene::{CODE, CODE_LEN, DATA, DATA_LEN, RAM, STACK, STACK_LEN, Scene};
 use crate::engines::driver::{Driver, DriverConfig, Ended, Kind, code_address};
 use backend_jit::JitError;
 use emu_core::addr::PhysAddr;
@@ -55,7 +55,7 @@ pub struct Ran {
     pub steps: Vec<Step>,
 }
 
-/// An instruction that a leg is about to run, in the case's code pages.
+/// An instruction that a leg is about to run, in the case's pages.
 #[derive(Clone, Debug)]
 pub struct Step {
     /// RIP.
@@ -64,7 +64,7 @@ pub struct Step {
     pub at: u64,
     /// The bytes there.
     pub bytes: [u8; 15],
-    /// How many of them are in pages that are there.
+    /// How many of them certainly are in pages that may be fetched from.
     pub present: usize,
     /// The width of code.
     pub bits: u32,
@@ -75,7 +75,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// What `cpu` is about to run, if that lies in the case's code.
+    /// What `cpu` is about to run, if that lies in the case's pages: jumps lead into data, too.
     fn next(cpu: &Cpu, layout: u32) -> Option<Self> {
         // Memory is mapped one to one, and in long mode once more at the end of each half.
         let lin = code_address(cpu);
@@ -86,7 +86,8 @@ impl Step {
             }
             _ => return None,
         };
-        if !(CODE..CODE + CODE_LEN).contains(&at) {
+        let pages = [(CODE, CODE_LEN), (DATA, DATA_LEN), (STACK, STACK_LEN)];
+        if pages.iter().all(|(from, len)| !(*from..from + len).contains(&at)) {
             return None;
         }
         // The second page of code may not be there.
@@ -94,7 +95,9 @@ impl Step {
         let present = match at >> 12 {
             0x11 if gap => return None,
             0x10 if gap => (0x1000 - (at & 0xfff)).min(15) as usize,
-            _ => 15,
+            0x10..=0x13 => 15,
+            // Whether data may be fetched is the layout's affair: one that comes to its end will have been.
+            _ => 0,
         };
         let mut bytes = [0; 15];
         cpu.mem.read(PhysAddr(at), &mut bytes).then(|| Self {
@@ -352,8 +355,12 @@ impl Leg {
             std::mem::swap(&mut self.journal, journal);
             journal.clear();
         }
-        let mut page = Box::new([0; PAGE]);
-        let table = (table && self.page(TABLES.end - 1, &mut page)).then_some(page);
+        let table = if table {
+            let mut page = Box::new([0; PAGE]);
+            self.page(TABLES.end - 1, &mut page).then_some(page)
+        } else {
+            None
+        };
         Ran {
             ended,
             caught: self.cpu.caught.take(),

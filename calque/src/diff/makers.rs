@@ -103,6 +103,9 @@ impl Place<'_> {
     /// Differences at the instruction at which the interpreter ended.
     fn we_stopped(&self, s: &Step, i: &Instruction) -> Option<Reason> {
         let (ours, host) = (self.ours, self.seen.vector);
+        if ours == vector::UD && permutes_with_w(s) {
+            return Some(Reason::PermuteWidth);
+        }
         let sha = format!("{:?}", i.mnemonic()).starts_with("Sha");
         if ours == vector::GP && sha && misaligned(s, i, 16) {
             return Some(Reason::ShaAlignment);
@@ -123,6 +126,9 @@ impl Place<'_> {
         if pops && agreed && self.only(&["rax", "rcx", "rdx", "rbx", "rbp", "rsi", "rdi"]) {
             return Some(Reason::PartialPop);
         }
+        if matches!(i.mnemonic(), Mnemonic::Pusha | Mnemonic::Pushad) && agreed && self.in_frame(s, i) {
+            return Some(Reason::PartialPush);
+        }
         if i.is_vsib() && agreed && only_mask(i, self.ran, self.seen, self.list) {
             return Some(Reason::GatherMask);
         }
@@ -140,6 +146,19 @@ impl Place<'_> {
             }
         }
         None
+    }
+
+    /// Whether memory alone differs, as far as the host has changed it where `i` pushes; the report names one place only.
+    fn in_frame(&self, s: &Step, i: &Instruction) -> bool {
+        let size = i.stack_pointer_increment().unsigned_abs().into();
+        let top = s.gpr[4] & 0xffff_ffff;
+        let place = |l: &String| {
+            let hex = l.strip_prefix("memory at 0x")?.split(':').next()?;
+            u64::from_str_radix(hex, 16).ok()
+        };
+        // Places are eight bytes each, aligned.
+        let inside = |at: u64| at + 8 > top.saturating_sub(size) && at < top;
+        self.list.iter().all(|l| place(l).is_some_and(inside))
     }
 
     /// Whether one of its accesses, the stack's among them, wraps around 4 GiB.
@@ -281,6 +300,16 @@ fn wild(i: &Instruction) -> bool {
 /// The instruction as AMD's processors decode it.
 fn as_amd(s: &Step) -> Instruction {
     Decoder::with_ip(s.bits, &s.bytes, s.rip, DecoderOptions::AMD).decode()
+}
+
+/// Whether it would be VPERMQ or VPERMPD if VEX.W were set.
+fn permutes_with_w(s: &Step) -> bool {
+    let mut bytes = s.bytes;
+    let Some(vex) = bytes.iter().position(|b| *b == 0xc4) else { return false };
+    let Some(w) = bytes.get_mut(vex + 2).filter(|b| **b & 0x80 == 0) else { return false };
+    *w |= 0x80;
+    let i = Decoder::with_ip(s.bits, &bytes, s.rip, DecoderOptions::NONE).decode();
+    matches!(i.code(), Code::VEX_Vpermq_ymm_ymmm256_imm8 | Code::VEX_Vpermpd_ymm_ymmm256_imm8)
 }
 
 /// A near branch that AMD's processors take with 16 bits.

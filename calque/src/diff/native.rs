@@ -13,7 +13,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
 const PAGE: usize = 0x1000;
-/// Seconds after which a batch that has come no further is given up: they take milliseconds.
+/// Seconds after which a batch that has come no further is given up: they take milliseconds, and the runner itself ends
+/// a case that goes on for ever.
 #[cfg(target_os = "linux")]
 const PATIENCE: i64 = 10;
 
@@ -54,7 +55,7 @@ pub struct Seen {
     pub cs: u16,
     /// The signal.
     pub signal: u64,
-    /// The vector.
+    /// The vector; [`Seen::ENDLESS`] if the timer ended the case.
     pub vector: u8,
     /// The error code.
     pub error: u32,
@@ -64,8 +65,13 @@ pub struct Seen {
     pub fxsave: Box<[u8; 512]>,
     /// Upper halves of the vector registers.
     pub upper: [[u64; 2]; 16],
-    /// Eight bytes each that are not what the scene's image has.
+    /// Eight bytes each that are not what the scene's image has, by ascending address.
     pub changes: Vec<(u64, u64)>,
+}
+
+impl Seen {
+    /// In place of a vector: the case went on for ever.
+    pub const ENDLESS: u8 = 0xff;
 }
 
 /// Why there is no native leg.
@@ -204,7 +210,7 @@ impl Native {
 }
 
 impl Native {
-    /// Waits for the next result. A case that ends in the interpreter may go on for ever on the host.
+    /// Waits for the next result. A case could still stop the runner itself.
     fn patiently(&self) -> std::io::Result<()> {
         #[cfg(target_os = "linux")]
         {
@@ -316,14 +322,16 @@ fn decode(head: &[u8], rest: &[u8]) -> Seen {
     let mut fxsave = Box::new([0; 512]);
     fxsave.copy_from_slice(&head[output::FXSAVE..output::FXSAVE + 512]);
     let upper = |n: usize, half: usize| quad(head, output::YMM + 16 * n + 8 * half);
+    let signal = quad(head, output::SIGNAL);
     Seen {
         gpr: AT.map(greg),
         rip: greg(16),
         rflags: greg(17),
         cs: greg(18) as u16,
-        signal: quad(head, output::SIGNAL),
+        signal,
         error: greg(19) as u32,
-        vector: greg(20) as u8,
+        // The kernel's is that of the last exception, which was another case's.
+        vector: if signal == runner::TIMER { Seen::ENDLESS } else { greg(20) as u8 },
         cr2: greg(22),
         fxsave,
         upper: std::array::from_fn(|n| [upper(n, 0), upper(n, 1)]),
@@ -357,6 +365,24 @@ mod tests {
                     Some(42)
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_case_without_end_takes_no_others_along() {
+        let mut native = Native::new().expect("the runner starts");
+        for (number, scene) in SCENES.iter().enumerate().filter(|s| s.1.native) {
+            let image = scene.image(0);
+            let case =
+                |code: &[u8]| Case { scene: number, at: 0x10, code: vec![code.to_vec()], ..Case::empty() };
+            // inc eax; hlt. Then: here: mov [esi], esi; jmp here.
+            let short = case(&[0xff, 0xc0, 0xf4]);
+            let mut long = case(&[0x89, 0x36, 0xeb, 0xfc]);
+            long.gpr[6] = DATA + 8;
+            native.send(scene, &image, &[&short, &long, &short]).expect("it takes cases");
+            let seen = native.receive(3).expect("it answers");
+            let ends: Vec<_> = seen.iter().map(|s| (s.vector, s.gpr[0], s.changes.len())).collect();
+            assert_eq!(ends, [(13, 1, 1), (Seen::ENDLESS, 0, 2), (13, 1, 1)], "{}", scene.name);
         }
     }
 }

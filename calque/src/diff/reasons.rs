@@ -49,6 +49,8 @@ pub enum Reason {
     MisalignedMode,
     /// POPA that faults half-way.
     PartialPop,
+    /// PUSHA that faults half-way.
+    PartialPush,
     /// An opcode that does not exist, whose last bytes cannot be fetched.
     InvalidLength,
     /// LOOP with a repeat prefix.
@@ -57,6 +59,8 @@ pub enum Reason {
     CompareC1,
     /// The upper half of a selector pushed with 32 bits.
     SelectorPush,
+    /// VPERMQ and VPERMPD with VEX.W clear.
+    PermuteWidth,
 }
 
 impl Reason {
@@ -134,6 +138,10 @@ impl Reason {
                 "SDM vol. 2, POPA pops register by register and says nothing of a fault between two; AMD's processors keep what was \
                  popped before it, except the stack pointer"
             }
+            Reason::PartialPush => {
+                "SDM vol. 2, PUSHA pushes register by register and says nothing of a fault between two; AMD's processors leave in \
+                 memory what was pushed before it"
+            }
             Reason::InvalidLength => {
                 "SDM vol. 3A, table 6-2: faults from fetching come before those from decoding; how many bytes an opcode has that does \
                  not exist is nowhere said"
@@ -148,6 +156,10 @@ impl Reason {
             Reason::SelectorPush => {
                 "SDM vol. 2, PUSH: with 32 bits \"either a zero-extended value is pushed on the stack or the segment selector is \
                  written on the stack using a 16-bit move\"; Intel's do the latter, AMD's the former"
+            }
+            Reason::PermuteWidth => {
+                "SDM vol. 2, VPERMQ and VPERMPD: the opcode has VEX.W1, and so is another, undefined one with VEX.W0; AMD's \
+                 processors do not look at VEX.W there"
             }
             Reason::GatherMask => {
                 "SDM vol. 2, VGATHERDPS widens the mask's sign bits before the first access; AMD's processors leave elements that \
@@ -187,10 +199,12 @@ pub fn all() -> Vec<(Reason, &'static str)> {
         Reason::MovsxdSize,
         Reason::MisalignedMode,
         Reason::PartialPop,
+        Reason::PartialPush,
         Reason::InvalidLength,
         Reason::RepeatedLoop,
         Reason::CompareC1,
         Reason::SelectorPush,
+        Reason::PermuteWidth,
     ]
     .map(|r| (r, r.words()))
     .into()

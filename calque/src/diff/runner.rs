@@ -4,7 +4,8 @@
 //! input (see [`super::native`]). For each case it writes the patches, loads the whole state and enters the code with
 //! IRET, in 64-bit or 32-bit code. Every case ends in a signal (HLT is privileged), whose handler stores what the
 //! kernel saved of the processor, then what the case changed in memory, and puts memory back. Random code cannot call
-//! the system: a seccomp filter lets only the runner itself do so.
+//! the system: a seccomp filter lets only the runner itself do so. A case that goes on for ever is ended by a timer, which
+//! counts the runner's own time: two of its signals in one case are the end of that.
 //!
 //! Register use: the handler and the loops keep the address of the variables in R12 and the result in R13.
 
@@ -66,18 +67,29 @@ pub mod output {
 const V_IN: i32 = 0;
 const V_OUT: i32 = 8;
 const V_LEFT: i32 = 16;
+/// Cases that were begun, and how many had been when the timer last came by.
+const V_BEGUN: i32 = 24;
+const V_TIMED: i32 = 56;
 const V_HEADER: i32 = 32;
 /// Pages: live address, protection.
 const V_PAGES: i32 = 64;
 const V_ACTION: i32 = 0x800;
 const V_ALT: i32 = 0x900;
 const V_FILTER: i32 = 0xa00;
+const V_TIMER: i32 = 0xb00;
+
+/// The timer's signal (SIGVTALRM), in which a case ends that goes on for ever.
+pub const TIMER: u64 = 26;
+/// Microseconds between two of them. A case takes a few.
+const TICK: u64 = 200_000;
 
 const READ: u64 = 0;
 const WRITE: u64 = 1;
 const MMAP: u64 = 9;
 const MPROTECT: u64 = 10;
 const SIGACTION: u64 = 13;
+const SIGRETURN: u32 = 15;
+const SETITIMER: u64 = 38;
 const PRCTL: u64 = 157;
 const SIGALTSTACK: u64 = 131;
 const EXIT: u64 = 60;
@@ -105,7 +117,7 @@ fn code(pages: &[u64], mask: u32) -> Result<Vec<u8>, IcedError> {
     let mut a = CodeAssembler::new(64)?;
     let (mut handler, mut batch, mut die) = (a.create_label(), a.create_label(), a.create_label());
     let (mut cases, mut next, mut exact) = (a.create_label(), a.create_label(), a.create_label());
-    let mut filter = a.create_label();
+    let (mut filter, mut timer) = (a.create_label(), a.create_label());
     a.mov(rsp, STACK_TOP)?;
     a.mov(r12, VARS)?;
     // Where cases live: one by one, since what lies between is not theirs.
@@ -130,6 +142,18 @@ fn code(pages: &[u64], mask: u32) -> Result<Vec<u8>, IcedError> {
         a.test(rax, rax)?;
         a.jne(die)?;
     }
+    // The same for the timer, and SA_RESTART, since it also comes while the runner reads.
+    a.lea(rax, ptr(timer))?;
+    a.mov(qword_ptr(r12 + V_ACTION), rax)?;
+    store(&mut a, V_ACTION + 8, &[0x5c00_0004])?;
+    call(&mut a, SIGACTION, &[TIMER, VARS + V_ACTION as u64, 0, 8])?;
+    a.test(rax, rax)?;
+    a.jne(die)?;
+    store(&mut a, V_TIMER, &[0, TICK, 0, TICK])?;
+    // ITIMER_VIRTUAL: time spent in user code, so that a busy machine ends no case.
+    call(&mut a, SETITIMER, &[1, VARS + V_TIMER as u64, 0])?;
+    a.test(rax, rax)?;
+    a.jne(die)?;
     // PR_SET_NO_NEW_PRIVS, then a filter by the address of the system call.
     call(&mut a, PRCTL, &[38, 1, 0, 0, 0])?;
     a.lea(rax, ptr(filter))?;
@@ -226,6 +250,7 @@ fn code(pages: &[u64], mask: u32) -> Result<Vec<u8>, IcedError> {
 
     a.set_label(&mut more)?;
     a.dec(qword_ptr(r12 + V_LEFT))?;
+    a.inc(qword_ptr(r12 + V_BEGUN))?;
     a.mov(rbx, qword_ptr(r12 + V_IN))?;
     a.mov(rax, qword_ptr(rbx + input::TOTAL))?;
     a.add(qword_ptr(r12 + V_IN), rax)?;
@@ -350,6 +375,24 @@ fn code(pages: &[u64], mask: u32) -> Result<Vec<u8>, IcedError> {
     a.mov(qword_ptr(r13 + output::TOTAL as i32), rax)?;
     a.mov(qword_ptr(r12 + V_OUT), rdi)?;
     a.jmp(next)?;
+
+    // The timer: RDX the kernel's record. The second within one case ends it as any other signal does.
+    let mut back = a.create_label();
+    a.set_label(&mut timer)?;
+    a.mov(r12, VARS)?;
+    a.mov(rax, qword_ptr(rdx + 40 + 8 * 16))?;
+    a.shr(rax, 32)?;
+    a.cmp(eax, (BASE >> 32) as u32)?;
+    a.je(back)?;
+    a.mov(rax, qword_ptr(r12 + V_BEGUN))?;
+    a.cmp(rax, qword_ptr(r12 + V_TIMED))?;
+    a.je(handler)?;
+    a.mov(qword_ptr(r12 + V_TIMED), rax)?;
+    // As a return to the restorer would have it.
+    a.set_label(&mut back)?;
+    a.add(rsp, 8)?;
+    a.mov(eax, SIGRETURN)?;
+    a.syscall()?;
 
     // Reads RBX bytes to RSI.
     a.set_label(&mut exact)?;

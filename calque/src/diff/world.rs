@@ -63,6 +63,8 @@ pub enum Outcome {
     Same(Ended),
     /// It does not end, and says nothing.
     Endless,
+    /// The engines agree, and the host did not run it: it cannot be set up there, or the runner was lost with it.
+    WithoutHost,
     /// They differ, for a reason that is known and listed.
     Explained(Reason),
     /// A leg differs from the interpreter: which, and in what.
@@ -160,10 +162,12 @@ impl World {
             .collect();
         self.run_others(cases, &reference, &done, &mut outcomes, table);
         let mut differing = Vec::new();
+        let mut answered = vec![!scene.native || self.host.is_none(); cases.len()];
         if let Some(host) = &mut self.host
             && !sent.is_empty()
         {
             for (n, seen) in sent.iter().zip(host.receive(sent.len())) {
+                answered[*n] = true;
                 let (Some(ran), None) = (&reference[*n], &outcomes[*n]) else { continue };
                 let list = host::compare(&cases[*n], scene, &self.base, ran, &seen);
                 if !list.is_empty() {
@@ -184,16 +188,19 @@ impl World {
                 self.counts.add(interpreter, done, |_| false);
             }
         }
-        for n in sent {
+        for n in sent.into_iter().filter(|n| answered[*n]) {
             if !matches!(outcomes[n], Some(Outcome::Differs(..))) {
                 self.counts.add(LegKind::Host.name(), &done[n], |_| false);
             }
         }
         let done: Vec<Outcome> = outcomes
             .into_iter()
-            .zip(&reference)
-            .map(|(o, r)| {
-                o.unwrap_or_else(|| r.as_ref().map_or(Outcome::Endless, |r| Outcome::Same(r.ended)))
+            .zip(reference.iter().zip(answered))
+            .map(|(o, (r, answered))| match (o, r) {
+                (Some(outcome), _) => outcome,
+                (None, None) => Outcome::Endless,
+                (None, Some(ran)) if answered => Outcome::Same(ran.ended),
+                (None, Some(_)) => Outcome::WithoutHost,
             })
             .collect();
         if self.renewing && done.iter().any(|o| matches!(o, Outcome::Differs(..))) {
@@ -405,7 +412,7 @@ pub(super) fn last_bytes(journal: &[JournalEntry]) -> BTreeMap<u64, u8> {
 }
 
 /// What memory holds at `at` before the case runs.
-pub(super) fn loaded_byte(base: &[u8], case: &Case, at: u64) -> u8 {
+fn loaded_byte(base: &[u8], case: &Case, at: u64) -> u8 {
     let code = (CODE + case.at, case.bytes());
     let mut value = base.get(at as usize).copied().unwrap_or(0);
     for (from, bytes) in case.patches.iter().chain([&code]) {
@@ -506,6 +513,7 @@ pub fn report(case: &Case, kind: LegKind) -> String {
         state = format!("interpreter: rip {:x} rflags {:x} gpr {:x?}\n", s.rip, s.rflags, s.gpr);
     }
     text += &trace.unwrap_or_default();
+    text += &trail(&mut world, case);
     match outcome {
         Outcome::Differs(k, list) => {
             let _ = writeln!(text, "{} differs:", k.name());
@@ -523,6 +531,22 @@ pub fn report(case: &Case, kind: LegKind) -> String {
         LegKind::Host => "interp",
     };
     let _ = writeln!(text, "run-case: {}", super::line::run_case(case, engine));
+    text
+}
+
+/// What the interpreter runs of a case that leaves its own code.
+fn trail(world: &mut World, case: &Case) -> String {
+    let Ok(ran) = world.run_leg(0, case, LIMIT, false) else { return String::new() };
+    let own =
+        |s: &super::leg::Step| (0..case.bytes().len() as u64).contains(&s.at.wrapping_sub(CODE + case.at));
+    if ran.steps.iter().all(own) {
+        return String::new();
+    }
+    let mut text = String::from("the interpreter's way:\n");
+    for s in &ran.steps {
+        let len = Decoder::new(s.bits, &s.bytes, DecoderOptions::NONE).decode().len().max(1);
+        text += &frontend_x86::disassemble(&s.bytes[..len], s.rip, s.bits);
+    }
     text
 }
 

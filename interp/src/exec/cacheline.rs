@@ -8,7 +8,7 @@ use emu_core::fault::Exception;
 use emu_core::mmu::Priv;
 use emu_core::state::Seg;
 use emu_core::state::gpr::RAX;
-use iced_x86::{Code, Mnemonic, Register};
+use iced_x86::{Code, CodeSize, Mnemonic, Register};
 
 /// Bytes of a line, as CPUID leaf 1 says.
 const LINE: u64 = 64;
@@ -39,10 +39,12 @@ pub fn choose(s: &Shape, op: &mut Op) -> Option<Handler> {
                 Code::Clzerod => 32,
                 _ => 0,
             };
+            // In 64-bit code the other prefixes are ignored.
+            let narrow = s.ins.code_size() != CodeSize::Code64;
             op.seg = match s.ins.segment_prefix() {
-                Register::ES => Seg::ES,
-                Register::CS => Seg::CS,
-                Register::SS => Seg::SS,
+                Register::ES if narrow => Seg::ES,
+                Register::CS if narrow => Seg::CS,
+                Register::SS if narrow => Seg::SS,
                 Register::FS => Seg::FS,
                 Register::GS => Seg::GS,
                 _ => Seg::DS,
