@@ -1,6 +1,7 @@
 //! Several blocks: links, the jump cache, signals, budget, invalidation, faults and stores to code.
 
-use crate::r#gen::{Rng, cpu, to_user};
+use crate::r#gen::{Rng, cpu};
+use crate::to_user;
 use backend_jit::{Jit, JitConfig, RunExit};
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::{CodeHit, Cpu};

@@ -1,7 +1,7 @@
 //! Random blocks: the translated block and the evaluator must leave the same state, memory and exit.
 
-use crate::r#gen::{Rng, block, cpu, snapshot, to_user};
-use crate::{agree, disassemble, joined};
+use crate::r#gen::{Rng, block, cpu, snapshot};
+use crate::{agree, disassemble, joined, to_user};
 use backend_jit::{Jit, JitConfig, JitError};
 use emu_core::cpu::Cpu;
 use emu_core::ir::{Block, Optimizer, PassSet, eval};

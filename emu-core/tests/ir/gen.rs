@@ -6,7 +6,6 @@ use emu_core::features::Features;
 use emu_core::ir::{Block, BlockKey, Cc, Inst, Op, StateField, Type, Value, VecOp};
 use emu_core::mem::PhysMem;
 use emu_core::state::bits::{cr0, efer, rflags};
-use emu_core::state::segment::attr;
 use emu_core::state::{Mode, SegReg};
 
 /// xorshift64*.
@@ -311,13 +310,6 @@ pub fn cpu(r: &mut Rng) -> Box<Cpu> {
     }
     cpu.state.rflags = 2 | r.next() & rflags::STATUS;
     cpu
-}
-
-/// Has the processor run a program, not the system: at CPL 3.
-pub fn to_user(cpu: &mut Cpu) {
-    cpu.state.seg[1].attr |= 3 << attr::DPL_SHIFT;
-    cpu.state.seg[2].attr |= 3 << attr::DPL_SHIFT;
-    cpu.mode_changed();
 }
 
 /// Everything that a block can have changed.
