@@ -417,13 +417,9 @@ impl Codegen {
             Src::Rm(Rm::M(_)) => Src::Rm(Rm::R(self.reg(other))),
             s => s,
         };
+        let step = self.is_step(Value(o as u32), op, src);
         match src {
-            _ if self.is_step(Value(o as u32), op, src) => {
-                self.asm.bt_mem16(super::flags::guest_word(), 8);
-                self.step(inst.ty, op, Rm::M(m));
-                let f = self.an.facts[o].flags as usize;
-                self.val[f].merged = true;
-            }
+            _ if let Some(carry) = step => self.step(Value(o as u32), inst.ty, op, Rm::M(m), carry),
             Src::Imm(i) => self.asm.alu_imm(inst.ty, op, Rm::M(m), i),
             Src::Rm(Rm::R(r)) => self.asm.alu_to(inst.ty, op, Rm::M(m), r),
             Src::Rm(Rm::M(_)) => self.frame.fail("memory to memory"),
