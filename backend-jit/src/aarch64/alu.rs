@@ -75,7 +75,7 @@ impl Codegen {
         let d = self.flags_dest(me, low != 0);
         let ra = self.reg(a);
         let op = self.operand(ty, b);
-        let aux = if low & AF != 0 { self.aux_of(ra, b, op) } else { Aux::Clear };
+        let aux = if low & AF != 0 { self.aux_of(ra, b, op, d.reg) } else { Aux::Clear };
         let flags = mask != 0;
         if flags {
             self.save_flags();
@@ -96,11 +96,12 @@ impl Codegen {
         }
     }
 
-    /// Bit 4 of a exclusive or b, in [`S0`]; b is in a register or a constant.
-    fn aux_of(&mut self, a: Reg, b: Value, op: Operand) -> Aux {
+    /// Bit 4 of a exclusive or b, in [`S0`] or a itself; b is in a register or a constant, and the result will be in `d`.
+    fn aux_of(&mut self, a: Reg, b: Value, op: Operand, d: Reg) -> Aux {
         match (op, self.constant(b)) {
             (Operand::Reg(rb), None) => self.asm.logic(Logic::Eor, false, S0, a, rb, 0),
             (_, c) if c.unwrap_or(0) & 16 != 0 => self.asm.logic(Logic::Orn, false, S0, ZR, a, 0),
+            _ if a != d => return Aux::From(a),
             _ => self.asm.mov(false, S0, a),
         }
         Aux::From(S0)

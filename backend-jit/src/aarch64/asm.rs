@@ -4,7 +4,8 @@
 //! Registers are numbers; 31 is the zero register, or the stack pointer where an instruction's page says so. `wide`
 //! chooses the 64-bit form.
 
-use crate::labels::Labels;
+use super::share::Offset;
+use crate::labels::{Labels, Split};
 use dynasmrt::aarch64::{Aarch64Relocation, encode_logical_immediate_32bit, encode_logical_immediate_64bit};
 use dynasmrt::components::PatchLoc;
 use dynasmrt::{AssemblyOffset, DynamicLabel};
@@ -143,7 +144,8 @@ impl Asm {
 
     /// Resolves the labels. False if one is missing or out of reach.
     pub fn finish(&mut self) -> bool {
-        self.labels.finish(&mut self.buf)
+        let whole = Split { at: self.buf.len(), gap: 0 };
+        self.labels.finish(&mut self.buf, whole, |_| {})
     }
 
     // Moves and constants.
@@ -431,13 +433,42 @@ impl Asm {
         ((offset >> log) as u32) << 10
     }
 
-    /// Loads `ty`, zero-extended, from `[base + index]`.
-    pub fn ldr_at(&mut self, ty: Type, d: Reg, base: Reg, index: Reg) {
-        self.raw(Self::store_op(ty, true) | 0x3820_6800 | rm(index) | rn(base) | rd(d));
+    /// What names a place from `base` on in loads and stores of `1 << log` bytes; `word` is that of the register offset.
+    fn offset_of(&self, word: u32, log: u32, base: Reg, offset: Offset) -> u32 {
+        // Without the register offset's mark.
+        let plain = word & !0x0020_0800;
+        rn(base)
+            | match offset {
+                Offset::Reg(r) => word | 0x6000 | rm(r),
+                Offset::Imm(i) if i >= 0 && i & ((1 << log) - 1) == 0 && i >> log < 4096 => {
+                    plain | 0x0100_0000 | ((i >> log) as u32) << 10
+                }
+                Offset::Imm(i) => {
+                    debug_assert!((-256..256).contains(&i));
+                    plain | (i as u32 & 0x1ff) << 12
+                }
+            }
     }
 
-    pub fn str_at(&mut self, ty: Type, s: Reg, base: Reg, index: Reg) {
-        self.raw(Self::store_op(ty, false) | 0x3820_6800 | rm(index) | rn(base) | rd(s));
+    /// Loads `ty`, zero-extended. An immediate offset that is no multiple of the size is from -256 to 255.
+    pub fn load_at(&mut self, ty: Type, d: Reg, base: Reg, offset: Offset) {
+        let word = self.offset_of(Self::store_op(ty, true) | 0x3820_0800, size(ty), base, offset);
+        self.raw(word | rd(d));
+    }
+
+    pub fn store_at(&mut self, ty: Type, s: Reg, base: Reg, offset: Offset) {
+        let word = self.offset_of(Self::store_op(ty, false) | 0x3820_0800, size(ty), base, offset);
+        self.raw(word | rd(s));
+    }
+
+    /// Loads or stores a vector register, or its low lane if `ty` is an integer; a load leaves zeros above.
+    pub fn vector_at(&mut self, load: bool, ty: Type, r: Reg, base: Reg, offset: Offset) {
+        let (op, log) = match ty {
+            Type::V128 => (0x3ca0_0800 | u32::from(load) << 22, 4),
+            _ => (Self::store_op(ty, load) | 0x3c20_0800, size(ty)),
+        };
+        let word = self.offset_of(op, log, base, offset);
+        self.raw(word | rd(r));
     }
 
     /// Loads two 64-bit registers from `[base + offset]`.
@@ -507,28 +538,10 @@ impl Asm {
         self.raw(0x3d80_0000 | field | rn(base) | rd(s));
     }
 
-    /// Loads 128 bits from `[base + index]`.
-    pub fn ldr_q_at(&mut self, d: Reg, base: Reg, index: Reg) {
-        self.raw(0x3ce0_6800 | rm(index) | rn(base) | rd(d));
-    }
-
-    pub fn str_q_at(&mut self, s: Reg, base: Reg, index: Reg) {
-        self.raw(0x3ca0_6800 | rm(index) | rn(base) | rd(s));
-    }
-
     /// Loads the 128 bits at a label.
     pub fn ldr_q_literal(&mut self, d: Reg, l: DynamicLabel) {
         self.raw(0x9c00_0000 | rd(d));
         self.reloc(l, Aarch64Relocation::BCOND);
-    }
-
-    /// Loads the low lane of a vector register, as wide as `ty`, from `[base + index]`; zeros above.
-    pub fn ldr_v_at(&mut self, ty: Type, d: Reg, base: Reg, index: Reg) {
-        self.raw(Self::store_op(ty, true) | 0x3c20_6800 | rm(index) | rn(base) | rd(d));
-    }
-
-    pub fn str_v_at(&mut self, ty: Type, s: Reg, base: Reg, index: Reg) {
-        self.raw(Self::store_op(ty, false) | 0x3c20_6800 | rm(index) | rn(base) | rd(s));
     }
 
     pub fn vzero(&mut self, d: Reg) {

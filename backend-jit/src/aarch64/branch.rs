@@ -14,6 +14,7 @@ use crate::cache::Role;
 use crate::frame::{NOT_LINKED, Return, exec_id};
 use crate::jumps::{JUMP_SLOTS, JumpEntry, jump_index};
 use crate::layout;
+use crate::sidetable::Recipe;
 use dynasmrt::DynamicLabel;
 use emu_core::ir::{BrKind, Inst, Type};
 use emu_core::mmu::tlb::{self, ExecEntry, TLB_BITS};
@@ -27,6 +28,8 @@ pub struct Side {
     pub rel: i64,
     pub undo: u32,
     pub back: bool,
+    /// What the guest's flags are to be made of, if their word is not right.
+    pub flags: Option<Recipe>,
 }
 
 /// The word with which a guard compares, still to be written.
@@ -209,7 +212,7 @@ impl Codegen {
             self.jump_if(inst.args[0], false, label);
         }
         let back = self.frame.back(rel);
-        self.sides.push(Side { label, rel, undo, back });
+        self.sides.push(Side { label, rel, undo, back, flags: self.lazy });
     }
 
     pub fn goto_reg(&mut self, inst: &Inst) {
@@ -239,7 +242,7 @@ impl Codegen {
     pub fn interpret(&mut self, inst: &Inst) {
         self.frame.insn_rel = inst.imm;
         self.frame.done_insns = self.frame.total_insns;
-        let site = self.frame.site(None, None);
+        let site = self.site();
         self.asm.mov_imm(0, u64::from(site));
         let at = self.entry.interpret;
         self.asm.b_abs(false, at);
@@ -250,6 +253,9 @@ impl Codegen {
         self.emit_withheld();
         for s in std::mem::take(&mut self.sides) {
             self.asm.bind(s.label);
+            if let Some(r) = s.flags {
+                self.make_flags(r);
+            }
             if self.count && s.undo != 0 {
                 self.asm.arith_imm(true, true, false, ICOUNT, ICOUNT, s.undo.into());
             }

@@ -262,7 +262,8 @@ impl Codegen {
 
     pub fn set_flags(&mut self, inst: &Inst) {
         let f = inst.args[0];
-        if self.val[f.index()].loc == Loc::Word {
+        self.lazy = self.recipe_here();
+        if self.lazy.is_some() || self.val[f.index()].loc == Loc::Word {
             return;
         }
         let r = self.word(f);

@@ -1,6 +1,6 @@
-//! Memory: the inline probe of the translation cache, accesses through it, and the out-of-line slow paths.
+//! Memory: accesses through the translation cache, and the out-of-line slow paths.
 //!
-//! A probe leaves the entry's addend in [`S1`]; the access is at `[S1 + address]`. On a miss the stub has the helper do
+//! A probe (see `share`) leaves the entry's addend in [`S1`]; the access is at `[S1 + address]`. On a miss the stub has the helper do
 //! the whole access and comes back with an addend that leads to a buffer in the state, from which a load takes its value
 //! and into which a store writes for nothing. So the code after the probe is the same for both.
 //!
@@ -10,20 +10,22 @@
 //! Order: the guest expects that loads and stores happen in program order, but for a load passing an earlier store. With
 //! `JitConfig::ordered` a barrier behind each load and one before each store see to that.
 
-use super::asm::{Cond, Logic, Reg, ZR};
-use super::vals::{S0, S1, STATE, TLB, TLB_WRITE, slot};
+use super::asm::{Logic, Reg, ZR};
+use super::share::{Alone, At, Slow, Touch};
+use super::vals::{S0, S1, STATE, slot};
 use super::{Codegen, Loc};
 use crate::helpers::Helper;
 use crate::layout;
 use dynasmrt::DynamicLabel;
-use emu_core::ir::{Inst, Op, Type, Value, VecOp, mem_flags};
-use emu_core::mmu::tlb::TLB_BITS;
+use emu_core::ir::{Inst, Op, Type, Value, VecOp};
 
 /// What a stub does.
 #[derive(Clone, Copy, Debug)]
 pub enum StubKind {
-    /// A missed probe, and what is to be stored.
-    Access { helper: Helper, addr: Reg, bytes: u32, stack: bool, value: Option<Stored> },
+    /// A missed probe.
+    Access(Slow),
+    /// An access whose group has no base.
+    Alone(Alone),
     /// A division that faults or is too wide.
     Div { signed: bool, ty: Type, quotient: bool, hi: Reg, lo: Reg, by: Reg },
     /// A helper that raises a fault.
@@ -68,43 +70,6 @@ pub struct Stub {
 }
 
 impl Codegen {
-    /// Whether NZCV holds something that is used later.
-    fn flags_busy(&self) -> bool {
-        self.bools.iter().any(|&b| self.lives(b)) || self.native.is_some_and(|(f, _)| self.lives(f))
-    }
-
-    /// Probes for an access of `bytes` at the address in `a`: the addend is in [`S1`] behind it.
-    pub fn probe(&mut self, inst: &Inst, a: Reg, bytes: u32, helper: Helper, value: Option<Stored>) {
-        let write = !matches!(helper, Helper::Load | Helper::LoadVec);
-        let (slow, resume) = (self.asm.label(), self.asm.label());
-        self.asm.ubfx(true, S0, a, 12, TLB_BITS as u8);
-        self.asm.add(true, S0, if write { TLB_WRITE } else { TLB }, S0, 4);
-        self.asm.ldp(S0, S1, S0, 0);
-        if self.flags_busy() {
-            self.asm.logic(Logic::Eor, true, S0, S0, a, 0);
-            if bytes > 1 {
-                // Cannot wrap: the tag is of the same index, or of its neighbour.
-                self.asm.add_imm(true, S0, S0, u64::from(bytes) - 1);
-            }
-            self.asm.lsr_imm(true, S0, S0, 12);
-            self.asm.cbz(true, true, S0, slow);
-        } else {
-            self.native = None;
-            self.asm.sub(true, S0, a, S0);
-            self.asm.arith_imm(true, true, true, ZR, S0, 4096 - u64::from(bytes));
-            self.asm.b_cond(Cond::Hi, slow);
-        }
-        self.asm.bind(resume);
-        let stack = inst.aux & mem_flags::STACK != 0;
-        let site = self.frame.site(None, None);
-        self.stubs.push(Stub {
-            label: slow,
-            resume,
-            site,
-            kind: StubKind::Access { helper, addr: a, bytes, stack, value },
-        });
-    }
-
     /// Behind a load.
     pub fn loaded(&mut self) {
         if self.ordered {
@@ -120,28 +85,16 @@ impl Codegen {
     }
 
     pub fn load(&mut self, me: Value, inst: &Inst) {
-        let a = self.reg(inst.args[0]);
-        if inst.ty == Type::V128 {
+        let to = if inst.ty == Type::V128 { Some(me) } else { self.only_vector(me, inst) };
+        if let Some(v) = to {
             self.vec_enter();
-            self.probe(inst, a, 16, Helper::LoadVec, None);
-            let d = self.vdest(me, &[]);
-            self.asm.ldr_q_at(d.reg, S1, a);
-            self.loaded();
+            let near = v.index() <= me.index() + 1;
+            let d = self.vdest(if near { v } else { me }, &[]);
+            self.access(inst, Touch::LoadVec(inst.ty, d.reg));
             return self.vfinish(me, d);
         }
-        if let Some(v) = self.only_vector(me, inst) {
-            self.vec_enter();
-            self.probe(inst, a, inst.ty.bytes(), Helper::Load, None);
-            let near = v.index() == me.index() + 1;
-            let d = if near { self.vdest(v, &[]) } else { self.vdest(me, &[]) };
-            self.asm.ldr_v_at(inst.ty, d.reg, S1, a);
-            self.loaded();
-            return self.vfinish(me, d);
-        }
-        self.probe(inst, a, inst.ty.bytes(), Helper::Load, None);
         let d = self.dest(me);
-        self.asm.ldr_at(inst.ty, d.reg, S1, a);
-        self.loaded();
+        self.access(inst, Touch::Load(inst.ty, d.reg));
         self.finish(me, d, true);
     }
 
@@ -171,10 +124,8 @@ impl Codegen {
 
     /// The read of a read-modify-write: keeps the host address for [`Codegen::store_w`].
     pub fn load_w(&mut self, me: Value, inst: &Inst) {
-        let a = self.reg(inst.args[0]);
-        self.probe(inst, a, inst.ty.bytes(), Helper::LoadW, None);
         let p = self.temp();
-        self.asm.add(true, p, S1, a, 0);
+        self.access(inst, Touch::Address(inst.ty, p));
         let d = self.dest(me);
         self.asm.ldr(inst.ty, d.reg, p, 0);
         self.loaded();
@@ -197,28 +148,22 @@ impl Codegen {
     }
 
     pub fn store(&mut self, inst: &Inst) {
-        let a = self.reg(inst.args[0]);
+        let v = inst.args[1];
         if inst.ty == Type::V128 {
             self.vec_enter();
-            let v = self.vreg(inst.args[1]);
-            self.probe(inst, a, 16, Helper::StoreVec, Some(Stored::Vec(v)));
-            self.storing();
-            return self.asm.str_q_at(v, S1, a);
+            let r = self.vreg(v);
+            return self.access(inst, Touch::Store(inst.ty, Stored::Vec(r)));
         }
-        if let Loc::LaneOf(vector) = self.val[inst.args[1].index()].loc {
-            let v = self.vreg(vector);
-            self.probe(inst, a, inst.ty.bytes(), Helper::Store, Some(Stored::Lane(v)));
-            self.storing();
-            self.asm.str_v_at(inst.ty, v, S1, a);
+        if let Loc::LaneOf(vector) = self.val[v.index()].loc {
+            let r = self.vreg(vector);
+            self.access(inst, Touch::Store(inst.ty, Stored::Lane(r)));
             if !self.lives(vector) {
                 self.release(vector);
             }
             return;
         }
-        let v = self.reg(inst.args[1]);
-        self.probe(inst, a, inst.ty.bytes(), Helper::Store, Some(Stored::Reg(v)));
-        self.storing();
-        self.asm.str_at(inst.ty, v, S1, a);
+        let r = self.reg(v);
+        self.access(inst, Touch::Store(inst.ty, Stored::Reg(r)));
     }
 
     /// The atomic operations: after a write probe, one host instruction or a loop. What is not aligned is interpreted.
@@ -235,10 +180,10 @@ impl Codegen {
             self.asm.logic_imm(Logic::And, true, S0, a, u64::from(ty.bytes()) - 1);
             let label = self.asm.label();
             self.asm.cbz(true, true, S0, label);
-            let site = self.frame.site(None, None);
+            let site = self.site();
             self.stubs.push(Stub { label, resume: label, site, kind: StubKind::Leave });
         }
-        self.probe(inst, a, ty.bytes(), Helper::Atomic, None);
+        let a = self.probe(inst, At { reg: a, disp: 0 }, ty.bytes(), Helper::Atomic, None);
         let p = self.temp();
         self.asm.add(true, p, S1, a, 0);
         if self.ordered {
@@ -319,27 +264,8 @@ impl Codegen {
             self.asm.bind(s.label);
             let arg = |n: usize| slot(layout::ARG + n);
             match s.kind {
-                StubKind::Access { helper, addr, bytes, stack, value } => {
-                    self.asm.str(Type::I64, addr, STATE, arg(0));
-                    match value {
-                        Some(Stored::Vec(v)) => self.asm.str_q(v, STATE, slot(layout::RESULT)),
-                        Some(Stored::Reg(v)) => self.asm.str(Type::I64, v, STATE, arg(1)),
-                        Some(Stored::Lane(v)) => {
-                            self.v2(0x9e66_0000, S0, v);
-                            self.asm.str(Type::I64, S0, STATE, arg(1));
-                        }
-                        None => {}
-                    }
-                    self.asm.mov_imm(S0, u64::from(bytes | u32::from(stack) << 8));
-                    self.asm.str(Type::I32, S0, STATE, arg(2));
-                    self.thunk_call(helper, s.site);
-                    if matches!(helper, Helper::LoadW | Helper::Atomic) {
-                        self.asm.ldr(Type::I64, S1, STATE, slot(layout::RESULT));
-                    } else {
-                        self.asm.add_imm(true, S1, STATE, slot(layout::RESULT) as u64);
-                        self.asm.sub(true, S1, S1, addr);
-                    }
-                }
+                StubKind::Access(slow) => self.slow_path(&slow, s.site),
+                StubKind::Alone(a) => self.alone(&a, s.site),
                 StubKind::Div { signed, ty, quotient, hi, lo, by } => {
                     self.asm.str(Type::I64, hi, STATE, arg(0));
                     self.asm.str(Type::I64, lo, STATE, arg(1));

@@ -14,9 +14,12 @@ pub mod branch;
 pub mod coded;
 pub mod flags;
 pub mod fp;
+pub mod lazy;
 pub mod mem;
 pub mod mov;
 pub mod muldiv;
+pub mod run;
+pub mod share;
 pub mod shift;
 pub mod sse;
 pub mod system;
@@ -24,10 +27,13 @@ pub mod trampoline;
 pub mod vals;
 pub mod vecregs;
 
+use crate::addresses;
 pub use crate::cache::Place;
 use crate::frame::Frame;
 use crate::helpers::Helper;
+use crate::hold::Holds;
 use crate::regalloc::Analysis;
+use crate::sidetable::Recipe;
 use crate::{JitConfig, JitError};
 use asm::{Asm, Cond};
 use coded::Coded;
@@ -41,6 +47,11 @@ pub const MAX_ARENA: usize = 128 << 20;
 
 /// Returns are predicted by a ring: see `jumps`.
 pub const RETURN_RING: bool = true;
+
+/// What a slot for what accesses share has that has nothing: see `share`.
+pub const fn no_addend() -> u64 {
+    0
+}
 
 /// The word of a branch at arena offset `at` to `to`.
 pub const fn jump_word(at: usize, to: usize) -> u32 {
@@ -91,6 +102,8 @@ pub enum Owner {
     Free,
     Val(Value),
     Transient,
+    /// The group of accesses with this scratch slot: see `share`.
+    Base(u8),
 }
 
 /// Arena offsets of the trampolines.
@@ -119,6 +132,13 @@ pub struct Codegen {
     asm: Asm,
     insts: Vec<Inst>,
     an: Analysis,
+    holds: Holds,
+    /// By index of a `SetFlags`: what stands for its flags.
+    recipes: Vec<(u32, Recipe)>,
+    /// What the guest's flags are to be made of here, if their word is not right.
+    lazy: Option<Recipe>,
+    share_probes: bool,
+    fold_addresses: bool,
     val: Vec<Val>,
     /// By value: it is read as a flags word.
     worded: Vec<bool>,
@@ -149,6 +169,9 @@ pub struct Codegen {
     ordered: bool,
     lse: bool,
     wides: Vec<vecregs::Wide>,
+    runs: Vec<run::Run>,
+    form: run::Form,
+    kept: run::Kept,
     /// The block has made sure that the host has the guest's vector registers and modes of floating point.
     vec_live: bool,
 }
@@ -182,6 +205,11 @@ impl Codegen {
             asm: Asm::default(),
             insts: Vec::new(),
             an: Analysis::default(),
+            holds: Holds::default(),
+            recipes: Vec::new(),
+            lazy: None,
+            share_probes: cfg.share_probes,
+            fold_addresses: cfg.fold_addresses,
             val: Vec::new(),
             worded: Vec::new(),
             owner: [Owner::Free; 5],
@@ -210,6 +238,9 @@ impl Codegen {
             ordered: cfg.ordered,
             lse: !cfg.baseline && has_lse(),
             wides: Vec::new(),
+            runs: Vec::new(),
+            form: run::Form::Single,
+            kept: run::Kept::default(),
             vec_live: false,
         })
     }
@@ -217,6 +248,11 @@ impl Codegen {
     /// The code that was emitted last.
     pub fn code(&self) -> &[u8] {
         &self.asm.buf
+    }
+
+    /// Bytes of it that are not out of line: branches do not reach far enough for a place of its own.
+    pub fn hot(&self) -> usize {
+        self.code().len()
     }
 
     fn reset(&mut self, block: &Block, place: Place) {
@@ -234,6 +270,7 @@ impl Codegen {
         self.held.iter_mut().for_each(Vec::clear);
         self.slots = 0;
         self.native = None;
+        self.lazy = None;
         self.bools.clear();
         self.guest_flags.clear();
         self.stubs.clear();
@@ -242,6 +279,9 @@ impl Codegen {
         self.literals.clear();
         self.indirect_miss = None;
         self.wides.clear();
+        self.runs.clear();
+        self.form = run::Form::Single;
+        self.kept = run::Kept::default();
         self.vec_live = false;
     }
 
@@ -254,27 +294,21 @@ impl Codegen {
             return Err(JitError::Unsupported("an operation that the Arm emitter does not know"));
         }
         self.reset(block, place);
-        let insts = std::mem::take(&mut self.insts);
+        let mut insts = std::mem::take(&mut self.insts);
+        lazy::find(&mut insts, &mut self.recipes);
         self.an.run(&insts);
+        if self.fold_addresses {
+            addresses::find(&insts, &mut self.an);
+        }
+        self.holds.run(if self.share_probes { &insts } else { &[] });
         self.insts = insts;
         self.find_words();
         self.guard_entry(block.next_page.is_some());
         self.count_block();
-        for i in 0..self.insts.len() {
-            let inst = self.insts[i];
-            self.at = i;
-            if inst.op == Op::Guest {
-                self.frame.begin(&inst);
-                continue;
-            }
-            if !self.an.facts[i].needed {
-                continue;
-            }
-            self.emit(Value(i as u32), &inst);
-            self.end_op();
-            self.frame.check()?;
-        }
+        self.emit_ops(0, self.insts.len());
+        self.frame.check()?;
         self.emit_exits();
+        self.emit_runs();
         self.emit_stubs();
         self.emit_wides();
         self.frame.check()?;
@@ -284,7 +318,30 @@ impl Codegen {
         Ok(())
     }
 
+    /// Emits the ops from `from` up to `end`.
+    fn emit_ops(&mut self, from: usize, end: usize) {
+        for i in from..end {
+            let inst = self.insts[i];
+            self.at = i;
+            if inst.op == Op::Guest {
+                self.frame.begin(&inst);
+                continue;
+            }
+            if !self.an.facts[i].needed {
+                continue;
+            }
+            if self.frame.failed() {
+                return;
+            }
+            self.begin_run();
+            self.emit(Value(i as u32), &inst);
+            self.end_op();
+            self.end_run();
+        }
+    }
+
     fn emit(&mut self, me: Value, inst: &Inst) {
+        self.make_late_operands(inst);
         match inst.op {
             Op::Guest | Op::FlagsOf | Op::Const | Op::Pc => {}
             Op::GetReg => self.get_reg(me, inst),
@@ -315,6 +372,7 @@ impl Codegen {
             }
             Op::Select => self.select(me, inst),
             Op::NotBool => self.not_bool(me, inst),
+            Op::Lea if self.an.facts[me.index()].late => {}
             Op::Lea => self.lea(me, inst),
             Op::MergeFlags => self.merge_flags(me, inst),
             Op::SelectFlags => self.select_flags(me, inst),

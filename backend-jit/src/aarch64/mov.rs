@@ -2,6 +2,7 @@
 
 use super::asm::{Cond, ZR};
 use super::mem::Stored;
+use super::share::{At, Offset};
 use super::vals::{GUEST, S0, S1, STATE};
 use super::{Codegen, Loc};
 use crate::helpers::Helper;
@@ -156,9 +157,9 @@ impl Codegen {
         self.asm.ldr(Type::I16, v, STATE, at);
         // It names the access in its immediate.
         let access = Inst { aux: inst.imm as u32, ..*inst };
-        self.probe(&access, a, 2, Helper::Store, Some(Stored::Reg(v)));
+        let a = self.probe(&access, At { reg: a, disp: 0 }, 2, Helper::Store, Some(Stored::Reg(v)));
         self.storing();
-        self.asm.str_at(Type::I16, v, S1, a);
+        self.asm.store_at(Type::I16, v, S1, Offset::Reg(a));
     }
 
     /// Byte offset of the pointer to the translation cache.

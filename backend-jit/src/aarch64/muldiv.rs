@@ -99,7 +99,7 @@ impl Codegen {
         let (slow, resume) = (self.asm.label(), self.asm.label());
         let (rhi, rlo, rby) = (self.reg(hi), self.reg(lo), self.reg_nz(by));
         self.save_flags();
-        let site = self.frame.site(None, None);
+        let site = self.site();
         let t = S2;
         if wide {
             // The high half must be nothing but the low half's sign, or zero.

@@ -24,8 +24,9 @@ pub struct Withheld {
 impl Codegen {
     /// Calls a helper's thunk from the body of a block; its arguments are in place.
     fn call(&mut self, helper: Helper) {
-        let site = self.frame.site(None, None);
+        let site = self.site();
         self.thunk_call(helper, site);
+        self.forget_bases();
     }
 
     fn result(&mut self, me: Value) {
@@ -44,11 +45,18 @@ impl Codegen {
     }
 
     pub fn check_align(&mut self, inst: &Inst) {
-        let a = self.reg(inst.args[0]);
+        if self.holds.is_aligned(self.at) {
+            return;
+        }
+        let at = self.address(inst.args[0]);
+        let a = self.sum_here(at, 0);
         self.asm.logic_imm(Logic::And, true, S0, a, inst.imm as u64 - 1);
+        if let Some(careful) = self.way_to_careful() {
+            return self.asm.cbz(true, true, S0, careful);
+        }
         let label = self.asm.label();
         self.asm.cbz(true, true, S0, label);
-        let site = self.frame.site(None, None);
+        let site = self.site();
         self.stubs.push(Stub { label, resume: label, site, kind: StubKind::Raise(Helper::Misaligned) });
     }
 

@@ -83,14 +83,19 @@ impl Codegen {
 
     /// A free temporary for the op in hand; the value that is needed last makes room.
     pub fn temp(&mut self) -> Reg {
-        if let Some(&t) = TEMPS.iter().find(|&&t| self.owner[t as usize] == Owner::Free) {
+        if let Some(t) = self.free_temp() {
+            self.owner[t as usize] = Owner::Transient;
+            self.locked |= 1 << t;
+            return t;
+        }
+        if let Some(t) = self.evict_base() {
             self.owner[t as usize] = Owner::Transient;
             self.locked |= 1 << t;
             return t;
         }
         let mut victim = None;
         for t in TEMPS {
-            if let (Owner::Val(v), 0) = (self.owner[t as usize], self.locked & 1 << t) {
+            if let (Owner::Val(v), 0) = (self.owner[t as usize], (self.locked | self.kept.temps) & 1 << t) {
                 let last = self.an.facts[v.index()].last;
                 if victim.is_none_or(|(_, _, far)| last > far) {
                     victim = Some((t, v, last));
@@ -107,10 +112,15 @@ impl Codegen {
         t
     }
 
+    fn free_temp(&self) -> Option<Reg> {
+        let free = |t: &Reg| self.owner[*t as usize] == Owner::Free && self.kept.temps & 1 << t == 0;
+        TEMPS.into_iter().find(free)
+    }
+
     /// Gives `v`, which is clean and lives on, a place of its own; it is in `from`.
     pub fn keep(&mut self, v: Value, from: Reg) {
-        match TEMPS.iter().find(|&&t| self.owner[t as usize] == Owner::Free) {
-            Some(&t) => {
+        match self.free_temp().or_else(|| self.evict_base()) {
+            Some(t) => {
                 self.asm.mov(true, t, from);
                 self.set_temp(v, t, true);
             }
@@ -128,7 +138,7 @@ impl Codegen {
     }
 
     fn new_slot(&mut self) -> u8 {
-        let free = (!self.slots).trailing_zeros() as usize;
+        let free = (!(self.slots | self.kept.slots)).trailing_zeros() as usize;
         if free >= layout::SPILLS {
             self.frame.fail("out of spill slots");
             return layout::SPILL as u8;
@@ -324,13 +334,20 @@ impl Codegen {
         }
     }
 
+    fn end_value(&mut self, v: Value) {
+        if self.an.facts[v.index()].last as usize == self.at {
+            self.release(v);
+        }
+    }
+
     /// After an op: frees transients and what has died.
     pub fn end_op(&mut self) {
         let inst = self.insts[self.at];
         for v in inst.used() {
-            if self.an.facts[v.index()].last as usize == self.at {
-                self.release(v);
+            if self.an.facts[v.index()].late {
+                self.end_value(self.insts[v.index()].args[0]);
             }
+            self.end_value(v);
         }
         if self.an.facts[self.at].last == 0 {
             self.release(Value(self.at as u32));

@@ -78,9 +78,10 @@ pub(super) fn bits(mut of: u64) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The tag of an empty entry at `index`.
+/// The tag of an empty entry at `index`. For the last it is not 0, of which the exclusive or with an address in the topmost
+/// page would wrap when translated code adds the size of an access (`aarch64/share.rs`).
 pub(super) const fn empty_tag(index: usize) -> u64 {
-    if index == 0 { 1 << PAGE_SHIFT } else { 0 }
+    if index == 0 || index == TLB_ENTRIES - 1 { 1 << PAGE_SHIFT } else { 0 }
 }
 
 impl TlbEntry {
@@ -104,8 +105,8 @@ impl TlbSet {
             }
             Box::from_raw(set)
         };
-        // But for the first, entries of zeroes are empty: the host need not give memory for what is not used.
-        set.flush(group(0));
+        // But for the first and the last, entries of zeroes are empty: the host need not give memory for what is not used.
+        set.flush(group(0) | group(TLB_ENTRIES - 1));
         set
     }
 

@@ -3,7 +3,7 @@
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::{Cpu, Wiring};
 use emu_core::features::Features;
-use emu_core::ir::{Block, BlockKey, Cc, Op, StateField, Type, Value, VecOp};
+use emu_core::ir::{Block, BlockKey, Cc, Inst, Op, StateField, Type, Value, VecOp};
 use emu_core::mem::PhysMem;
 use emu_core::state::bits::{cr0, efer, rflags};
 use emu_core::state::{Mode, SegReg};
@@ -51,6 +51,8 @@ struct Gen<'a> {
     b: Block,
     /// Values by type: the four integers, Bool, Flags, V128.
     pool: [Vec<Value>; 7],
+    /// The address that was made last.
+    near: Option<Value>,
 }
 
 fn slot(ty: Type) -> usize {
@@ -193,6 +195,13 @@ impl Gen<'_> {
 
     /// A linear address: in RAM, or now and then one that faults.
     fn address(&mut self) -> Value {
+        if let Some(near) = self.near
+            && self.r.one_in(2)
+        {
+            let imm = self.r.below(280) as i64 - 60;
+            let none = Value::NONE;
+            return self.b.push(Inst { op: Op::Lea, ty: Type::I64, aux: 0, args: [near, none, none], imm });
+        }
         let x = self.any(Type::I64);
         let m = self.b.iconst(Type::I64, 0x3fff);
         let x = self.b.op(Op::And, Type::I64, &[x, m]);
@@ -200,6 +209,7 @@ impl Gen<'_> {
             let far = self.b.iconst(Type::I64, 1 << 60);
             return self.b.op(Op::Or, Type::I64, &[x, far]);
         }
+        self.near = Some(x);
         x
     }
 
@@ -246,7 +256,7 @@ impl Gen<'_> {
 /// A block of up to eight instructions with loads, stores, divisions and side exits among them.
 pub fn block(r: &mut Rng) -> Block {
     let key = BlockKey { phys: PhysAddr(0x5000), rip: 0x5000, mode: Mode(0) };
-    let mut g = Gen { r, b: Block::new(key), pool: Default::default() };
+    let mut g = Gen { r, b: Block::new(key), pool: Default::default(), near: None };
     let n = 1 + g.r.below(8) as u32;
     for k in 0..n {
         g.b.op_imm(Op::Guest, Type::Void, &[], 4 * i64::from(k), 4);

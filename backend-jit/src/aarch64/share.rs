@@ -1,0 +1,367 @@
+//! Accesses that share a look into the translation cache (see [`crate::hold`]), and what an access is.
+//!
+//! The first access of a group leaves the host address of the span's lowest byte in a temporary, which is the group's
+//! from then on ([`Owner::Base`]); the others test it for zero and go by it. So they need neither their address nor its
+//! parts, which the stubs alone make. A temporary that somebody else wants goes to the group's scratch slot and comes
+//! back with the next access.
+//!
+//! Invariants:
+//! - a base is 0 where there is none: the look-up of the span has failed, or a helper has been called since;
+//! - whoever calls a helper that may change translations makes the bases in temporaries 0 (`forget_bases`, or `bases` of
+//!   a stub); those in slots are cleared by every helper.
+
+use super::asm::{Cond, Logic, Reg, ZR};
+use super::mem::Stored;
+use super::run::Form;
+use super::vals::{S0, S1, S2, STATE, TEMPS, TLB, TLB_WRITE, slot};
+use super::{Codegen, Loc, Owner};
+use crate::addresses;
+use crate::helpers::Helper;
+use crate::hold::Hold;
+use crate::regalloc::Hint;
+use dynasmrt::DynamicLabel;
+use emu_core::ir::{Inst, Op, Type, Value, mem_flags};
+use emu_core::mmu::tlb::TLB_BITS;
+
+/// A linear address: a register and a displacement.
+#[derive(Clone, Copy, Debug)]
+pub struct At {
+    pub reg: Reg,
+    pub disp: i32,
+}
+
+/// Where a register-offset or immediate-offset access goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Offset {
+    Reg(Reg),
+    Imm(i32),
+}
+
+/// What is done at a host address.
+#[derive(Clone, Copy, Debug)]
+pub enum Touch {
+    /// A load into a general register.
+    Load(Type, Reg),
+    /// A load of a vector, or into its low lane.
+    LoadVec(Type, Reg),
+    /// A store.
+    Store(Type, Stored),
+    /// The host address itself, for a read-modify-write.
+    Address(Type, Reg),
+}
+
+impl Touch {
+    fn ty(self) -> Type {
+        match self {
+            Self::Load(ty, _) | Self::LoadVec(ty, _) | Self::Store(ty, _) | Self::Address(ty, _) => ty,
+        }
+    }
+
+    /// The helper that does it where there is no entry.
+    fn helper(self) -> Helper {
+        match self {
+            Self::LoadVec(Type::V128, _) => Helper::LoadVec,
+            Self::Load(..) | Self::LoadVec(..) => Helper::Load,
+            Self::Store(Type::V128, _) => Helper::StoreVec,
+            Self::Store(..) => Helper::Store,
+            Self::Address(..) => Helper::LoadW,
+        }
+    }
+
+    fn table(self) -> Reg {
+        if matches!(self, Self::Load(..) | Self::LoadVec(..)) { TLB } else { TLB_WRITE }
+    }
+}
+
+/// The slow path of an access.
+#[derive(Clone, Copy, Debug)]
+pub struct Slow {
+    pub helper: Helper,
+    pub at: At,
+    pub bytes: u32,
+    pub stack: bool,
+    pub value: Option<Stored>,
+    /// The temporaries that hold bases, by number.
+    pub bases: u8,
+}
+
+/// An access that looks for itself, because its group has no base.
+#[derive(Clone, Copy, Debug)]
+pub struct Alone {
+    slow: Slow,
+    touch: Touch,
+    /// The temporary whose look-up has failed just now.
+    failed: Option<Reg>,
+}
+
+impl Codegen {
+    /// Whether NZCV holds something that is used later.
+    fn flags_busy(&self) -> bool {
+        self.bools.iter().any(|&b| self.lives(b)) || self.native.is_some_and(|(f, _)| self.lives(f))
+    }
+
+    /// Where an access's address comes from.
+    pub fn address(&mut self, v: Value) -> At {
+        if self.is_late(v) {
+            let inst = self.insts[v.index()];
+            return At { reg: self.reg(inst.args[0]), disp: inst.imm as i32 };
+        }
+        At { reg: self.reg(v), disp: 0 }
+    }
+
+    /// Whether nothing has been emitted for `v` yet, a late address.
+    fn is_late(&self, v: Value) -> bool {
+        self.an.facts[v.index()].late && self.val[v.index()].loc == Loc::None
+    }
+
+    /// Makes those operands of `inst` that it wants as values.
+    pub fn make_late_operands(&mut self, inst: &Inst) {
+        if inst.op == Op::SetReg && inst.ty == Type::I64 && self.is_late(inst.args[0]) {
+            // Straight into the register.
+            self.an.facts[inst.args[0].index()].hint = Hint::Full(inst.imm as u8 & 15);
+        }
+        for (n, v) in inst.args.into_iter().enumerate() {
+            if v.is_some() && !(n == 0 && addresses::takes_parts(inst)) && self.is_late(v) {
+                let lea = self.insts[v.index()];
+                self.lea(v, &lea);
+            }
+        }
+    }
+
+    /// An address and `more` in a register, in the body of a block: its own, or [`S2`], which in a run is not free.
+    pub fn sum_here(&mut self, at: At, more: i32) -> Reg {
+        let other = self.form != Form::Single && i64::from(at.disp) + i64::from(more) != 0;
+        let to = if other { self.temp() } else { S2 };
+        self.sum_in(to, at, more)
+    }
+
+    /// An address and `more` in a register: its own, or [`S2`].
+    fn sum(&mut self, at: At, more: i32) -> Reg {
+        self.sum_in(S2, at, more)
+    }
+
+    fn sum_in(&mut self, to: Reg, at: At, more: i32) -> Reg {
+        let disp = i64::from(at.disp) + i64::from(more);
+        if disp == 0 {
+            return at.reg;
+        }
+        let (minus, size) = (disp < 0, disp.unsigned_abs());
+        if super::asm::Asm::is_imm12(size) && at.reg != ZR {
+            self.asm.arith_imm(true, minus, false, to, at.reg, size);
+        } else {
+            self.asm.mov_imm(to, size);
+            self.asm.arith(true, minus, false, to, at.reg, to, 0);
+        }
+        to
+    }
+
+    /// Leaves the addend for `span` bytes at `a` in `addend`, or goes to `miss`. Changes [`S0`].
+    fn look_up(&mut self, a: Reg, table: Reg, addend: Reg, span: u32, keep: bool, miss: DynamicLabel) {
+        self.asm.ubfx(true, S0, a, 12, TLB_BITS as u8);
+        self.asm.add(true, S0, table, S0, 4);
+        self.asm.ldp(S0, addend, S0, 0);
+        if keep {
+            self.asm.logic(Logic::Eor, true, S0, S0, a, 0);
+            if span > 1 {
+                // Cannot wrap: the tag is of the same index, or an empty one's that sees to it.
+                self.asm.add_imm(true, S0, S0, u64::from(span) - 1);
+            }
+            self.asm.lsr_imm(true, S0, S0, 12);
+            self.asm.cbz(true, true, S0, miss);
+        } else {
+            self.asm.sub(true, S0, a, S0);
+            self.asm.arith_imm(true, true, true, ZR, S0, 4096 - u64::from(span));
+            self.asm.b_cond(Cond::Hi, miss);
+        }
+    }
+
+    /// A look-up in the body of a block: NZCV survives if anybody wants it.
+    fn look_up_here(&mut self, a: Reg, table: Reg, addend: Reg, span: u32, miss: DynamicLabel) {
+        let keep = self.flags_busy();
+        if !keep {
+            self.native = None;
+        }
+        self.look_up(a, table, addend, span, keep, miss);
+    }
+
+    /// Probes for an access of `bytes` at `at` that shares nothing: the host address is [`S1`] and the register that this
+    /// gives, which may be [`S2`].
+    pub fn probe(&mut self, inst: &Inst, at: At, bytes: u32, helper: Helper, value: Option<Stored>) -> Reg {
+        let table = if matches!(helper, Helper::Load | Helper::LoadVec) { TLB } else { TLB_WRITE };
+        let (slow, resume) = (self.asm.label(), self.asm.label());
+        let a = self.sum_here(at, 0);
+        if let Some(careful) = self.way_to_careful() {
+            self.look_up_here(a, table, S1, bytes, careful);
+            return a;
+        }
+        self.look_up_here(a, table, S1, bytes, slow);
+        self.asm.bind(resume);
+        let path = self.slow(inst, at, bytes, helper, value);
+        let site = self.site();
+        self.stubs.push(super::mem::Stub {
+            label: slow,
+            resume,
+            site,
+            kind: super::mem::StubKind::Access(path),
+        });
+        a
+    }
+
+    fn slow(&self, inst: &Inst, at: At, bytes: u32, helper: Helper, value: Option<Stored>) -> Slow {
+        let stack = inst.aux & mem_flags::STACK != 0;
+        Slow { helper, at, bytes, stack, value, bases: self.bases() }
+    }
+
+    /// The access in hand.
+    pub fn access(&mut self, inst: &Inst, touch: Touch) {
+        let at = self.address(inst.args[0]);
+        let bytes = touch.ty().bytes();
+        let value = match touch {
+            Touch::Store(_, v) => Some(v),
+            _ => None,
+        };
+        let Some(hold) = self.holds.at(self.at) else {
+            let a = self.probe(inst, at, bytes, touch.helper(), value);
+            return self.touch(touch, S1, Offset::Reg(a));
+        };
+        if let Some(careful) = self.way_to_careful() {
+            let base = self.base_of(hold, at, touch, careful);
+            return self.touch(touch, base, Offset::Imm(hold.below));
+        }
+        let (label, resume) = (self.asm.label(), self.asm.label());
+        let base = self.base_of(hold, at, touch, label);
+        let slow = self.slow(inst, at, bytes, touch.helper(), value);
+        self.touch(touch, base, Offset::Imm(hold.below));
+        self.asm.bind(resume);
+        let site = self.site();
+        let alone = Alone { slow, touch, failed: hold.first.then_some(base) };
+        self.stubs.push(super::mem::Stub { label, resume, site, kind: super::mem::StubKind::Alone(alone) });
+    }
+
+    /// The temporary with the base of a group; goes to `alone` if there is none.
+    fn base_of(&mut self, hold: Hold, at: At, touch: Touch, alone: DynamicLabel) -> Reg {
+        let kept = TEMPS.into_iter().find(|&t| self.owner[t as usize] == Owner::Base(hold.slot));
+        let t = match kept {
+            Some(t) => {
+                self.locked |= 1 << t;
+                t
+            }
+            None => self.temp(),
+        };
+        self.owner[t as usize] = if hold.last { Owner::Transient } else { Owner::Base(hold.slot) };
+        if hold.first {
+            let a = self.sum_here(at, -hold.below);
+            let table = if hold.write { TLB_WRITE } else { touch.table() };
+            self.look_up_here(a, table, t, hold.span as u32, alone);
+            self.asm.add(true, t, t, a, 0);
+            return t;
+        }
+        if kept.is_none() {
+            self.asm.ldr(Type::I64, t, STATE, slot(hold.slot.into()));
+        }
+        self.asm.cbz(false, true, t, alone);
+        t
+    }
+
+    /// The temporaries that hold bases, by number.
+    fn bases(&self) -> u8 {
+        TEMPS
+            .into_iter()
+            .filter(|&t| matches!(self.owner[t as usize], Owner::Base(_)))
+            .fold(0, |m, t| m | 1 << t)
+    }
+
+    /// A base makes room: the temporary, if one does.
+    pub fn evict_base(&mut self) -> Option<Reg> {
+        TEMPS.into_iter().find(|&t| match self.owner[t as usize] {
+            Owner::Base(s) if (self.locked | self.kept.temps) & 1 << t == 0 => {
+                self.asm.str(Type::I64, t, STATE, slot(s.into()));
+                true
+            }
+            _ => false,
+        })
+    }
+
+    /// A helper is called in line: it has cleared the slots.
+    pub fn forget_bases(&mut self) {
+        for o in &mut self.owner {
+            if matches!(o, Owner::Base(_)) {
+                *o = Owner::Free;
+            }
+        }
+    }
+
+    /// Does what is to be done at a host address.
+    fn touch(&mut self, what: Touch, base: Reg, offset: Offset) {
+        match what {
+            Touch::Load(ty, r) => {
+                self.asm.load_at(ty, r, base, offset);
+                self.loaded();
+            }
+            Touch::LoadVec(ty, r) => {
+                self.asm.vector_at(true, ty, r, base, offset);
+                self.loaded();
+            }
+            Touch::Store(ty, v) => {
+                self.storing();
+                match v {
+                    Stored::Reg(r) => self.asm.store_at(ty, r, base, offset),
+                    Stored::Vec(r) | Stored::Lane(r) => self.asm.vector_at(false, ty, r, base, offset),
+                }
+            }
+            Touch::Address(_, p) => match offset {
+                Offset::Reg(r) => self.asm.add(true, p, base, r, 0),
+                Offset::Imm(0) => self.asm.mov(true, p, base),
+                Offset::Imm(i) => self.asm.add_imm(true, p, base, i as u64),
+            },
+        }
+    }
+
+    /// The stub of an access that looks for itself.
+    pub fn alone(&mut self, a: &Alone, site: u32) {
+        let slow = self.asm.label();
+        let found = self.asm.label();
+        if let Some(t) = a.failed {
+            self.asm.mov(true, t, ZR);
+        }
+        let r = self.sum(a.slow.at, 0);
+        self.look_up(r, a.touch.table(), S1, a.slow.bytes, true, slow);
+        self.asm.bind(found);
+        self.touch(a.touch, S1, Offset::Reg(r));
+        let out = self.asm.label();
+        self.asm.b(out);
+        self.asm.bind(slow);
+        self.slow_path(&a.slow, site);
+        self.asm.b(found);
+        self.asm.bind(out);
+    }
+
+    /// Has the helper do an access: [`S1`] and the address's register lead to its buffer, or to where it is to be done.
+    pub fn slow_path(&mut self, s: &Slow, site: u32) {
+        let arg = |n: usize| slot(crate::layout::ARG + n);
+        let a = self.sum(s.at, 0);
+        self.asm.str(Type::I64, a, STATE, arg(0));
+        match s.value {
+            Some(Stored::Vec(v)) => self.asm.str_q(v, STATE, slot(crate::layout::RESULT)),
+            Some(Stored::Reg(v)) => self.asm.str(Type::I64, v, STATE, arg(1)),
+            Some(Stored::Lane(v)) => {
+                self.v2(0x9e66_0000, S0, v);
+                self.asm.str(Type::I64, S0, STATE, arg(1));
+            }
+            None => {}
+        }
+        self.asm.mov_imm(S0, u64::from(s.bytes | u32::from(s.stack) << 8));
+        self.asm.str(Type::I32, S0, STATE, arg(2));
+        self.thunk_call(s.helper, site);
+        for t in TEMPS.into_iter().filter(|t| s.bases & 1 << t != 0) {
+            self.asm.mov(true, t, ZR);
+        }
+        let a = self.sum(s.at, 0);
+        if matches!(s.helper, Helper::LoadW | Helper::Atomic) {
+            self.asm.ldr(Type::I64, S1, STATE, slot(crate::layout::RESULT));
+        } else {
+            self.asm.add_imm(true, S1, STATE, slot(crate::layout::RESULT) as u64);
+            self.asm.sub(true, S1, S1, a);
+        }
+    }
+}
