@@ -92,7 +92,34 @@ impl Default for Frame {
     }
 }
 
+/// How far the emitter has come in a block.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    insn_rel: i64,
+    insn_len: u32,
+    looped: bool,
+    done_insns: u32,
+    begun: bool,
+}
+
 impl Frame {
+    /// How far the emitter has come.
+    pub fn mark(&self) -> Mark {
+        let Self { insn_rel, insn_len, looped, done_insns, begun, .. } = *self;
+        Mark { insn_rel, insn_len, looped, done_insns, begun }
+    }
+
+    /// Goes back to where the emitter was.
+    pub fn go_back(&mut self, m: Mark) {
+        Mark {
+            insn_rel: self.insn_rel,
+            insn_len: self.insn_len,
+            looped: self.looped,
+            done_insns: self.done_insns,
+            begun: self.begun,
+        } = m;
+    }
+
     /// Starts over with `block`, which will lie at `place`.
     pub fn reset(&mut self, block: &Block, place: Place) {
         self.key = block.key;
@@ -185,6 +212,11 @@ impl Frame {
     /// Something is not built: the block will be refused.
     pub fn unsupported(&mut self, what: &'static str) {
         self.error.get_or_insert(JitError::Unsupported(what));
+    }
+
+    /// Whether something was wrong so far.
+    pub fn failed(&self) -> bool {
+        self.error.is_some()
     }
 
     /// What was wrong so far.

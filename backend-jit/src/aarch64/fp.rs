@@ -15,6 +15,7 @@ use super::Codegen;
 use super::asm::{Logic, Reg, ZR};
 use super::coded::Coded;
 use super::mem::{FpTo, Stub, StubKind};
+use super::run::Form;
 use super::vals::{S0, S1, STATE, slot};
 use super::vecregs::{V0, V1, V2};
 use crate::helpers::fp_order;
@@ -40,6 +41,12 @@ const fn double(d: bool) -> u32 {
 pub fn known(inst: &Inst) -> bool {
     VecOp::from_number(inst.aux).is_some_and(|op| op as u32 >= VecOp::Addss as u32)
         || Coded::from_aux(inst.aux).is_some_and(Coded::is_float)
+}
+
+/// Whether an operation may raise something odd.
+pub fn is_checked(inst: &Inst) -> bool {
+    use VecOp::*;
+    !matches!(VecOp::from_number(inst.aux), Some(Cvtsi2ss | Cvtsi2sd | Cvtdq2ps | Cvtdq2pd))
 }
 
 /// Operations that are one instruction: as a scalar, and on all lanes.
@@ -83,10 +90,18 @@ struct Checked {
 }
 
 impl Codegen {
-    /// Goes on as `to` if the operation raised nothing odd, else by the helper.
+    /// Goes on as `to` if the operation raised nothing odd, else by the helper; in the quick form of a run behind its last
+    /// operation alone.
     fn check(&mut self, c: &Checked, to: FpTo) {
+        let careful = self.way_to_careful();
+        if careful.is_some() && !self.last_of_run() {
+            return;
+        }
         self.asm.mrs_fpsr(S0);
         self.asm.logic_imm(Logic::And, false, S0, S0, ODD);
+        if let Some(careful) = careful {
+            return self.asm.cbz(true, false, S0, careful);
+        }
         let label = self.asm.label();
         self.asm.cbz(true, false, S0, label);
         let site = self.site();
@@ -96,7 +111,7 @@ impl Codegen {
 
     /// The operation in hand on `a` and `b`.
     fn checked(&mut self, inst: &Inst, a: Reg, b: Reg, restore: bool) -> Checked {
-        if restore {
+        if restore && self.form != Form::Quick {
             self.asm.mrs_fpsr(S1);
         }
         Checked { resume: self.asm.label(), a, b, order: fp_order(inst), restore }
@@ -169,8 +184,9 @@ impl Codegen {
         emit: impl FnOnce(&mut Self, Reg),
     ) {
         let to = self.vdest(me, &[]);
-        // The operands are wanted if it has to be done over.
-        let d = if to.reg == a || to.reg == b { V0 } else { to.reg };
+        // The operands are wanted if it has to be done over here.
+        let over = (to.reg == a || to.reg == b) && self.form != Form::Quick;
+        let d = if over { V0 } else { to.reg };
         let c = self.checked(inst, a, b, more);
         emit(self, d);
         self.check(&c, FpTo::Vec(to.reg));
@@ -339,8 +355,13 @@ impl Codegen {
         } else {
             b
         };
-        self.v2(0x1e38_0000 | wide | u32::from(inst.ty == Type::I64) << 31, d.reg, from);
+        // A run must not change a guest register before it is checked.
+        let to = if self.form == Form::Quick { S1 } else { d.reg };
+        self.v2(0x1e38_0000 | wide | u32::from(inst.ty == Type::I64) << 31, to, from);
         self.check(&c, FpTo::Int(d.reg));
+        if to != d.reg {
+            self.asm.mov(true, d.reg, to);
+        }
         self.asm.bind(c.resume);
         self.finish(me, d, true);
     }

@@ -18,6 +18,7 @@ pub mod lazy;
 pub mod mem;
 pub mod mov;
 pub mod muldiv;
+pub mod run;
 pub mod share;
 pub mod shift;
 pub mod sse;
@@ -168,6 +169,9 @@ pub struct Codegen {
     ordered: bool,
     lse: bool,
     wides: Vec<vecregs::Wide>,
+    runs: Vec<run::Run>,
+    form: run::Form,
+    kept: run::Kept,
     /// The block has made sure that the host has the guest's vector registers and modes of floating point.
     vec_live: bool,
 }
@@ -234,6 +238,9 @@ impl Codegen {
             ordered: cfg.ordered,
             lse: !cfg.baseline && has_lse(),
             wides: Vec::new(),
+            runs: Vec::new(),
+            form: run::Form::Single,
+            kept: run::Kept::default(),
             vec_live: false,
         })
     }
@@ -272,6 +279,9 @@ impl Codegen {
         self.literals.clear();
         self.indirect_miss = None;
         self.wides.clear();
+        self.runs.clear();
+        self.form = run::Form::Single;
+        self.kept = run::Kept::default();
         self.vec_live = false;
     }
 
@@ -295,7 +305,22 @@ impl Codegen {
         self.find_words();
         self.guard_entry(block.next_page.is_some());
         self.count_block();
-        for i in 0..self.insts.len() {
+        self.emit_ops(0, self.insts.len());
+        self.frame.check()?;
+        self.emit_exits();
+        self.emit_runs();
+        self.emit_stubs();
+        self.emit_wides();
+        self.frame.check()?;
+        if !self.asm.finish() {
+            return Err(JitError::Internal("a label is missing or out of reach"));
+        }
+        Ok(())
+    }
+
+    /// Emits the ops from `from` up to `end`.
+    fn emit_ops(&mut self, from: usize, end: usize) {
+        for i in from..end {
             let inst = self.insts[i];
             self.at = i;
             if inst.op == Op::Guest {
@@ -305,18 +330,14 @@ impl Codegen {
             if !self.an.facts[i].needed {
                 continue;
             }
+            if self.frame.failed() {
+                return;
+            }
+            self.begin_run();
             self.emit(Value(i as u32), &inst);
             self.end_op();
-            self.frame.check()?;
+            self.end_run();
         }
-        self.emit_exits();
-        self.emit_stubs();
-        self.emit_wides();
-        self.frame.check()?;
-        if !self.asm.finish() {
-            return Err(JitError::Internal("a label is missing or out of reach"));
-        }
-        Ok(())
     }
 
     fn emit(&mut self, me: Value, inst: &Inst) {

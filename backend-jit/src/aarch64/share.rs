@@ -12,6 +12,7 @@
 
 use super::asm::{Cond, Logic, Reg, ZR};
 use super::mem::Stored;
+use super::run::Form;
 use super::vals::{S0, S1, S2, STATE, TEMPS, TLB, TLB_WRITE, slot};
 use super::{Codegen, Loc, Owner};
 use crate::addresses;
@@ -127,20 +128,31 @@ impl Codegen {
         }
     }
 
+    /// An address and `more` in a register, in the body of a block: its own, or [`S2`], which in a run is not free.
+    pub fn sum_here(&mut self, at: At, more: i32) -> Reg {
+        let other = self.form != Form::Single && i64::from(at.disp) + i64::from(more) != 0;
+        let to = if other { self.temp() } else { S2 };
+        self.sum_in(to, at, more)
+    }
+
     /// An address and `more` in a register: its own, or [`S2`].
-    pub fn sum(&mut self, at: At, more: i32) -> Reg {
+    fn sum(&mut self, at: At, more: i32) -> Reg {
+        self.sum_in(S2, at, more)
+    }
+
+    fn sum_in(&mut self, to: Reg, at: At, more: i32) -> Reg {
         let disp = i64::from(at.disp) + i64::from(more);
         if disp == 0 {
             return at.reg;
         }
         let (minus, size) = (disp < 0, disp.unsigned_abs());
         if super::asm::Asm::is_imm12(size) && at.reg != ZR {
-            self.asm.arith_imm(true, minus, false, S2, at.reg, size);
+            self.asm.arith_imm(true, minus, false, to, at.reg, size);
         } else {
-            self.asm.mov_imm(S2, size);
-            self.asm.arith(true, minus, false, S2, at.reg, S2, 0);
+            self.asm.mov_imm(to, size);
+            self.asm.arith(true, minus, false, to, at.reg, to, 0);
         }
-        S2
+        to
     }
 
     /// Leaves the addend for `span` bytes at `a` in `addend`, or goes to `miss`. Changes [`S0`].
@@ -177,7 +189,11 @@ impl Codegen {
     pub fn probe(&mut self, inst: &Inst, at: At, bytes: u32, helper: Helper, value: Option<Stored>) -> Reg {
         let table = if matches!(helper, Helper::Load | Helper::LoadVec) { TLB } else { TLB_WRITE };
         let (slow, resume) = (self.asm.label(), self.asm.label());
-        let a = self.sum(at, 0);
+        let a = self.sum_here(at, 0);
+        if let Some(careful) = self.way_to_careful() {
+            self.look_up_here(a, table, S1, bytes, careful);
+            return a;
+        }
         self.look_up_here(a, table, S1, bytes, slow);
         self.asm.bind(resume);
         let path = self.slow(inst, at, bytes, helper, value);
@@ -208,6 +224,10 @@ impl Codegen {
             let a = self.probe(inst, at, bytes, touch.helper(), value);
             return self.touch(touch, S1, Offset::Reg(a));
         };
+        if let Some(careful) = self.way_to_careful() {
+            let base = self.base_of(hold, at, touch, careful);
+            return self.touch(touch, base, Offset::Imm(hold.below));
+        }
         let (label, resume) = (self.asm.label(), self.asm.label());
         let base = self.base_of(hold, at, touch, label);
         let slow = self.slow(inst, at, bytes, touch.helper(), value);
@@ -230,7 +250,7 @@ impl Codegen {
         };
         self.owner[t as usize] = if hold.last { Owner::Transient } else { Owner::Base(hold.slot) };
         if hold.first {
-            let a = self.sum(at, -hold.below);
+            let a = self.sum_here(at, -hold.below);
             let table = if hold.write { TLB_WRITE } else { touch.table() };
             self.look_up_here(a, table, t, hold.span as u32, alone);
             self.asm.add(true, t, t, a, 0);
@@ -254,7 +274,7 @@ impl Codegen {
     /// A base makes room: the temporary, if one does.
     pub fn evict_base(&mut self) -> Option<Reg> {
         TEMPS.into_iter().find(|&t| match self.owner[t as usize] {
-            Owner::Base(s) if self.locked & 1 << t == 0 => {
+            Owner::Base(s) if (self.locked | self.kept.temps) & 1 << t == 0 => {
                 self.asm.str(Type::I64, t, STATE, slot(s.into()));
                 true
             }

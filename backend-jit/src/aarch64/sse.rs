@@ -113,6 +113,11 @@ const fn shift_of(op: VecOp) -> Option<(u32, bool, bool)> {
     })
 }
 
+/// Whether the host's form of an operation that gives a vector changes NZCV.
+pub fn changes_flags(op: VecOp, inst: &Inst) -> bool {
+    shift_of(op).is_some() && inst.op != Op::Vec1
+}
+
 /// Widening moves: from and to, as log2 of the bytes of a lane, and whether signed.
 const fn widening(op: VecOp) -> Option<(u32, u32, bool)> {
     use VecOp::*;

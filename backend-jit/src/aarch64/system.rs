@@ -49,8 +49,11 @@ impl Codegen {
             return;
         }
         let at = self.address(inst.args[0]);
-        let a = self.sum(at, 0);
+        let a = self.sum_here(at, 0);
         self.asm.logic_imm(Logic::And, true, S0, a, inst.imm as u64 - 1);
+        if let Some(careful) = self.way_to_careful() {
+            return self.asm.cbz(true, true, S0, careful);
+        }
         let label = self.asm.label();
         self.asm.cbz(true, true, S0, label);
         let site = self.site();

@@ -83,7 +83,7 @@ impl Codegen {
 
     /// A free temporary for the op in hand; the value that is needed last makes room.
     pub fn temp(&mut self) -> Reg {
-        if let Some(&t) = TEMPS.iter().find(|&&t| self.owner[t as usize] == Owner::Free) {
+        if let Some(t) = self.free_temp() {
             self.owner[t as usize] = Owner::Transient;
             self.locked |= 1 << t;
             return t;
@@ -95,7 +95,7 @@ impl Codegen {
         }
         let mut victim = None;
         for t in TEMPS {
-            if let (Owner::Val(v), 0) = (self.owner[t as usize], self.locked & 1 << t) {
+            if let (Owner::Val(v), 0) = (self.owner[t as usize], (self.locked | self.kept.temps) & 1 << t) {
                 let last = self.an.facts[v.index()].last;
                 if victim.is_none_or(|(_, _, far)| last > far) {
                     victim = Some((t, v, last));
@@ -112,10 +112,14 @@ impl Codegen {
         t
     }
 
+    fn free_temp(&self) -> Option<Reg> {
+        let free = |t: &Reg| self.owner[*t as usize] == Owner::Free && self.kept.temps & 1 << t == 0;
+        TEMPS.into_iter().find(free)
+    }
+
     /// Gives `v`, which is clean and lives on, a place of its own; it is in `from`.
     pub fn keep(&mut self, v: Value, from: Reg) {
-        let free = TEMPS.into_iter().find(|&t| self.owner[t as usize] == Owner::Free);
-        match free.or_else(|| self.evict_base()) {
+        match self.free_temp().or_else(|| self.evict_base()) {
             Some(t) => {
                 self.asm.mov(true, t, from);
                 self.set_temp(v, t, true);
@@ -134,7 +138,7 @@ impl Codegen {
     }
 
     fn new_slot(&mut self) -> u8 {
-        let free = (!self.slots).trailing_zeros() as usize;
+        let free = (!(self.slots | self.kept.slots)).trailing_zeros() as usize;
         if free >= layout::SPILLS {
             self.frame.fail("out of spill slots");
             return layout::SPILL as u8;

@@ -82,14 +82,15 @@ impl Codegen {
 
     /// A free vector temporary for the op in hand.
     pub fn vtemp(&mut self) -> Reg {
-        let free = self.vowner.iter().position(|&o| o == Owner::Free);
+        let kept = self.kept.vectors;
+        let free = (0..VTEMPS).find(|&i| self.vowner[i] == Owner::Free && kept & 1 << i == 0);
         let i = match free {
             Some(i) => i,
             None => {
                 let last = |v: Value| self.an.facts[v.index()].last;
                 let victim = (0..VTEMPS)
                     .filter_map(|i| match self.vowner[i] {
-                        Owner::Val(v) if self.vlocked & 1 << i == 0 => Some((last(v), i, v)),
+                        Owner::Val(v) if (self.vlocked | kept) & 1 << i == 0 => Some((last(v), i, v)),
                         _ => None,
                     })
                     .max_by_key(|&(last, ..)| last);
@@ -118,7 +119,7 @@ impl Codegen {
 
     fn new_pair(&mut self) -> u8 {
         for at in 0..layout::SPILLS - 1 {
-            if self.slots & 3 << at == 0 && slot(layout::SPILL + at).is_multiple_of(16) {
+            if (self.slots | self.kept.slots) & 3 << at == 0 && slot(layout::SPILL + at).is_multiple_of(16) {
                 self.slots |= 3 << at;
                 return (layout::SPILL + at) as u8;
             }
@@ -188,7 +189,10 @@ impl Codegen {
     /// in `avoid`.
     pub fn vdest(&mut self, me: Value, avoid: &[Reg]) -> VDest {
         match self.bound(me) {
-            Some(r) if !avoid.contains(&r) => VDest { reg: r, guest: true },
+            Some(r) if !avoid.contains(&r) => {
+                self.changing(r);
+                VDest { reg: r, guest: true }
+            }
             _ => VDest { reg: self.vtemp(), guest: false },
         }
     }
@@ -198,10 +202,13 @@ impl Codegen {
         if let Some(r) = self.bound(me)
             && !avoid.contains(&r)
         {
+            self.changing(r);
             return VDest { reg: r, guest: true };
         }
         match self.val[a.index()].loc {
-            Loc::Vec(r) if !self.lives(a) && !avoid.contains(&r) => {
+            Loc::Vec(r)
+                if !self.lives(a) && !avoid.contains(&r) && self.kept.vectors & 1 << (r - FIRST) == 0 =>
+            {
                 self.val[a.index()].loc = Loc::None;
                 VDest { reg: r, guest: false }
             }
@@ -274,6 +281,7 @@ impl Codegen {
         if !self.holds(r, v) {
             let from = self.vreg(v);
             self.change(r, v);
+            self.changing(r);
             self.vmov(r, from);
             self.held[r as usize].push(v);
             if let Loc::Vec(t) = self.val[v.index()].loc {

@@ -7,7 +7,7 @@ use backend_jit::{Jit, JitConfig};
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::Cpu;
 use emu_core::ir::encoded::{Encoded, Needs, Shape};
-use emu_core::ir::{Block, BlockKey, Cc, Op, StateField, Type, Value, VecOp};
+use emu_core::ir::{Block, BlockKey, Cc, Op, Optimizer, PassSet, StateField, Type, Value, VecOp};
 use emu_core::state::Mode;
 
 const V: Type = Type::V128;
@@ -202,4 +202,101 @@ fn floating_point_does_what_the_evaluator_does() {
             }
         }
     }
+}
+
+/// A block of up to a dozen operations on registers and memory, instruction by instruction, with a comparison or a
+/// conversion to an integer at its end.
+fn many(r: &mut Rng) -> Block {
+    let mut b = Block::new(BlockKey { phys: PhysAddr(0x5000), rip: 0x5000, mode: Mode(0) });
+    let below = |r: &mut Rng, n: u64| (r.next() >> 33) % n;
+    let load = |b: &mut Block, r: &mut Rng, ty: Type| {
+        // Now and then one that faults, or of a page that nobody has looked up.
+        let at = match below(r, 24) {
+            0 => 1 << 60,
+            1 => 0x2ff8,
+            n => 0x1000 + 8 * (n % 4),
+        };
+        let a = b.iconst(Type::I64, at);
+        b.op(Op::Load, ty, &[a])
+    };
+    let ops: Vec<u32> = all();
+    let n = 2 + below(r, 11) as u32;
+    for k in 0..n {
+        b.op_imm(Op::Guest, Type::Void, &[], 4 * i64::from(k), 4);
+        if k == 0 || below(r, 12) == 0 {
+            let v = load(&mut b, r, Type::I32);
+            b.set_reg(Type::I32, 6, v);
+            continue;
+        }
+        let x = b.op_imm(Op::GetVec, V, &[], below(r, 4) as i64, 0);
+        if below(r, 6) == 0 {
+            let i = load(&mut b, r, Type::I64);
+            let v = b.op_imm(Op::Vec1, V, &[i], 0, VecOp::FromInt as u32);
+            b.op_imm(Op::SetVec, V, &[v], below(r, 4) as i64, 0);
+            continue;
+        }
+        let y = match below(r, 5) {
+            0 => load(&mut b, r, V),
+            n => b.op_imm(Op::GetVec, V, &[], n as i64 - 1, 0),
+        };
+        if below(r, 4) == 0 {
+            let v = b.vec2(V, [VecOp::Pxor, VecOp::Punpckldq, VecOp::Movsd][below(r, 3) as usize], x, y);
+            b.op_imm(Op::SetVec, V, &[v], below(r, 4) as i64, 0);
+            continue;
+        }
+        // Mostly those that programs are made of.
+        let op = match below(r, 3) {
+            0 => ops[below(r, ops.len() as u64) as usize],
+            _ => VecOp::ALL[VecOp::Addss as usize + below(r, 16) as usize] as u32,
+        };
+        let v = apply(&mut b, op, x, y, r);
+        match b.def(v).ty {
+            Type::V128 => {
+                b.op_imm(Op::SetVec, V, &[v], below(r, 4) as i64, 0);
+            }
+            Type::Flags => b.set_flags(v),
+            ty => b.set_reg(ty, 7, v),
+        }
+    }
+    b.op_imm(Op::Goto, Type::Void, &[], 4 * i64::from(n), 0);
+    b.guest_insns = n;
+    b.guest_len = 4 * n;
+    b
+}
+
+#[test]
+fn so_do_operations_in_a_row() {
+    let cases: u64 = std::env::var("CALQUE_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(4000) / 4;
+    let mut jit = Jit::new(JitConfig { single_block: true, ..JitConfig::default() }).unwrap();
+    let mut passes = Optimizer::new(PassSet::ALL);
+    let mut done = 0;
+    for seed in 1..=cases {
+        let r = &mut Rng(seed << 20 | 1);
+        let mut b = many(r);
+        // In every other case nothing out of the ordinary happens.
+        let plain = seed % 2 == 0;
+        let mxcsr = if plain { 0x1f80 } else { 0x1f80 | (r.next() >> 8) as u32 & 0xe07f };
+        let v = [0; 5].map(|_| match plain {
+            true => u128::from(1.5f64.to_bits() + (r.next() >> 44)) * (1 << 64 | 1),
+            false => vector(r, r.0 & 1 == 0),
+        });
+        let prepare = |c: &mut Cpu| {
+            c.state.mxcsr = mxcsr;
+            for (n, &v) in v[..4].iter().enumerate() {
+                c.state.vec[n].set_xmm(v);
+            }
+            for n in 0..6 {
+                c.store::<8>(0x1000 + 8 * n, (v[4] >> (64 * (n & 1))) as u64, false).unwrap();
+            }
+        };
+        for _ in 0..2 {
+            emu_core::ir::verify(&b).unwrap_or_else(|e| panic!("{e}\n{b}"));
+            match check_from(&mut jit, &b, seed, prepare) {
+                Ok(translated) => done += u64::from(translated),
+                Err(e) => panic!("{e}"),
+            }
+            passes.run(&mut b);
+        }
+    }
+    assert!(done > cases / 2, "{done} of {cases} were translated");
 }

@@ -150,6 +150,42 @@ guest.void imm=0x14 aux=0x2
   branch.void v28 aux=0x16",
     ),
     (
+        "movapd xmm4, xmm0; mulsd xmm4, xmm0; movapd xmm5, xmm1; mulsd xmm5, xmm1; mulsd xmm1, xmm0; subsd xmm4, xmm5; \
+         addsd xmm1, xmm1; addsd xmm4, xmm2; addsd xmm1, xmm3; movapd xmm0, xmm4",
+        "guest.void aux=0x4
+  v1 = getvec.v128
+  setvec.v128 v1 imm=0x4
+guest.void imm=0x4 aux=0x4
+  v4 = fp.v128:mulsd v1, v1
+  setvec.v128 v4 imm=0x4
+guest.void imm=0x8 aux=0x4
+  v7 = getvec.v128 imm=0x1
+  setvec.v128 v7 imm=0x5
+guest.void imm=0xc aux=0x4
+  v10 = fp.v128:mulsd v7, v7
+  setvec.v128 v10 imm=0x5
+guest.void imm=0x10 aux=0x4
+  v13 = fp.v128:mulsd v7, v1
+  setvec.v128 v13 imm=0x1
+guest.void imm=0x14 aux=0x4
+  v16 = fp.v128:subsd v4, v10
+  setvec.v128 v16 imm=0x4
+guest.void imm=0x18 aux=0x4
+  v19 = fp.v128:addsd v13, v13
+  setvec.v128 v19 imm=0x1
+guest.void imm=0x1c aux=0x4
+  v22 = getvec.v128 imm=0x2
+  v23 = fp.v128:addsd v16, v22
+  setvec.v128 v23 imm=0x4
+guest.void imm=0x20 aux=0x4
+  v26 = getvec.v128 imm=0x3
+  v27 = fp.v128:addsd v19, v26
+  setvec.v128 v27 imm=0x1
+guest.void imm=0x24 aux=0x4
+  setvec.v128 v23
+  goto.void imm=0x28",
+    ),
+    (
         "ucomisd xmm0, xmm1; ja back",
         "guest.void aux=0x4
   v1 = getvec.v128
@@ -174,7 +210,8 @@ guest.void imm=0x4 aux=0x2
 ];
 
 fn parse(name: &str, ir: &str) -> Block {
-    let block = format!("block phys=0x1000 rip=0x1000 mode=0x1b7 len=9 insns=3\n{ir}\n");
+    let insns = ir.matches("guest.void").count();
+    let block = format!("block phys=0x1000 rip=0x1000 mode=0x1b7 len=9 insns={insns}\n{ir}\n");
     let block: Block = block.parse().unwrap_or_else(|e| panic!("{name}: {e}"));
     emu_core::ir::verify(&block).unwrap_or_else(|e| panic!("{name}: {e}"));
     block
