@@ -204,11 +204,11 @@ impl Codegen {
         let step = self.is_step(me, op, src);
         self.save_flags(false);
         self.save_aliases(g, Value::NONE);
-        match src {
-            _ if let Some(carry) = step => self.step(me, ty, op, Rm::M(m), carry),
-            Src::Imm(i) => self.asm.alu_imm(ty, op, Rm::M(m), i),
-            Src::Rm(Rm::R(r)) => self.asm.alu_to(ty, op, Rm::M(m), r),
-            Src::Rm(Rm::M(_)) => self.frame.fail("memory to memory"),
+        match (step, src) {
+            (Some(carry), _) => self.step(me, ty, op, Rm::M(m), carry),
+            (_, Src::Imm(i)) => self.asm.alu_imm(ty, op, Rm::M(m), i),
+            (_, Src::Rm(Rm::R(r))) => self.asm.alu_to(ty, op, Rm::M(m), r),
+            (_, Src::Rm(Rm::M(_))) => self.frame.fail("memory to memory"),
         }
         self.native_flags_of(me.index());
         self.set_guest(me, g, true);

@@ -420,11 +420,11 @@ impl Codegen {
             s => s,
         };
         let step = self.is_step(Value(o as u32), op, src);
-        match src {
-            _ if let Some(carry) = step => self.step(Value(o as u32), inst.ty, op, Rm::M(m), carry),
-            Src::Imm(i) => self.asm.alu_imm(inst.ty, op, Rm::M(m), i),
-            Src::Rm(Rm::R(r)) => self.asm.alu_to(inst.ty, op, Rm::M(m), r),
-            Src::Rm(Rm::M(_)) => self.frame.fail("memory to memory"),
+        match (step, src) {
+            (Some(carry), _) => self.step(Value(o as u32), inst.ty, op, Rm::M(m), carry),
+            (_, Src::Imm(i)) => self.asm.alu_imm(inst.ty, op, Rm::M(m), i),
+            (_, Src::Rm(Rm::R(r))) => self.asm.alu_to(inst.ty, op, Rm::M(m), r),
+            (_, Src::Rm(Rm::M(_))) => self.frame.fail("memory to memory"),
         }
         self.native_flags_of(o);
         self.val[o].done = true;
