@@ -101,7 +101,7 @@ fn operations_with_a_legacy_form() {
     let mut jit = Jit::new(JitConfig { single_block: true, ..JitConfig::default() }).unwrap();
     let mut done = 0;
     for &(op, prefix, map, opcode, shape, digit) in NAMED {
-        for (seed, ty) in (1..40).flat_map(|s| [(s, Type::V128), (s, Type::V256)]) {
+        for (seed, ty) in (1..14).flat_map(|s| [(s, Type::V128), (s, Type::V256)]) {
             let fp = op as u32 >= Addss as u32;
             let imm = (Rng(seed << 9 | u64::from(opcode)).next() >> 56) as i64;
             let imm = if fp { imm & 7 } else { imm };
@@ -143,7 +143,7 @@ fn operations_with_a_legacy_form() {
             }
         }
     }
-    assert!(done > 3000 || !cfg!(target_arch = "aarch64"), "{done}");
+    assert!(done > 1000 || !cfg!(target_arch = "aarch64"), "{done}");
 }
 
 /// What an operation across halves makes of the quadwords of x and y.
@@ -181,7 +181,7 @@ const ACROSS: &[(&str, u8, u8, u8, Shape, bool, Across)] = &[
 fn operations_across_halves() {
     let mut jit = Jit::new(JitConfig { single_block: true, ..JitConfig::default() }).unwrap();
     for &(name, prefix, map, opcode, shape, w, f) in ACROSS {
-        for seed in 1..200 {
+        for seed in 1..40 {
             let imm = (Rng(seed << 9 | u64::from(opcode)).next() >> 56) as u8;
             let e = Encoded {
                 prefix,
