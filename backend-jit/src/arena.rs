@@ -17,8 +17,11 @@ pub struct Arena {
     views: sys::Views,
     len: usize,
     used: usize,
-    /// The end of what has ever been written: code beyond it cannot have been executed.
-    high: usize,
+    /// Start of what is in use at the end: code that is seldom run, apart from the rest.
+    cold: usize,
+    /// The end of what has ever been written, and the start of what has been at the end: code between the two cannot have
+    /// been executed.
+    fresh: (usize, usize),
     /// Up to here large pages have been asked for; None: they are not wanted.
     large: Option<usize>,
 }
@@ -34,7 +37,8 @@ impl Arena {
     /// When the host refuses.
     pub fn new(len: usize, large: bool) -> io::Result<Self> {
         let len = len.max(1 << 16).next_multiple_of(1 << 16);
-        let arena = Self { views: sys::Views::new(len)?, len, used: 0, high: 0, large: large.then_some(0) };
+        let views = sys::Views::new(len)?;
+        let arena = Self { views, len, used: 0, cold: len, fresh: (0, len), large: large.then_some(0) };
         #[cfg(all(target_arch = "aarch64", not(target_os = "macos")))]
         let arena = arena.try_patching();
         Ok(arena)
@@ -54,7 +58,7 @@ impl Arena {
                 self.views.deaf = true;
             }
         }
-        self.high = 8;
+        self.fresh.0 = 8;
         self
     }
 
@@ -68,36 +72,47 @@ impl Arena {
         self.used.next_multiple_of(32)
     }
 
-    /// Bytes in use.
-    pub fn used(&self) -> usize {
-        self.used
+    /// End of the space for code that is seldom run, which is filled downwards.
+    pub fn cold_end(&self) -> usize {
+        self.cold
     }
 
-    /// Bytes that still fit.
-    pub fn free(&self) -> usize {
-        self.len - self.next().min(self.len)
+    /// Bytes in use.
+    pub fn used(&self) -> usize {
+        self.used + (self.len - self.cold)
     }
 
     /// Appends `code` at [`Arena::next`] and returns its offset, or None when it does not fit.
     pub fn append(&mut self, code: &[u8]) -> Option<usize> {
-        let at = self.next();
-        if code.len() > self.len.checked_sub(at)? {
+        self.append_apart(code, &[], self.cold)
+    }
+
+    /// Appends `code` at [`Arena::next`] and returns its offset; `seldom` goes to offset `at`, which together with it lies
+    /// below [`Arena::cold_end`]. None when they do not fit.
+    pub fn append_apart(&mut self, code: &[u8], seldom: &[u8], at: usize) -> Option<usize> {
+        let next = self.next();
+        let end = next.checked_add(code.len())?;
+        if end > at || at.checked_add(seldom.len())? > self.cold {
             return None;
         }
-        self.write(at, code);
-        self.used = at + code.len();
+        self.write(next, code);
+        self.used = end;
+        self.write(at, seldom);
+        self.cold = at;
+        self.fresh = (self.fresh.0.max(end), self.fresh.1.min(at));
         if let Some(from) = self.large
             && self.used >= from + LARGE
         {
             self.views.make_large(from, LARGE);
             self.large = Some(from + LARGE);
         }
-        Some(at)
+        Some(next)
     }
 
     /// Gives back everything from `offset` on.
     pub fn truncate(&mut self, offset: usize) {
         self.used = self.used.min(offset);
+        self.cold = self.len;
     }
 
     fn write(&mut self, at: usize, code: &[u8]) {
@@ -107,8 +122,7 @@ impl Arena {
             // `code` is Rust memory that cannot overlap it.
             unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), base.add(at), code.len()) }
         });
-        self.views.flush(at, code.len(), at >= self.high);
-        self.high = self.high.max(at + code.len());
+        self.views.flush(at, code.len(), at >= self.fresh.0 && at + code.len() <= self.fresh.1);
     }
 
     /// Replaces the aligned 32-bit word at `at` with one store, so that code running it sees the old or the new.

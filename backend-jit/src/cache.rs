@@ -23,13 +23,24 @@ use emu_core::state::Mode;
 pub struct Place {
     /// Offset in the arena.
     pub base: usize,
+    /// What is out of line ends here at the latest; None: it follows the rest.
+    pub cold_end: Option<usize>,
     /// Number of its first exit.
     pub first_exit: u32,
     /// Number of its first site.
     pub first_site: u32,
 }
 
-/// An exit of a block, as the emitter describes it.
+impl Place {
+    /// Offset in the arena of the `cold` bytes out of line of a block with `hot` others.
+    pub fn cold(&self, hot: usize, cold: usize) -> usize {
+        let follows = self.base + hot;
+        // Where there is no room, the block is made in vain.
+        self.cold_end.map_or(follows, |end| (end.saturating_sub(cold) & !15).max(follows))
+    }
+}
+
+/// An exit of a block, as the emitter describes it. Offsets are those in its code as it is made.
 #[derive(Clone, Copy, Debug)]
 pub struct ExitDesc {
     /// Where it goes.
@@ -63,11 +74,28 @@ struct Exit {
     linked: Option<(BlockId, u32)>,
 }
 
+/// Where a block's code lies.
+#[derive(Clone, Copy, Debug)]
+struct Code {
+    base: usize,
+    hot: usize,
+    /// What is out of line.
+    cold_base: usize,
+    cold: usize,
+}
+
+impl Code {
+    /// Offset in the arena of offset `at` in the block.
+    fn place(&self, at: u32) -> usize {
+        let at = at as usize;
+        if at < self.hot { self.base + at } else { self.cold_base + (at - self.hot) }
+    }
+}
+
 #[derive(Debug)]
 struct BlockInfo {
     key: BlockKey,
-    base: usize,
-    len: usize,
+    code: Code,
     /// (page, 64-byte chunks of it) that the block was made from.
     pages: [(u64, u64); 2],
     /// The second page, if it has one.
@@ -119,6 +147,8 @@ pub struct NewBlock<'a> {
     pub next_page: Option<PhysAddr>,
     /// Host code, made for [`Cache::place`].
     pub code: &'a [u8],
+    /// Bytes of it that are not out of line.
+    pub hot: usize,
     /// Its exits.
     pub exits: &'a [ExitDesc],
     /// Its sites.
@@ -171,9 +201,14 @@ impl Cache {
         self.arena.base().wrapping_add(at)
     }
 
-    /// (arena offset, number of its first exit) for the next block.
-    pub fn place(&self) -> (usize, u32) {
-        (self.arena.next(), self.exits.len() as u32)
+    /// Where the next block lies. What is out of line has its own place with `apart`.
+    pub fn place(&self, apart: bool) -> Place {
+        Place {
+            base: self.arena.next(),
+            cold_end: apart.then(|| self.arena.cold_end()),
+            first_exit: self.exits.len() as u32,
+            first_site: self.sites.next(),
+        }
     }
 
     /// Number of live blocks.
@@ -192,9 +227,15 @@ impl Cache {
         self.table.get(key).copied()
     }
 
-    /// Adds a block made for [`Cache::place`]; None when it does not fit.
-    pub fn insert(&mut self, new: &NewBlock) -> Option<BlockId> {
-        let base = self.arena.append(new.code)?;
+    /// Adds a block made for `place`, which is [`Cache::place`]; None when it does not fit.
+    pub fn insert(&mut self, new: &NewBlock, place: Place) -> Option<BlockId> {
+        let (hot, cold) = new.code.split_at(new.hot);
+        let cold_base = place.cold(hot.len(), cold.len());
+        let base = match place.cold_end {
+            Some(_) => self.arena.append_apart(hot, cold, cold_base)?,
+            None => self.arena.append(new.code)?,
+        };
+        let code = Code { base, hot: hot.len(), cold_base, cold: cold.len() };
         let id = BlockId(self.blocks.len() as u32);
         if let Some(old) = self.table.insert(new.key, id) {
             self.remove(old);
@@ -214,8 +255,7 @@ impl Cache {
         }
         self.blocks.push(BlockInfo {
             key: new.key,
-            base,
-            len: new.code.len(),
+            code,
             pages: new.pages,
             next_page: new.next_page,
             live: true,
@@ -242,16 +282,20 @@ impl Cache {
     /// Adds a copy of a live block at another RIP. None when it does not fit.
     pub fn copy(&mut self, id: BlockId, rip: u64) -> Option<BlockId> {
         let range = |(first, count): (u32, u32)| first as usize..(first + count) as usize;
-        let (base, first_exit) = self.place();
         let b = &self.blocks[id.0 as usize];
+        let place = self.place(b.code.cold_base != b.code.base + b.code.hot);
+        let mut there = Code { base: place.base, ..b.code };
+        there.cold_base = place.cold(there.hot, there.cold);
         let shift = Shift {
             rip: rip.wrapping_sub(b.key.rip),
-            code: (base as u32).wrapping_sub(b.base as u32),
-            exits: first_exit.wrapping_sub(b.exits.0),
-            sites: self.sites.next().wrapping_sub(b.sites.0),
+            code: (there.base as u32).wrapping_sub(b.code.base as u32),
+            hot: b.code.hot,
+            cold: (there.cold_base as u32).wrapping_sub(b.code.cold_base as u32),
+            exits: place.first_exit.wrapping_sub(b.exits.0),
+            sites: place.first_site.wrapping_sub(b.sites.0),
         };
         let (key, next_page, pages) = (BlockKey { rip, ..b.key }, b.next_page, b.pages);
-        let mut code = self.arena.read(b.base, b.len);
+        let mut code = self.code(b.code);
         let moves = b.moves;
         shift.apply(&mut code, &self.moves[range((moves.0, moves.1))])?;
         let sites: Vec<Site> =
@@ -266,23 +310,40 @@ impl Cache {
                 set(guard, NOT_LINKED)?;
             }
             if let Some(at) = exit.patch {
-                set(at, crate::host::jump_word(at as usize, exit.stub as usize))?;
+                set(at, crate::host::jump_word(there.place(at), there.place(exit.stub)))?;
             }
         }
-        let copy = NewBlock { key, pages, next_page, code: &code, exits: &exits, sites: &sites, moves };
-        self.insert(&copy)
+        let copy = NewBlock {
+            key,
+            pages,
+            next_page,
+            code: &code,
+            hot: there.hot,
+            exits: &exits,
+            sites: &sites,
+            moves,
+        };
+        self.insert(&copy, place)
+    }
+
+    /// The bytes of a block's code.
+    fn code(&self, code: Code) -> Vec<u8> {
+        let mut bytes = self.arena.read(code.base, code.hot);
+        bytes.extend(self.arena.read(code.cold_base, code.cold));
+        bytes
     }
 
     /// Arena offset of a live block's entry.
     #[inline]
     pub fn code_offset(&self, id: BlockId) -> Option<usize> {
-        self.blocks.get(id.0 as usize).filter(|b| b.live).map(|b| b.base)
+        self.blocks.get(id.0 as usize).filter(|b| b.live).map(|b| b.code.base)
     }
 
-    /// The host code of a live block.
-    pub fn host_code(&self, id: BlockId) -> Option<(Vec<u8>, *const u8)> {
-        let b = self.blocks.get(id.0 as usize).filter(|b| b.live)?;
-        Some((self.arena.read(b.base, b.len), self.address(b.base)))
+    /// The host code of a live block and where it lies; what is out of line is the second part.
+    pub fn host_code(&self, id: BlockId) -> Option<[(Vec<u8>, *const u8); 2]> {
+        let code = self.blocks.get(id.0 as usize).filter(|b| b.live)?.code;
+        let part = |at, len| (self.arena.read(at, len), self.address(at));
+        Some([part(code.base, code.hot), part(code.cold_base, code.cold)])
     }
 
     /// Where exit `n` goes, and whether it can still be linked.
@@ -298,11 +359,11 @@ impl Cache {
 
     /// The second page's fetch translation is `exec` now: the block's own check knows that from here on.
     pub fn guard_entry(&mut self, id: BlockId, exec: u32) {
-        let (base, (first, count)) = (self.blocks[id.0 as usize].base, self.blocks[id.0 as usize].exits);
+        let (code, (first, count)) = (self.blocks[id.0 as usize].code, self.blocks[id.0 as usize].exits);
         let exits = &self.exits[first as usize..(first + count) as usize];
         let guard = exits.iter().find(|e| e.desc.role == Role::Entry).and_then(|e| e.desc.guard);
         if let Some(at) = guard {
-            self.arena.patch_u32(base + at as usize, exec);
+            self.arena.patch_u32(code.place(at), exec);
         }
     }
 
@@ -320,11 +381,11 @@ impl Cache {
         if target.key.rip != desc.rip || target.key.mode != source.key.mode || !source.live || !target.live {
             return;
         }
-        let (at, to) = (source.base + patch as usize, target.base);
+        let (at, to) = (source.code.place(patch), target.code.base);
         match desc.guard {
             Some(_) if exec == 0 => return,
             Some(guard) => {
-                let guard = source.base + guard as usize;
+                let guard = source.code.place(guard);
                 self.arena.patch_u32(guard, exec);
             }
             None => {
@@ -361,14 +422,14 @@ impl Cache {
             return;
         }
         b.live = false;
-        let (key, base, pages, (first, count)) = (b.key, b.base, b.pages, b.exits);
+        let (key, code, pages, (first, count)) = (b.key, b.code, b.pages, b.exits);
         let incoming = std::mem::take(&mut b.incoming);
         // The ring of returns may still lead here.
         for n in first..first + count {
             let desc = self.exits[n as usize].desc;
             if let (Role::Return, Some(patch)) = (desc.role, desc.patch) {
                 self.exits[n as usize].linked = None;
-                self.patch(base + patch as usize, base + desc.stub as usize);
+                self.patch(code.place(patch), code.place(desc.stub));
             }
         }
         for n in incoming {
@@ -379,7 +440,7 @@ impl Cache {
             self.exits[n as usize].linked = None;
             let source = &self.blocks[from as usize];
             if let (Some(patch), true) = (desc.patch, source.live) {
-                let (at, to) = (source.base + patch as usize, source.base + desc.stub as usize);
+                let (at, to) = (source.code.place(patch), source.code.place(desc.stub));
                 self.patch(at, to);
             }
         }
@@ -397,7 +458,7 @@ impl Cache {
                 list.retain(|&x| x != id);
             }
         }
-        self.jumps.forget(key.mode, key.rip, base);
+        self.jumps.forget(key.mode, key.rip, code.base);
     }
 
     /// Drops every block made from bytes that were hit; the number of them.
@@ -468,8 +529,8 @@ impl Cache {
     pub fn remember(&mut self, jumps: usize, id: BlockId, exec: u32) {
         let b = &self.blocks[id.0 as usize];
         if b.key.mode.contains(Mode::FLAT) {
-            let host = self.arena.base().wrapping_add(b.base);
-            self.jumps.remember(jumps, b.key.rip, exec, b.base, host);
+            let host = self.arena.base().wrapping_add(b.code.base);
+            self.jumps.remember(jumps, b.key.rip, exec, b.code.base, host);
         }
     }
 }

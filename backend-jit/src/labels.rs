@@ -4,6 +4,15 @@ use dynasmrt::components::{LabelRegistry, PatchLoc};
 use dynasmrt::relocations::Relocation;
 use dynasmrt::{AssemblyOffset, DynamicLabel};
 
+/// Where a block's code is cut in two.
+#[derive(Clone, Copy, Debug)]
+pub struct Split {
+    /// Offset of the second part.
+    pub at: usize,
+    /// Bytes between the parts where they will lie, modulo 2^64.
+    pub gap: usize,
+}
+
 /// The labels of one block.
 #[derive(Debug)]
 pub struct Labels<R: Relocation> {
@@ -40,14 +49,26 @@ impl<R: Relocation> Labels<R> {
         self.uses.push((place, l));
     }
 
-    /// Fills in the places in `code`. False if a label is missing or out of reach, which is a bug.
-    pub fn finish(&mut self, code: &mut [u8]) -> bool {
+    /// Fills in the places in `code`, whose bytes from `split.at` on will lie further away; `across` is told the end of each
+    /// place that names a label of the other part. False if a label is missing or out of reach, which is a bug.
+    pub fn finish(&mut self, code: &mut [u8], split: Split, mut across: impl FnMut(usize)) -> bool {
         let mut ok = true;
         for (place, l) in self.uses.drain(..) {
-            match self.registry.resolve_dynamic(l) {
-                Ok(target) => ok &= place.patch(&mut code[place.range(0)], 0, target.0).is_ok(),
-                Err(_) => ok = false,
+            let Ok(target) = self.registry.resolve_dynamic(l) else {
+                ok = false;
+                continue;
+            };
+            let range = place.range(0);
+            let (from, to) = (range.start >= split.at, target.0 >= split.at);
+            if from != to {
+                across(range.end);
             }
+            let target = match (from, to) {
+                (false, true) => target.0.wrapping_add(split.gap),
+                (true, false) => target.0.wrapping_sub(split.gap),
+                _ => target.0,
+            };
+            ok &= place.patch(&mut code[range], 0, target).is_ok();
         }
         ok
     }

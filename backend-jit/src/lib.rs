@@ -28,7 +28,7 @@ mod host;
 use aarch64 as host;
 
 use arena::Arena;
-use cache::{Cache, NewBlock, Place};
+use cache::{Cache, NewBlock};
 use emu_core::addr::{PAGE_MASK, PAGE_SIZE, PhysAddr};
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::ir::{Block, BlockKey, Inst};
@@ -93,6 +93,10 @@ pub struct JitConfig {
     pub large_pages: bool,
     /// Keep the page that the stack is in at hand.
     pub stack_window: bool,
+    /// Put code that is seldom run in a place of its own.
+    pub stubs_apart: bool,
+    /// Let a segment register of the host lead to the translation cache, where it can.
+    pub set_in_segment: bool,
     /// Copy blocks that are wanted at another RIP as well.
     pub copy_blocks: bool,
     /// Leave `base + displacement` to the accesses that use it.
@@ -117,6 +121,8 @@ impl Default for JitConfig {
             fold_addresses: true,
             copy_blocks: true,
             stack_window: true,
+            stubs_apart: true,
+            set_in_segment: true,
             large_pages: true,
         }
     }
@@ -218,8 +224,7 @@ impl Jit {
     /// [`JitError::Unsupported`] or [`JitError::Internal`]: the block has to be interpreted.
     pub fn compile(&mut self, block: &Block) -> Result<BlockId, JitError> {
         for again in [true, false] {
-            let (base, first_exit) = self.cache.place();
-            let place = Place { base, first_exit, first_site: self.cache.sites.next() };
+            let place = self.cache.place(self.cfg.stubs_apart);
             self.codegen.compile(block, place)?;
             let moves = if self.cfg.copy_blocks { &self.codegen.frame.moves[..] } else { &[] };
             let moves = self.cache.note_moves(moves);
@@ -228,16 +233,16 @@ impl Jit {
                 pages: cache::pages(block.key.phys, block.guest_len, block.chunks, block.next_page),
                 next_page: block.next_page,
                 code: self.codegen.code(),
+                hot: self.codegen.hot(),
                 exits: &self.codegen.frame.exits,
                 sites: &self.codegen.frame.sites,
                 moves,
             };
-            if let Some(id) = self.cache.insert(&new) {
+            if let Some(id) = self.cache.insert(&new, place) {
                 self.stats.blocks += 1;
                 self.stats.guest_insns += u64::from(block.guest_insns);
                 self.stats.host_bytes += new.code.len() as u64;
-                let len = self.codegen.code().len();
-                self.name_for_perf(block.key, base, len);
+                self.name_for_perf(block.key, id);
                 return Ok(id);
             }
             if again {
@@ -248,11 +253,11 @@ impl Jit {
         Err(JitError::TooLarge(self.codegen.code().len()))
     }
 
-    fn name_for_perf(&mut self, key: BlockKey, base: usize, len: usize) {
-        if let Some(file) = &mut self.perf {
-            let at = self.cache.address(base) as usize;
+    fn name_for_perf(&mut self, key: BlockKey, id: BlockId) {
+        let Some(file) = &mut self.perf else { return };
+        for ((code, at), name) in self.cache.host_code(id).into_iter().flatten().zip(["guest", "seldom"]) {
             // A profile without a name is no reason to stop.
-            let _ = writeln!(file, "{at:x} {len:x} guest_{:x}_{:x}", key.rip, key.mode.0);
+            let _ = writeln!(file, "{at:p} {:x} {name}_{:x}_{:x}", code.len(), key.rip, key.mode.0);
         }
     }
 
@@ -265,16 +270,12 @@ impl Jit {
         {
             return None;
         }
-        let (base, _) = self.cache.place();
         let id = self.cache.copy(twin, key.rip)?;
         if self.cfg.chain && !self.cfg.single_block {
             self.cache.link_within(id);
         }
         self.stats.copies += 1;
-        if self.perf.is_some() {
-            let len = self.host_code(id).len();
-            self.name_for_perf(*key, base, len);
-        }
+        self.name_for_perf(*key, id);
         Some(id)
     }
 
@@ -506,14 +507,11 @@ impl Jit {
         }
     }
 
-    /// A block's host code, for a disassembler; empty when the block is gone.
-    pub fn host_code(&self, id: BlockId) -> Vec<u8> {
-        self.cache.host_code(id).map(|(code, _)| code).unwrap_or_default()
-    }
-
-    /// The address at which a block's host code runs.
-    pub fn host_address(&self, id: BlockId) -> Option<u64> {
-        self.cache.host_code(id).map(|(_, at)| at as u64)
+    /// A block's host code, for a disassembler, in parts with the addresses at which they run: what is out of line comes
+    /// last. Empty when the block is gone.
+    pub fn host_code(&self, id: BlockId) -> Vec<(u64, Vec<u8>)> {
+        let parts = self.cache.host_code(id).into_iter().flatten();
+        parts.filter(|(code, _)| !code.is_empty()).map(|(code, at)| (at as u64, code)).collect()
     }
 }
 

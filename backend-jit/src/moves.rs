@@ -17,6 +17,8 @@ pub enum Field {
     Site,
     /// Distance to something outside the block in the arena.
     Outside,
+    /// Distance between the block's body and what is out of line.
+    Across,
     /// A RIP that is zero-extended.
     Pc32,
     /// A RIP that is sign-extended.
@@ -27,8 +29,16 @@ pub enum Field {
     Page,
 }
 
-const FIELDS: [Field; 7] =
-    [Field::Exit, Field::Site, Field::Outside, Field::Pc32, Field::PcSigned, Field::Pc64, Field::Page];
+const FIELDS: [Field; 8] = [
+    Field::Exit,
+    Field::Site,
+    Field::Outside,
+    Field::Across,
+    Field::Pc32,
+    Field::PcSigned,
+    Field::Pc64,
+    Field::Page,
+];
 
 /// A noted place: the field in the upper 3 bits, its offset in the block below.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,8 +57,12 @@ impl Move {
 pub struct Shift {
     /// RIP: a multiple of the page size.
     pub rip: u64,
-    /// Place in the arena.
+    /// Place of the body in the arena.
     pub code: u32,
+    /// Bytes of it.
+    pub hot: usize,
+    /// Place of what is out of line.
+    pub cold: u32,
     /// Numbers of exits.
     pub exits: u32,
     /// Numbers of sites.
@@ -71,7 +85,10 @@ impl Shift {
             let new = match field {
                 Field::Exit => old.wrapping_add(self.exits),
                 Field::Site => old.wrapping_add(self.sites),
-                Field::Outside => old.wrapping_sub(self.code),
+                Field::Outside if at < self.hot => old.wrapping_sub(self.code),
+                Field::Outside => old.wrapping_sub(self.cold),
+                Field::Across if at < self.hot => old.wrapping_add(self.cold).wrapping_sub(self.code),
+                Field::Across => old.wrapping_add(self.code).wrapping_sub(self.cold),
                 Field::Pc32 => u32::try_from(u64::from(old).wrapping_add(self.rip)).ok()?,
                 Field::PcSigned => {
                     let rip = (i64::from(old as i32) as u64).wrapping_add(self.rip);
@@ -110,25 +127,27 @@ mod tests {
 
     #[test]
     fn each_field_moves_by_its_own_shift() {
-        let shift = Shift { rip: 0x5000, code: 0x40, exits: 3, sites: 7 };
+        let shift = Shift { rip: 0x5000, code: 0x40, hot: 36, cold: 0x10, exits: 3, sites: 7 };
         let mut code = Vec::new();
-        for word in [10, 20, 0x100, 0x40_1000, (-0x1000i32) as u32, 0, 0, exec_id(TLB_ENTRIES - 1) as u32] {
+        let last = exec_id(TLB_ENTRIES - 1) as u32;
+        for word in [10, 20, 0x100, 0x200, 0x40_1000, (-0x1000i32) as u32, 0, 0, last, 0x100, 0x200] {
             code.extend_from_slice(&u32::to_le_bytes(word));
         }
-        code[20..28].copy_from_slice(&0x7fff_1234_5678u64.to_le_bytes());
-        let moves: Vec<_> =
-            FIELDS.iter().zip([0, 4, 8, 12, 16, 20, 28]).map(|(&f, at)| Move::new(f, at)).collect();
+        code[24..32].copy_from_slice(&0x7fff_1234_5678u64.to_le_bytes());
+        let mut moves: Vec<_> =
+            FIELDS.iter().zip([0, 4, 8, 12, 16, 20, 24, 32]).map(|(&f, at)| Move::new(f, at)).collect();
+        moves.extend([Move::new(Field::Outside, 36), Move::new(Field::Across, 40)]);
         // The signed RIP would become positive and still fits.
         assert_eq!(shift.apply(&mut code, &moves), Some(()));
         let word = |at: usize| u32::from_le_bytes(code[at..at + 4].try_into().unwrap());
-        assert_eq!([word(0), word(4), word(8), word(12), word(16)], [13, 27, 0xc0, 0x40_6000, 0x4000]);
-        assert_eq!(u64::from_le_bytes(code[20..28].try_into().unwrap()), 0x7fff_1234_a678);
-        assert_eq!(word(28), exec_id(4) as u32);
+        assert_eq!([0, 4, 8, 12, 16, 20].map(word), [13, 27, 0xc0, 0x1d0, 0x40_6000, 0x4000]);
+        assert_eq!(u64::from_le_bytes(code[24..32].try_into().unwrap()), 0x7fff_1234_a678);
+        assert_eq!([32, 36, 40].map(word), [exec_id(4) as u32, 0xf0, 0x230]);
     }
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let far = Shift { rip: 1 << 32, code: 0, exits: 0, sites: 0 };
+        let far = Shift { rip: 1 << 32, code: 0, hot: 8, cold: 0, exits: 0, sites: 0 };
         for field in [Field::Pc32, Field::PcSigned] {
             assert_eq!(far.apply(&mut [0; 8], &[Move::new(field, 0)]), None);
         }

@@ -5,7 +5,7 @@
 //! chooses the 64-bit form.
 
 use super::share::Offset;
-use crate::labels::Labels;
+use crate::labels::{Labels, Split};
 use dynasmrt::aarch64::{Aarch64Relocation, encode_logical_immediate_32bit, encode_logical_immediate_64bit};
 use dynasmrt::components::PatchLoc;
 use dynasmrt::{AssemblyOffset, DynamicLabel};
@@ -144,7 +144,8 @@ impl Asm {
 
     /// Resolves the labels. False if one is missing or out of reach.
     pub fn finish(&mut self) -> bool {
-        self.labels.finish(&mut self.buf)
+        let whole = Split { at: self.buf.len(), gap: 0 };
+        self.labels.finish(&mut self.buf, whole, |_| {})
     }
 
     // Moves and constants.

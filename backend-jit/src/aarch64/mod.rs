@@ -262,6 +262,11 @@ impl Codegen {
         &self.asm.buf
     }
 
+    /// Bytes of it that are not out of line: branches do not reach far enough for a place of its own.
+    pub fn hot(&self) -> usize {
+        self.code().len()
+    }
+
     fn reset(&mut self, block: &Block, place: Place) {
         self.asm.reset(place.base);
         self.frame.reset(block, place);

@@ -1,7 +1,7 @@
 //! The assembler: a byte buffer with labels that `dynasm!` writes into, and an encoder for instructions whose
 //! width, opcode and operands are known only at run time.
 
-use crate::labels::Labels;
+use crate::labels::{Labels, Split};
 use dynasmrt::components::PatchLoc;
 use dynasmrt::x64::X64Relocation;
 use dynasmrt::{AssemblyOffset, DynamicLabel, DynasmApi, DynasmLabelApi};
@@ -86,6 +86,10 @@ pub struct Asm {
     pub base: usize,
     /// Ends of displacements to places outside the block.
     pub outside: Vec<usize>,
+    /// Ends of displacements between what is out of line and the rest.
+    pub across: Vec<usize>,
+    /// Offset in the buffer of what is out of line.
+    cold: Option<usize>,
 }
 
 impl Extend<u8> for Asm {
@@ -163,6 +167,18 @@ impl Asm {
         self.labels.clear();
         self.base = base;
         self.outside.clear();
+        self.across.clear();
+        self.cold = None;
+    }
+
+    /// What follows is out of line.
+    pub fn go_cold(&mut self) {
+        self.cold = Some(self.buf.len());
+    }
+
+    /// Bytes of the buffer that are not out of line.
+    pub fn hot(&self) -> usize {
+        self.cold.unwrap_or(self.buf.len())
     }
 
     pub fn label(&mut self) -> DynamicLabel {
@@ -173,9 +189,16 @@ impl Asm {
         self.dynamic_label(l);
     }
 
-    /// Resolves the labels. False if one is missing, which is a bug.
-    pub fn finish(&mut self) -> bool {
-        self.labels.finish(&mut self.buf)
+    /// Resolves the labels, with what is out of line at arena offset `cold`. False if one is missing, which is a bug.
+    pub fn finish(&mut self, cold: usize) -> bool {
+        let at = self.hot();
+        let gap = cold.wrapping_sub(self.base + at);
+        for &end in self.outside.iter().filter(|&&end| end > at) {
+            let d: &mut [u8; 4] = (&mut self.buf[end - 4..end]).try_into().expect("4 bytes");
+            *d = u32::from_le_bytes(*d).wrapping_sub(gap as u32).to_le_bytes();
+        }
+        let across = &mut self.across;
+        self.labels.finish(&mut self.buf, Split { at, gap }, |end| across.push(end))
     }
 
     /// Mandatory prefix, REX, opcode, ModRM, SIB and displacement. `byte`: 8-bit registers are named, so that SPL to
@@ -393,6 +416,14 @@ impl Asm {
             self.sized(ty, 0, 0xc0, op as u8, d, 2);
             self.buf.push(n);
         }
+    }
+
+    /// The lower 32 bits of `s` rotated right, without touching flags (BMI2).
+    #[inline]
+    pub fn rorx(&mut self, d: Reg, s: Reg, n: u8) {
+        let vex = |reg: Reg, bit: u8| if reg.0 < 8 { bit } else { 0 };
+        let first = vex(d, 0x80) | 0x40 | vex(s, 0x20) | 3;
+        self.buf.extend_from_slice(&[0xc4, first, 0x7b, 0xf0, 0xc0 | (d.0 & 7) << 3 | s.0 & 7, n]);
     }
 
     #[inline]

@@ -104,10 +104,15 @@ impl Codegen {
 
     /// Goes on behind this if the fetch translation of `rip` is the one that exit `exit` was linked under.
     fn guard(&mut self, exit: usize, rip: u64, stub: DynamicLabel) {
-        self.asm.load(Type::I64, RCX, state(layout::field(offset_of!(CpuState, tlb))));
-        // cmp dword [rcx + disp32], imm32 with an aligned immediate: it is patched.
-        self.asm.align_for(6);
-        self.asm.buf.extend_from_slice(&[0x81, 0xb9]);
+        // cmp dword [set + disp32], imm32 with an aligned immediate: it is patched.
+        if self.gs {
+            self.asm.align_for(8);
+            self.asm.buf.extend_from_slice(&[0x65, 0x81, 0x3c, 0x25]);
+        } else {
+            self.asm.load(Type::I64, RCX, state(layout::field(offset_of!(CpuState, tlb))));
+            self.asm.align_for(6);
+            self.asm.buf.extend_from_slice(&[0x81, 0xb9]);
+        }
         self.asm.buf.extend_from_slice(&(exec_id(tlb::index(rip)) as i32).to_le_bytes());
         self.note(Field::Page);
         self.frame.exits[exit].guard = Some(self.asm.buf.len() as u32);
@@ -154,7 +159,10 @@ impl Codegen {
         self.asm.alu(Type::I64, Alu::Cmp, RAX, Rm::M(at(0)));
         self.asm.jcc(NE, miss);
         self.asm.load(Type::I32, RDX, at(JumpEntry::PAGE));
-        self.asm.alu(Type::I64, Alu::Add, RDX, Rm::M(state(layout::field(offset_of!(CpuState, tlb)))));
+        if !self.gs {
+            self.asm.alu(Type::I64, Alu::Add, RDX, Rm::M(state(layout::field(offset_of!(CpuState, tlb)))));
+        }
+        self.in_set();
         self.asm.load(Type::I32, RDX, Mem { base: RDX, index: None, scale: 0, disp: 0 });
         self.asm.alu(Type::I32, Alu::Cmp, RDX, Rm::M(at(JumpEntry::EXEC)));
         self.asm.jcc(NE, miss);
@@ -325,6 +333,8 @@ impl Codegen {
         self.asm.store_imm(Type::I32, arg(2), inst.imm as i32);
         self.call_thunk(Helper::Transfer);
         self.forget_calls();
+        // Where it goes may be the system's code.
+        self.gs = false;
         self.asm.load(Type::I64, RAX, state(layout::slot(layout::RESULT)));
         let miss = self.asm.label();
         self.indirect_miss = Some(miss);
@@ -352,7 +362,6 @@ impl Codegen {
 
     /// Side exits and exit stubs, after the body.
     pub fn emit_exits(&mut self) {
-        self.emit_withheld();
         let sides = std::mem::take(&mut self.sides);
         for s in &sides {
             self.asm.bind(s.label);
@@ -366,6 +375,8 @@ impl Codegen {
         }
         self.sides = sides;
         self.sides.clear();
+        self.asm.go_cold();
+        self.emit_withheld();
         if let Some(l) = self.indirect_miss.take() {
             self.asm.bind(l);
             self.asm.store(Type::I64, state(layout::field(offset_of!(CpuState, rip))), RAX);

@@ -167,14 +167,12 @@ impl Codegen {
     /// Leaves the addend for `span` bytes from `below` before the address on in the look's entry, or goes to `miss`.
     fn look_up(&mut self, look: Look, aside: Reg, below: i32, span: i32, miss: DynamicLabel) {
         if !self.in_window(look.addr, span) {
-            self.find_entry(look);
-            return self.check_entry(look, aside, below, span, miss);
+            return self.look_in_set(look, aside, below, span, miss);
         }
         let (label, resume) = (self.asm.label(), self.asm.label());
         self.check_window(look, aside, below, label);
         self.asm.bind(resume);
-        let entry = self.holds.at(self.at).is_some();
-        let kind = StubKind::Outside(Outside { look, below, span, miss, entry });
+        let kind = StubKind::Outside(Outside { look, below, span, miss });
         self.stubs.push(Stub { label, resume, site: 0, kind, live_xmm: 0 });
     }
 
@@ -245,22 +243,41 @@ impl Codegen {
         Some(t)
     }
 
-    /// The set's entry for an address, before the table's displacement.
-    pub fn find_entry(&mut self, l: Look) {
-        self.lea_at(Type::I32, l.entry, l.addr, 0);
-        self.asm.shift_imm(Type::I32, Shift::Shr, Rm::R(l.entry), 8);
-        self.asm.alu_imm(Type::I32, Alu::And, Rm::R(l.entry), ((1 << TLB_BITS) - 1) << 4);
-        let tlb = state(layout::field(offset_of!(CpuState, tlb)));
-        self.asm.alu(Type::I64, Alu::Add, l.entry, Rm::M(tlb));
+    /// `entry`, which holds a linear address, becomes that of the set's entry for it, before the table's displacement.
+    fn entry_of(&mut self, entry: Reg, lin: Reg) {
+        if self.host.bmi2 {
+            self.asm.rorx(entry, lin, 8);
+        } else {
+            self.asm.mov(Type::I32, entry, lin);
+            self.asm.shift_imm(Type::I32, Shift::Shr, Rm::R(entry), 8);
+        }
+        self.asm.alu_imm(Type::I32, Alu::And, Rm::R(entry), ((1 << TLB_BITS) - 1) << 4);
+        if !self.gs {
+            let tlb = state(layout::field(offset_of!(CpuState, tlb)));
+            self.asm.alu(Type::I64, Alu::Add, entry, Rm::M(tlb));
+        }
     }
 
-    /// Whether the entry covers `span` bytes from `below` before the address on; if so its addend replaces it.
-    pub fn check_entry(&mut self, l: Look, aside: Reg, below: i32, span: i32, miss: DynamicLabel) {
+    /// The set's entry for an address, before the table's displacement.
+    pub fn find_entry(&mut self, l: Look) {
+        if l.addr.disp == 0 {
+            return self.entry_of(l.entry, l.addr.reg);
+        }
+        self.lea_at(Type::I32, l.entry, l.addr, 0);
+        self.entry_of(l.entry, l.entry);
+    }
+
+    /// Whether the set covers `span` bytes from `below` before the address on; if so the entry's addend is left in its
+    /// place.
+    pub fn look_in_set(&mut self, l: Look, aside: Reg, below: i32, span: i32, miss: DynamicLabel) {
         let at = |disp| Mem { base: l.entry, index: None, scale: 0, disp: l.table + disp };
         self.lea_at(Type::I64, aside, l.addr, -below);
+        self.entry_of(l.entry, aside);
+        self.in_set();
         self.asm.alu(Type::I64, Alu::Sub, aside, Rm::M(at(0)));
         self.asm.alu_imm(Type::I64, Alu::Cmp, Rm::R(aside), 4096 - span);
         self.asm.jcc(Cc::A as u8, miss);
+        self.in_set();
         self.asm.load(Type::I64, l.entry, at(8));
     }
 

@@ -14,6 +14,7 @@ pub mod lazy;
 pub mod mem;
 pub mod mov;
 pub mod muldiv;
+pub mod set;
 pub mod shift;
 pub mod sse;
 pub mod string;
@@ -149,6 +150,7 @@ impl Entry {
 pub struct Host {
     pub lzcnt: bool,
     pub bmi1: bool,
+    pub bmi2: bool,
     pub popcnt: bool,
     pub sse41: bool,
     pub avx: bool,
@@ -171,6 +173,7 @@ impl Host {
         Self {
             lzcnt: has!("lzcnt"),
             bmi1: has!("bmi1"),
+            bmi2: has!("bmi2"),
             popcnt: has!("popcnt"),
             sse41: has!("sse4.1"),
             avx: has!("avx"),
@@ -228,6 +231,10 @@ pub struct Codegen {
     thunks: [usize; Helper::ALL.len()],
     entry: Entry,
     host: Host,
+    /// GS may lead to the set in force: see [`set`].
+    segment: bool,
+    /// It does in the block in hand.
+    gs: bool,
     /// The block in hand, with its exits and sites.
     pub frame: Frame,
     at: usize,
@@ -279,6 +286,8 @@ impl Codegen {
             thunks: [0; Helper::ALL.len()],
             entry: Entry::default(),
             host: Host::detect(cfg.baseline),
+            gs: false,
+            segment: cfg.set_in_segment && !cfg.baseline && set::possible(),
             frame: Frame::default(),
             at: 0,
             chain: cfg.chain && !cfg.single_block,
@@ -297,9 +306,15 @@ impl Codegen {
         &self.asm.buf
     }
 
+    /// Bytes of it that are not out of line.
+    pub fn hot(&self) -> usize {
+        self.asm.hot()
+    }
+
     fn reset(&mut self, block: &Block, place: Place) {
         self.asm.reset(place.base);
         self.frame.reset(block, place);
+        self.gs = self.by_gs();
         self.insts.clear();
         self.insts.extend_from_slice(&block.insts);
         self.val.clear();
@@ -363,11 +378,14 @@ impl Codegen {
         self.emit_exits();
         self.emit_stubs();
         self.frame.check()?;
-        if !self.asm.finish() {
+        let hot = self.asm.hot();
+        if !self.asm.finish(place.cold(hot, self.asm.buf.len() - hot)) {
             return Err(JitError::Internal("unresolved label"));
         }
-        for &end in &self.asm.outside {
-            self.frame.note(Field::Outside, end);
+        for (field, ends) in [(Field::Outside, &self.asm.outside), (Field::Across, &self.asm.across)] {
+            for &end in ends {
+                self.frame.note(field, end);
+            }
         }
         Ok(())
     }

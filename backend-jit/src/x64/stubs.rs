@@ -111,10 +111,10 @@ impl Codegen {
     fn alone_stub(&mut self, hold: Hold, look: Look, bytes: u32, slow: DynamicLabel) {
         let bytes = bytes as i32;
         if let Some(u) = look.aside {
-            // The entry is there; it does not cover the group.
+            // Without the group.
             self.asm.load(Type::I64, u, state(layout::slot(layout::NO_ADDEND)));
             self.asm.store(Type::I64, state(layout::slot(hold.slot.into())), u);
-            return self.check_entry(look, u, 0, bytes, slow);
+            return self.look_in_set(look, u, 0, bytes, slow);
         }
         // No temporary is free: any register other than the two will do if it is restored.
         let u = if look.entry == RAX || look.addr.reg == RAX { RDX } else { RAX };
@@ -124,10 +124,12 @@ impl Codegen {
         self.find_entry(look);
         self.asm.store(Type::I64, save, u);
         self.lea_at(Type::I64, u, look.addr, 0);
+        self.in_set();
         self.asm.alu(Type::I64, Alu::Sub, u, Rm::M(at(0)));
         self.asm.alu_imm(Type::I64, Alu::Cmp, Rm::R(u), 4096 - bytes);
         self.asm.load(Type::I64, u, save);
         self.asm.jcc(Cc::A as u8, slow);
+        self.in_set();
         self.asm.load(Type::I64, look.entry, at(8));
     }
 }

@@ -98,6 +98,7 @@ impl Codegen {
         );
         self.asm.store(Type::I64, state(layout::slot(layout::HOST_SP)), Reg(4));
         self.first_frame();
+        self.update_gs();
         self.mxcsr(true, layout::MX_GUEST);
         for (m, r) in Self::pinned_regs() {
             self.asm.load(Type::I64, r, m);
@@ -147,6 +148,7 @@ impl Codegen {
         }
         self.asm.store(Type::I64, state(layout::slot(layout::STATUS)), RAX);
         self.vec_if_live(load);
+        self.update_gs();
         dynasm!(self.asm; .arch x64; test eax, eax);
         for (m, r) in Self::pinned_regs().filter(|(_, r)| saved(*r)) {
             self.asm.load(Type::I64, r, m);

@@ -10,7 +10,7 @@
 
 use super::Codegen;
 use super::asm::{Alu, Mem, RAX, RCX, Reg, Rm, state};
-use super::flags::{AE, E, NE};
+use super::flags::{AE, NE};
 use super::mem::{At, Look, READ, WRITE};
 use crate::layout;
 use dynasmrt::{DynamicLabel, dynasm};
@@ -30,8 +30,6 @@ pub struct Outside {
     pub span: i32,
     /// Where to go if the translation cache does not cover it either.
     pub miss: DynamicLabel,
-    /// There the look's entry is wanted.
-    pub entry: bool,
 }
 
 fn slot(n: usize) -> Mem {
@@ -62,13 +60,7 @@ impl Codegen {
         let at = if store { self.entry.window_write } else { self.entry.window_read };
         self.asm.call_abs(at);
         self.asm.load(Type::I64, l.entry, slot(layout::RESULT));
-        if !o.entry {
-            return self.asm.jcc(NE, o.miss);
-        }
-        let found = self.asm.jcc8(E);
-        self.find_entry(l);
-        self.asm.jmp(o.miss);
-        self.asm.here8(found);
+        self.asm.jcc(NE, o.miss);
     }
 
     /// Without a window from here on.
@@ -92,6 +84,7 @@ impl Codegen {
             }
             self.asm.load(Type::I64, RAX, slot(layout::ARG));
             self.find_entry(Look { addr: At { reg: RAX, disp: 0 }, entry: RCX, aside: None, table });
+            self.in_set();
             self.asm.alu(Type::I64, Alu::Sub, RAX, Rm::M(entry(table, 0)));
             self.asm.alu_imm(Type::I64, Alu::Cmp, Rm::R(RAX), 4096);
             misses.push(self.asm.jcc8(AE));
@@ -99,10 +92,12 @@ impl Codegen {
             self.asm.alu(Type::I32, Alu::Add, RAX, Rm::M(slot(layout::ARG + 1)));
             self.asm.alu_imm(Type::I32, Alu::Cmp, Rm::R(RAX), 4096);
             misses.push(self.asm.jcc8(Cc::A as u8));
+            self.in_set();
             self.asm.load(Type::I64, RAX, entry(table, 8));
             self.asm.store(Type::I64, slot(layout::RESULT), RAX);
             if table == WRITE {
                 self.asm.store(Type::I64, slot(layout::STACK_ADDEND), RAX);
+                self.in_set();
                 self.asm.load(Type::I64, RAX, entry(table, 0));
                 self.asm.store(Type::I64, slot(layout::STACK_TAG), RAX);
                 self.asm.store_imm(Type::I64, slot(layout::STACK_LIMIT), LIMIT);

@@ -1,6 +1,7 @@
 //! Several blocks: links, the jump cache, signals, budget, invalidation, faults and stores to code.
 
 use crate::r#gen::{Rng, cpu};
+use crate::to_user;
 use backend_jit::{Jit, JitConfig, RunExit};
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::{CodeHit, Cpu};
@@ -24,7 +25,7 @@ impl Guest {
         let mut cpu = cpu(&mut Rng(5));
         cpu.state.icount = 0;
         // Flat, as 64-bit code is.
-        cpu.mode_changed();
+        to_user(&mut cpu);
         Self { blocks: HashMap::new(), jit: Jit::new(cfg).unwrap(), cpu, needed: 0 }
     }
 

@@ -13,6 +13,19 @@ mod vectors;
 use emu_core::ir::End;
 
 /// Host code as text, one instruction a line.
+/// Has the processor run a program, not the system: at CPL 3.
+pub fn to_user(cpu: &mut emu_core::cpu::Cpu) {
+    let dpl = 3 << emu_core::state::segment::attr::DPL_SHIFT;
+    cpu.state.seg[1].attr |= dpl;
+    cpu.state.seg[2].attr |= dpl;
+    cpu.mode_changed();
+}
+
+/// A block's host code, with what is out of line behind the rest.
+pub fn joined(jit: &backend_jit::Jit, id: backend_jit::BlockId) -> Vec<u8> {
+    jit.host_code(id).into_iter().flat_map(|(_, code)| code).collect()
+}
+
 pub fn disassemble(code: &[u8]) -> String {
     if cfg!(target_arch = "aarch64") {
         // For `aarch64-linux-gnu-objdump -D -b binary -m aarch64`, after `xxd -r -p`.

@@ -180,7 +180,10 @@ impl Engine for JitEngine {
         loop {
             if let Some(profile) = &mut self.profile {
                 let jit = &self.translator.jit;
-                profile.turn(cpu, |cpu| Some(jit.host_code(jit.lookup(&Translator::key(cpu).ok()?)?).len()));
+                profile.turn(cpu, |cpu| {
+                    let parts = jit.host_code(jit.lookup(&Translator::key(cpu).ok()?)?);
+                    Some(parts.iter().map(|(_, code)| code.len()).sum())
+                });
             }
             if cpu.signals.peek() != 0 || cpu.state.activity != Activity::Active {
                 match deliver::service(cpu) {

@@ -24,8 +24,8 @@ use translator::Translator;
 /// What of the emitter can be switched off beside the passes: links across pages, predicted returns, shared looks into
 /// the translation cache, addresses as parts of operands, large pages, going on right after an interpreted instruction,
 /// copies of translations for other RIPs, the stack's page at hand.
-pub const LINKS: [&str; 8] =
-    ["links", "returns", "share", "addresses", LARGE_PAGES, "resume", "copies", "window"];
+pub const LINKS: [&str; 10] =
+    ["links", "returns", "share", "addresses", LARGE_PAGES, "resume", "copies", "window", "apart", "segment"];
 /// Large host pages behind RAM and translated code.
 pub const LARGE_PAGES: &str = "pages";
 
@@ -58,7 +58,7 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
     }
     let mut passes = PassSet::ALL;
     let on = |name: &str| !machine.passes_off.iter().any(|off| off == name);
-    let [links, returns, share, addresses, pages, resume, copies, window] = LINKS;
+    let [links, returns, share, addresses, pages, resume, copies, window, apart, segment] = LINKS;
     for name in machine.passes_off.iter().filter(|name| !LINKS.contains(&name.as_str())) {
         passes = passes.without(PassSet::named(name).with_context(|| format!("there is no pass '{name}'"))?);
     }
@@ -78,6 +78,8 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
         fold_addresses: on(addresses),
         copy_blocks: on(copies),
         stack_window: on(window),
+        stubs_apart: on(apart),
+        set_in_segment: on(segment),
         perf_map: machine.perf_map,
         // With one processor on the virtual clock, devices work in its thread.
         ordered: machine.cpus > 1 || machine.clock != ClockKind::Virtual,

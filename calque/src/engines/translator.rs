@@ -198,11 +198,13 @@ impl Translator {
 
 /// Host code as text: disassembled where the host is x86, as words in hexadecimal elsewhere.
 pub fn host_text(jit: &Jit, id: BlockId) -> String {
-    let (code, at) = (jit.host_code(id), jit.host_address(id).unwrap_or(0));
-    if cfg!(target_arch = "x86_64") {
-        return frontend_x86::disassemble(&code, at, 64);
-    }
-    code.chunks(4).map(|w| w.iter().map(|b| format!("{b:02x}")).collect::<String>() + "\n").collect()
+    let hex = |w: &[u8]| w.iter().map(|b| format!("{b:02x}")).collect::<String>() + "\n";
+    let text = |(at, code): &(u64, Vec<u8>)| match cfg!(target_arch = "x86_64") {
+        true => frontend_x86::disassemble(code, *at, 64),
+        false => code.chunks(4).map(hex).collect(),
+    };
+    let parts: Vec<String> = jit.host_code(id).iter().map(text).collect();
+    parts.join("out of line:\n")
 }
 
 fn branches_to_its_last_instruction(block: &Block) -> bool {
