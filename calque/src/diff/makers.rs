@@ -3,15 +3,13 @@
 //! Each reason demands the one instruction that it is about, at the place where the two part: what had come before
 //! cannot be compared any more when one side went on.
 
+use super::decoding::{as_amd, narrow_branch, permutes_with_w, takes_w_as_ignored};
 use super::leg::{Ran, Step};
 use super::native::Seen;
 use super::reasons::Reason;
 use super::scene::Scene;
 use emu_core::state::bits::rflags;
-use iced_x86::{
-    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind,
-    Register,
-};
+use iced_x86::{Code, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register};
 
 /// Vectors that are told apart here.
 mod vector {
@@ -85,6 +83,9 @@ impl Place<'_> {
         }
         if !(self.same && host == self.ours) && i.code() == Code::Movsxd_r16_rm16 {
             return Some(Reason::MovsxdSize);
+        }
+        if host == vector::UD && s.bits == 32 && takes_w_as_ignored(s, i) {
+            return Some(Reason::ElementWidth);
         }
         let form = format!("{:?}", i.code());
         if host == vector::UD && form.ends_with("0F0D") && i.op_kind(0) == OpKind::Register {
@@ -295,26 +296,4 @@ fn only_mask(i: &Instruction, ran: &Ran, seen: &Seen, list: &[String]) -> bool {
 /// A jump whose target comes from a register or memory.
 fn wild(i: &Instruction) -> bool {
     matches!(i.flow_control(), FlowControl::IndirectBranch | FlowControl::IndirectCall | FlowControl::Return)
-}
-
-/// The instruction as AMD's processors decode it.
-fn as_amd(s: &Step) -> Instruction {
-    Decoder::with_ip(s.bits, &s.bytes, s.rip, DecoderOptions::AMD).decode()
-}
-
-/// Whether it would be VPERMQ or VPERMPD if VEX.W were set.
-fn permutes_with_w(s: &Step) -> bool {
-    let mut bytes = s.bytes;
-    let Some(vex) = bytes.iter().position(|b| *b == 0xc4) else { return false };
-    let Some(w) = bytes.get_mut(vex + 2).filter(|b| **b & 0x80 == 0) else { return false };
-    *w |= 0x80;
-    let i = Decoder::with_ip(s.bits, &bytes, s.rip, DecoderOptions::NONE).decode();
-    matches!(i.code(), Code::VEX_Vpermq_ymm_ymmm256_imm8 | Code::VEX_Vpermpd_ymm_ymmm256_imm8)
-}
-
-/// A near branch that AMD's processors take with 16 bits.
-fn narrow_branch(s: &Step) -> bool {
-    let intel = Decoder::with_ip(64, &s.bytes, s.rip, DecoderOptions::NONE).decode();
-    let amd = as_amd(s);
-    intel.code() != amd.code() && amd.flow_control() != FlowControl::Next
 }

@@ -9,6 +9,7 @@
 pub mod campaign;
 pub mod case;
 pub mod counts;
+mod decoding;
 pub mod explain;
 pub mod generate;
 mod host;

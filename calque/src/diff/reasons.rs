@@ -61,6 +61,8 @@ pub enum Reason {
     SelectorPush,
     /// VPERMQ and VPERMPD with VEX.W clear.
     PermuteWidth,
+    /// VPEXTRD and VPINSRD with VEX.W set in 32-bit code.
+    ElementWidth,
 }
 
 impl Reason {
@@ -161,6 +163,10 @@ impl Reason {
                 "SDM vol. 2, VPERMQ and VPERMPD: the opcode has VEX.W1, and so is another, undefined one with VEX.W0; AMD's \
                  processors do not look at VEX.W there"
             }
+            Reason::ElementWidth => {
+                "SDM vol. 2, VPEXTRQ and VPINSRQ: \"VEX.W/EVEX.W in non-64 bit is ignored; the instructions behaves as if the W0 \
+                 version is used\"; AMD's processors raise #UD"
+            }
             Reason::GatherMask => {
                 "SDM vol. 2, VGATHERDPS widens the mask's sign bits before the first access; AMD's processors leave elements that \
                  are still to do as they were"
@@ -205,6 +211,7 @@ pub fn all() -> Vec<(Reason, &'static str)> {
         Reason::CompareC1,
         Reason::SelectorPush,
         Reason::PermuteWidth,
+        Reason::ElementWidth,
     ]
     .map(|r| (r, r.words()))
     .into()

@@ -54,7 +54,8 @@ impl Eval<'_> {
         let (mut si, mut di, mut left) = (reg(self, gpr::RSI), reg(self, gpr::RDI), reg(self, gpr::RCX));
         let sides = [(source, si, cmps), (dest, di, true)];
         let pages = sides.map(|(base, index, _)| linear(base, index) & !PAGE_MASK);
-        for (page, _) in pages.into_iter().zip(sides).filter(|(_, side)| side.2) {
+        // RDI's first, as the elements themselves: a page behind one that faults is not marked as accessed.
+        for (page, _) in pages.into_iter().zip(sides).rev().filter(|(_, side)| side.2) {
             match self.cpu.translate(page, Access::Read, Priv::Current, false) {
                 Ok(t) if !matches!(t.frame, Frame::Mmio) => {}
                 _ => return Ok(()),

@@ -1,0 +1,33 @@
+//! What Intel's and AMD's processors take the same bytes for.
+
+use super::leg::Step;
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction};
+
+/// The instruction as AMD's processors decode it.
+pub(super) fn as_amd(s: &Step) -> Instruction {
+    Decoder::with_ip(s.bits, &s.bytes, s.rip, DecoderOptions::AMD).decode()
+}
+
+/// Whether it is VPEXTRD or VPINSRD in spite of VEX.W.
+pub(super) fn takes_w_as_ignored(s: &Step, i: &Instruction) -> bool {
+    let element = matches!(i.code(), Code::VEX_Vpextrd_rm32_xmm_imm8 | Code::VEX_Vpinsrd_xmm_xmm_rm32_imm8);
+    let vex = s.bytes.iter().position(|b| *b == 0xc4);
+    element && vex.and_then(|at| s.bytes.get(at + 2)).is_some_and(|b| b & 0x80 != 0)
+}
+
+/// Whether it would be VPERMQ or VPERMPD if VEX.W were set.
+pub(super) fn permutes_with_w(s: &Step) -> bool {
+    let mut bytes = s.bytes;
+    let Some(vex) = bytes.iter().position(|b| *b == 0xc4) else { return false };
+    let Some(w) = bytes.get_mut(vex + 2).filter(|b| **b & 0x80 == 0) else { return false };
+    *w |= 0x80;
+    let i = Decoder::with_ip(s.bits, &bytes, s.rip, DecoderOptions::NONE).decode();
+    matches!(i.code(), Code::VEX_Vpermq_ymm_ymmm256_imm8 | Code::VEX_Vpermpd_ymm_ymmm256_imm8)
+}
+
+/// A near branch that AMD's processors take with 16 bits.
+pub(super) fn narrow_branch(s: &Step) -> bool {
+    let intel = Decoder::with_ip(64, &s.bytes, s.rip, DecoderOptions::NONE).decode();
+    let amd = as_amd(s);
+    intel.code() != amd.code() && amd.flow_control() != FlowControl::Next
+}
