@@ -170,10 +170,12 @@ impl Place<'_> {
             return self.ran.caught.is_some_and(|c| ends_behind(c.cr2, i.memory_size().size().max(4)));
         }
         let mut factory = InstructionInfoFactory::new();
+        let behind = bits_behind(s, i);
         factory.info(i).used_memory().iter().any(|m| {
             // Of repeated string instructions the decoder does not say how much they access.
             let size = m.memory_size().size().max(i.memory_size().size());
-            m.virtual_address(0, |r, _, _| register(s, r)).is_some_and(|at| ends_behind(at, size))
+            let at = m.virtual_address(0, |r, _, _| register(s, r));
+            at.is_some_and(|at| ends_behind(at.wrapping_add(behind), size))
         })
     }
 }
@@ -225,6 +227,19 @@ fn leaves_a_trace(all: &[(&Step, Instruction)], list: &[String]) -> Option<Reaso
     let at = all.iter().position(|(_, i)| pushes(i))?;
     let read = at + 1 < all.len();
     (read || list.iter().all(|l| l.starts_with("memory"))).then_some(Reason::SelectorPush)
+}
+
+/// How far behind its memory operand BT and its kin access, by the bit's number in a register.
+fn bits_behind(s: &Step, i: &Instruction) -> u64 {
+    use Mnemonic as M;
+    let strings = matches!(i.mnemonic(), M::Bt | M::Bts | M::Btr | M::Btc) && i.op_kind(0) == OpKind::Memory;
+    if !strings || i.op_kind(1) != OpKind::Register {
+        return 0;
+    }
+    let size = i.memory_size().size() as u32;
+    let unused = 64 - 8 * size;
+    let bit = register(s, i.op_register(1)).map_or(0, |b| (b << unused) as i64 >> unused);
+    (bit >> (8 * size).ilog2()).wrapping_mul(size.into()) as u64
 }
 
 /// Whether it reads or writes 16 bytes or more at once.

@@ -63,6 +63,10 @@ pub mod output {
     pub const CHANGES: usize = 968;
 }
 
+/// Where Linux puts a program's stack, its vDSO and what is mapped without an address.
+const KERNELS: u64 = 0x7000_0000_0000;
+const KERNELS_END: u64 = 0x7fff_ffff_f000;
+
 // Variables.
 const V_IN: i32 = 0;
 const V_OUT: i32 = 8;
@@ -87,6 +91,7 @@ const READ: u64 = 0;
 const WRITE: u64 = 1;
 const MMAP: u64 = 9;
 const MPROTECT: u64 = 10;
+const MUNMAP: u64 = 11;
 const SIGACTION: u64 = 13;
 const SIGRETURN: u32 = 15;
 const SETITIMER: u64 = 38;
@@ -120,6 +125,9 @@ fn code(pages: &[u64], mask: u32) -> Result<Vec<u8>, IcedError> {
     let (mut filter, mut timer) = (a.create_label(), a.create_label());
     a.mov(rsp, STACK_TOP)?;
     a.mov(r12, VARS)?;
+    // The stack that the kernel made, and its own pages beside it: cases may read there by chance, and must not find
+    // anything. A kernel that seals its pages refuses; then that chance stays.
+    call(&mut a, MUNMAP, &[KERNELS, KERNELS_END - KERNELS])?;
     // Where cases live: one by one, since what lies between is not theirs.
     for (i, page) in pages.iter().enumerate() {
         // PROT_READ|WRITE, MAP_PRIVATE|ANONYMOUS|FIXED_NOREPLACE.
