@@ -3,7 +3,7 @@
 use super::asm::{Alu, Mem, Reg, Rm, state};
 use super::flags::guest_word;
 use super::vals::Src;
-use super::{Codegen, Loc, Owner};
+use super::{Codegen, Loc, NO_SLOT, Owner};
 use crate::layout;
 use crate::regalloc::Hint;
 use emu_core::ir::{Cc, Inst, Op, Type, Value};
@@ -24,6 +24,15 @@ impl Dest {
             Dest::Guest(_, r) | Dest::Part(_, r) | Dest::Temp(r) => r,
         }
     }
+}
+
+/// Where INC and DEC find the CF that they keep.
+#[derive(Clone, Copy, Debug)]
+pub enum Carry {
+    /// In this flags word.
+    Word(Mem),
+    /// In the host's flags.
+    Native,
 }
 
 impl Codegen {
@@ -114,10 +123,8 @@ impl Codegen {
         let step = self.is_step(me, op, src);
         self.save_flags(false);
         let d = self.dest_from(me, a, ty, &[b]);
-        if step {
-            self.asm.bt_mem16(guest_word(), 8);
-            self.step(ty, op, Rm::R(d.reg()));
-            self.val[fact.flags as usize].merged = true;
+        if let Some(carry) = step {
+            self.step(me, ty, op, Rm::R(d.reg()), carry);
         } else {
             let narrow = !Self::is_wide(ty) && fact.mask == 0 && !matches!(d, Dest::Part(..));
             let w = if narrow && !matches!(src, Src::Rm(Rm::M(_))) { Type::I32 } else { ty };
@@ -135,24 +142,34 @@ impl Codegen {
     }
 
     /// Whether this is an INC or DEC: an addition or subtraction of one whose flags are wanted without CF, to be
-    /// merged with the guest's CF.
-    pub fn is_step(&self, me: Value, op: Alu, src: Src) -> bool {
+    /// merged with the CF of flags that are at hand.
+    pub fn is_step(&self, me: Value, op: Alu, src: Src) -> Option<Carry> {
         let fact = self.an.facts[me.index()];
         if !matches!(op, Alu::Add | Alu::Sub)
             || src != Src::Imm(1)
             || fact.mask == 0
             || u64::from(fact.mask) & rflags::CF != 0
         {
-            return false;
+            return None;
         }
         let f = Value(fact.flags);
-        let merge = &self.insts[self.an.facts[f.index()].last as usize];
+        let behind = self.insts.iter().enumerate().skip(f.index() + 1).take(8);
+        let (at, merge) = behind.into_iter().find(|(_, i)| i.op == Op::MergeFlags && i.args[0] == f)?;
+        let keeps = merge.imm as u64 & rflags::STATUS == rflags::STATUS & !rflags::CF
+            && u64::from(self.an.facts[at].mask) & rflags::CF != 0;
         let carry = merge.args[1];
-        merge.op == Op::MergeFlags
-            && merge.args[0] == f
-            && merge.imm as u64 & rflags::STATUS == rflags::STATUS & !rflags::CF
-            && u64::from(self.an.facts[self.an.facts[f.index()].last as usize].mask) & rflags::CF != 0
-            && self.is_guest_word(carry, me)
+        if !keeps {
+            None
+        } else if self.is_guest_word(carry, me) {
+            Some(Carry::Word(guest_word()))
+        } else if carry.index() >= me.index() {
+            None
+        } else if self.native == Some(carry) {
+            Some(Carry::Native)
+        } else {
+            let slot = self.val[carry.index()].slot;
+            (slot != NO_SLOT).then(|| Carry::Word(state(layout::slot(slot.into()))))
+        }
     }
 
     /// Whether `f` is the guest's flags word as it is at the op in hand; it may be read further on.
@@ -164,8 +181,12 @@ impl Codegen {
         self.insts[f.index()].op == Op::GetFlags && between.iter().all(|i| i.op != Op::SetFlags)
     }
 
-    /// INC or DEC, which keep CF.
-    pub fn step(&mut self, ty: Type, op: Alu, d: Rm) {
+    /// INC or DEC, which keep CF. What is in the host's flags and lives on has been saved.
+    pub fn step(&mut self, me: Value, ty: Type, op: Alu, d: Rm, carry: Carry) {
+        self.val[self.an.facts[me.index()].flags as usize].merged = true;
+        if let Carry::Word(m) = carry {
+            self.asm.bt_mem16(m, 8);
+        }
         self.asm.sized(ty, 0, 0xfe, u8::from(op != Alu::Add), d, 2);
     }
 
@@ -180,12 +201,14 @@ impl Codegen {
             Src::Rm(Rm::M(_)) => Src::Rm(Rm::R(self.reg(b))),
             s => s,
         };
+        let step = self.is_step(me, op, src);
         self.save_flags(false);
         self.save_aliases(g, Value::NONE);
-        match src {
-            Src::Imm(i) => self.asm.alu_imm(ty, op, Rm::M(m), i),
-            Src::Rm(Rm::R(r)) => self.asm.alu_to(ty, op, Rm::M(m), r),
-            Src::Rm(Rm::M(_)) => self.frame.fail("memory to memory"),
+        match (step, src) {
+            (Some(carry), _) => self.step(me, ty, op, Rm::M(m), carry),
+            (_, Src::Imm(i)) => self.asm.alu_imm(ty, op, Rm::M(m), i),
+            (_, Src::Rm(Rm::R(r))) => self.asm.alu_to(ty, op, Rm::M(m), r),
+            (_, Src::Rm(Rm::M(_))) => self.frame.fail("memory to memory"),
         }
         self.native_flags_of(me.index());
         self.set_guest(me, g, true);

@@ -240,7 +240,11 @@ impl Codegen {
         let (a, b) = (inst.args[0], inst.args[1]);
         let want = u64::from(self.an.facts[me.index()].mask);
         let mask = inst.imm as u64;
-        if want & !mask == 0 || self.val[a.index()].merged {
+        if self.val[a.index()].merged {
+            self.take_place(me, a);
+            return self.copy_flags(me, a);
+        }
+        if want & !mask == 0 {
             return self.copy_flags(me, a);
         }
         if want & mask == 0 {
@@ -257,6 +261,23 @@ impl Codegen {
         self.asm.alu_imm(Type::I32, Alu::And, Rm::R(u), !keep & 0xffff);
         self.asm.alu(Type::I32, Alu::Or, t, Rm::R(u));
         self.new_word(me, t);
+    }
+
+    /// Whoever would use the flags `f` from here on uses `me`, which are the same.
+    fn take_place(&mut self, me: Value, f: Value) {
+        let last = self.an.facts[f.index()].last as usize;
+        for i in self.insts.iter_mut().take(last + 1).skip(self.at + 1) {
+            for v in i.args.iter_mut().filter(|v| **v == f) {
+                *v = me;
+            }
+        }
+        let old = self.an.facts[f.index()];
+        let new = &mut self.an.facts[me.index()];
+        (new.last, new.read) = (new.last.max(old.last), new.read.max(old.read));
+        new.mask |= old.mask;
+        let at = self.at as u32;
+        let old = &mut self.an.facts[f.index()];
+        (old.last, old.read) = (old.last.min(at), old.read.min(at));
     }
 
     pub fn new_word(&mut self, me: Value, from: super::asm::Reg) {

@@ -67,7 +67,7 @@ pub struct Look {
     pub addr: At,
     /// The entry, then its addend.
     pub entry: Reg,
-    /// Free for use, but where the shared look-up is another's.
+    /// Free for use, but where the shared look-up is another's and where the window is asked.
     pub aside: Option<Reg>,
     pub table: i32,
 }
@@ -120,7 +120,10 @@ impl Codegen {
             Some(t) => t,
             None => self.grab(),
         };
-        let aside = hold.is_none_or(|h| h.first).then(|| self.grab());
+        // The stack's window is asked with one temporary, so that a call keeps its target in another.
+        let window = self.in_window(addr, hold.map_or(bytes as i32, |h| h.span));
+        let first = hold.is_none_or(|h| h.first);
+        let aside = (first && !window).then(|| self.grab());
         self.save_flags(false);
         // Where the value is now: a temporary that was taken for the probe has been spilled by `grab`.
         let value = value(self);
@@ -128,8 +131,8 @@ impl Codegen {
         let resume = self.asm.label();
         let look = Look { addr, entry: t, aside, table };
         let group = Look { table: if hold.is_some_and(|h| h.write) { WRITE } else { table }, ..look };
-        match (hold, aside) {
-            (Some(hold), None) => {
+        match hold {
+            Some(hold) if !first => {
                 let (slot, alone) = (state(layout::slot(hold.slot.into())), self.asm.label());
                 if kept.is_some() {
                     self.asm.alu(Type::I64, Alu::Cmp, t, Rm::M(slot));
@@ -141,15 +144,13 @@ impl Codegen {
                 }
                 self.push_alone(hold, look, bytes, alone, resume, slow);
             }
-            (Some(hold), Some(u)) => {
+            Some(hold) => {
                 let alone = self.asm.label();
-                self.look_up(group, u, hold.below, hold.span, alone);
+                self.look_up(group, hold.below, hold.span, alone);
                 self.asm.store(Type::I64, state(layout::slot(hold.slot.into())), t);
                 self.push_alone(hold, look, bytes, alone, resume, slow);
             }
-            (None, u) => {
-                self.look_up(look, u.unwrap_or(t), 0, bytes as i32, slow);
-            }
+            None => self.look_up(look, 0, bytes as i32, slow),
         }
         self.asm.bind(resume);
         if let Some(u) = aside {
@@ -165,12 +166,13 @@ impl Codegen {
     }
 
     /// Leaves the addend for `span` bytes from `below` before the address on in the look's entry, or goes to `miss`.
-    fn look_up(&mut self, look: Look, aside: Reg, below: i32, span: i32, miss: DynamicLabel) {
-        if !self.in_window(look.addr, span) {
+    /// Without a register aside the window is asked.
+    fn look_up(&mut self, look: Look, below: i32, span: i32, miss: DynamicLabel) {
+        if let Some(aside) = look.aside {
             return self.look_in_set(look, aside, below, span, miss);
         }
         let (label, resume) = (self.asm.label(), self.asm.label());
-        self.check_window(look, aside, below, label);
+        self.check_window(look, below, label);
         self.asm.bind(resume);
         let kind = StubKind::Outside(Outside { look, below, span, miss });
         self.stubs.push(Stub { label, resume, site: 0, kind, live_xmm: 0 });
@@ -417,16 +419,12 @@ impl Codegen {
             Src::Rm(Rm::M(_)) => Src::Rm(Rm::R(self.reg(other))),
             s => s,
         };
-        match src {
-            _ if self.is_step(Value(o as u32), op, src) => {
-                self.asm.bt_mem16(super::flags::guest_word(), 8);
-                self.step(inst.ty, op, Rm::M(m));
-                let f = self.an.facts[o].flags as usize;
-                self.val[f].merged = true;
-            }
-            Src::Imm(i) => self.asm.alu_imm(inst.ty, op, Rm::M(m), i),
-            Src::Rm(Rm::R(r)) => self.asm.alu_to(inst.ty, op, Rm::M(m), r),
-            Src::Rm(Rm::M(_)) => self.frame.fail("memory to memory"),
+        let step = self.is_step(Value(o as u32), op, src);
+        match (step, src) {
+            (Some(carry), _) => self.step(Value(o as u32), inst.ty, op, Rm::M(m), carry),
+            (_, Src::Imm(i)) => self.asm.alu_imm(inst.ty, op, Rm::M(m), i),
+            (_, Src::Rm(Rm::R(r))) => self.asm.alu_to(inst.ty, op, Rm::M(m), r),
+            (_, Src::Rm(Rm::M(_))) => self.frame.fail("memory to memory"),
         }
         self.native_flags_of(o);
         self.val[o].done = true;

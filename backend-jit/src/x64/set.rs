@@ -15,12 +15,18 @@ use crate::layout;
 use dynasmrt::dynasm;
 use emu_core::ir::Type;
 use emu_core::state::{CpuState, Mode};
+#[cfg(target_os = "linux")]
+use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::mem::offset_of;
 
-/// Whether programs may change the base of GS here: Linux says so in bit 1 of AT_HWCAP2. Elsewhere GS has other uses.
+/// Whether programs may change the base of GS here: the processor knows how (CPUID.7.0:EBX bit 0; Valgrind's does not), and
+/// Linux lets them (AT_HWCAP2 bit 1). Elsewhere GS has other uses.
 #[cfg(target_os = "linux")]
 pub fn possible() -> bool {
-    rustix::param::linux_hwcap().1 & 2 != 0
+    #[allow(unused_unsafe, reason = "safe in newer versions of Rust")]
+    // SAFETY: every x86-64 processor has the instruction.
+    let knows = unsafe { __cpuid(0).eax >= 7 && __cpuid_count(7, 0).ebx & 1 != 0 };
+    knows && rustix::param::linux_hwcap().1 & 2 != 0
 }
 
 /// Whether programs may change the base of GS here.

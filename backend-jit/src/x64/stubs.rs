@@ -110,10 +110,13 @@ impl Codegen {
     /// An access of a group that has to look for itself.
     fn alone_stub(&mut self, hold: Hold, look: Look, bytes: u32, slow: DynamicLabel) {
         let bytes = bytes as i32;
-        if let Some(u) = look.aside {
+        if hold.first {
             // Without the group.
+            let u = look.aside.unwrap_or(look.entry);
             self.asm.load(Type::I64, u, state(layout::slot(layout::NO_ADDEND)));
             self.asm.store(Type::I64, state(layout::slot(hold.slot.into())), u);
+        }
+        if let Some(u) = look.aside {
             return self.look_in_set(look, u, 0, bytes, slow);
         }
         // No temporary is free: any register other than the two will do if it is restored.

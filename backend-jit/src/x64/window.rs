@@ -9,7 +9,7 @@
 //! and translated code is entered without one, as with the addends of `hold`.
 
 use super::Codegen;
-use super::asm::{Alu, Mem, RAX, RCX, Reg, Rm, state};
+use super::asm::{Alu, Mem, RAX, RCX, Rm, state};
 use super::flags::{AE, NE};
 use super::mem::{At, Look, READ, WRITE};
 use crate::layout;
@@ -43,10 +43,10 @@ impl Codegen {
     }
 
     /// Leaves the addend for `span` bytes from `below` before the address on in the look's entry; else goes to `outside`.
-    pub fn check_window(&mut self, l: Look, aside: Reg, below: i32, outside: DynamicLabel) {
-        self.lea_at(Type::I64, aside, l.addr, -below);
-        self.asm.alu(Type::I64, Alu::Sub, aside, Rm::M(slot(layout::STACK_TAG)));
-        self.asm.alu(Type::I64, Alu::Cmp, aside, Rm::M(slot(layout::STACK_LIMIT)));
+    pub fn check_window(&mut self, l: Look, below: i32, outside: DynamicLabel) {
+        self.lea_at(Type::I64, l.entry, l.addr, -below);
+        self.asm.alu(Type::I64, Alu::Sub, l.entry, Rm::M(slot(layout::STACK_TAG)));
+        self.asm.alu(Type::I64, Alu::Cmp, l.entry, Rm::M(slot(layout::STACK_LIMIT)));
         self.asm.jcc(AE, outside);
         self.asm.load(Type::I64, l.entry, slot(layout::STACK_ADDEND));
     }
