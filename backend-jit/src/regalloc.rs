@@ -90,7 +90,7 @@ impl Analysis {
         self.facts.clear();
         self.facts.resize(insts.len(), Fact::default());
         let mut bound = [(u32::MAX, false); 16];
-        let mut vectors = [(u32::MAX, 0); 32];
+        let mut vectors = [(u32::MAX, 0); 64];
         // The last side exit before the next write of flags.
         let mut exit = 0;
         for i in (0..insts.len()).rev() {
@@ -162,7 +162,7 @@ impl Analysis {
     }
 
     /// As `bind`, for vector registers.
-    fn bind_vector(&mut self, insts: &[Inst], i: usize, needed: bool, bound: &mut [(u32, u32); 32]) {
+    fn bind_vector(&mut self, insts: &[Inst], i: usize, needed: bool, bound: &mut [(u32, u32); 64]) {
         let inst = &insts[i];
         if needed && matches!(inst.ty, Type::V128 | Type::V256) {
             for b in bound.iter_mut().filter(|b| b.0 == i as u32) {
@@ -171,8 +171,9 @@ impl Analysis {
             }
         }
         match inst.op {
-            Op::SetVec | Op::SetVecZero => bound[inst.imm as usize & 31] = (inst.args[0].0, i as u32),
-            Op::GetVec if needed => bound[inst.imm as usize & 31].0 = u32::MAX,
+            // Hosts may number halves of registers beyond 31.
+            Op::SetVec | Op::SetVecZero => bound[inst.imm as usize & 63] = (inst.args[0].0, i as u32),
+            Op::GetVec if needed => bound[inst.imm as usize & 63].0 = u32::MAX,
             Op::Guest | Op::ZeroUpper => bound.fill((u32::MAX, 0)),
             op if matches!(
                 op.class(),

@@ -485,6 +485,11 @@ impl Asm {
         self.raw(op | ((offset / scale) as u32 & 0x7f) << 15 | u32::from(b) << 10 | rn(base) | rd(a));
     }
 
+    /// Stores two 128-bit vector registers.
+    pub fn stp_q(&mut self, a: Reg, b: Reg, base: Reg, offset: i32) {
+        self.pair(0xad00_0000, a, b, base, offset, 16);
+    }
+
     /// Loads or stores two 64-bit vector registers.
     pub fn pair_d(&mut self, load: bool, a: Reg, b: Reg, base: Reg, offset: i32) {
         self.pair(if load { 0x6d40_0000 } else { 0x6d00_0000 }, a, b, base, offset, 8);

@@ -47,6 +47,8 @@ pub enum Stored {
     Vec(Reg),
     /// The low lane of a vector register.
     Lane(Reg),
+    /// Two vector registers, the lower half first.
+    Pair(Reg, Reg),
 }
 
 /// Where the result of a floating-point operation goes.
@@ -149,6 +151,11 @@ impl Codegen {
 
     pub fn store(&mut self, inst: &Inst) {
         let v = inst.args[1];
+        if inst.ty == Type::V256 {
+            self.vec_enter();
+            let (low, high) = (self.vreg(v), self.vreg(inst.args[2]));
+            return self.access(inst, Touch::Store(inst.ty, Stored::Pair(low, high)));
+        }
         if inst.ty == Type::V128 {
             self.vec_enter();
             let r = self.vreg(v);

@@ -9,6 +9,7 @@
 
 pub mod alu;
 pub mod asm;
+pub mod avx;
 pub mod bits;
 pub mod branch;
 pub mod coded;
@@ -37,7 +38,7 @@ use crate::sidetable::Recipe;
 use crate::{JitConfig, JitError};
 use asm::{Asm, Cond};
 use coded::Coded;
-use emu_core::ir::{Block, Inst, Op, Value};
+use emu_core::ir::{Block, Inst, Op, Type, Value};
 use flags::Carry;
 pub use flags::{from_word, to_word};
 pub use trampoline::enter;
@@ -132,6 +133,7 @@ pub struct Codegen {
     asm: Asm,
     insts: Vec<Inst>,
     an: Analysis,
+    halves: avx::Halves,
     holds: Holds,
     /// By index of a `SetFlags`: what stands for its flags.
     recipes: Vec<(u32, Recipe)>,
@@ -178,14 +180,23 @@ pub struct Codegen {
 
 /// Whether the emitter knows each of `insts` from `from` on.
 pub fn emits(insts: &[Inst], from: usize) -> bool {
+    if !insts[from..].iter().any(avx::concerns) {
+        return known(insts, from);
+    }
+    let mut halves = avx::Halves::default();
+    halves.run(insts, from) && known(&halves.out, from)
+}
+
+fn known(insts: &[Inst], from: usize) -> bool {
     let width = |v: Value| if v.is_some() { insts[v.index()].ty.bits() } else { 0 };
     insts[from..].iter().all(|i| {
         let widest = i.args.iter().map(|&v| width(v)).max().unwrap_or(0).max(i.ty.bits());
         match i.op {
-            Op::ZeroUpper | Op::X87 | Op::Transfer | Op::InterpretIf => false,
+            Op::ZeroUpper | Op::SetVecZero | Op::X87 | Op::Transfer | Op::InterpretIf => false,
             Op::X87Mem => mov::stores_control(i.aux),
             Op::Fp => widest <= 128 && fp::known(i),
-            Op::GetVec | Op::SetVec | Op::SetVecZero | Op::Load | Op::Store => widest <= 128,
+            Op::Store if i.ty == Type::V256 => i.args[2].is_some(),
+            Op::GetVec | Op::SetVec | Op::Load | Op::Store => widest <= 128,
             Op::Vec1 | Op::Vec2 | Op::Vec3 => {
                 widest <= 128 && (sse::known(i.aux) || Coded::from_aux(i.aux).is_some_and(|c| !c.is_float()))
             }
@@ -205,6 +216,7 @@ impl Codegen {
             asm: Asm::default(),
             insts: Vec::new(),
             an: Analysis::default(),
+            halves: avx::Halves::default(),
             holds: Holds::default(),
             recipes: Vec::new(),
             lazy: None,
@@ -261,7 +273,6 @@ impl Codegen {
         self.insts.clear();
         self.insts.extend_from_slice(&block.insts);
         self.val.clear();
-        self.val.resize(block.insts.len(), NEW_VAL);
         self.owner = [Owner::Free; 5];
         self.locked = 0;
         self.vowner = [Owner::Free; vecregs::VTEMPS];
@@ -290,11 +301,18 @@ impl Codegen {
     /// # Errors
     /// [`JitError::Unsupported`] for what is not built, and [`JitError::Internal`] for bugs.
     pub fn compile(&mut self, block: &Block, place: Place) -> Result<(), JitError> {
-        if !emits(&block.insts, 0) {
-            return Err(JitError::Unsupported("an operation that the Arm emitter does not know"));
-        }
         self.reset(block, place);
         let mut insts = std::mem::take(&mut self.insts);
+        let mut fine = true;
+        if insts.iter().any(avx::concerns) {
+            fine = self.halves.run(&insts, 0);
+            std::mem::swap(&mut self.halves.out, &mut insts);
+        }
+        if !fine || !known(&insts, 0) {
+            self.insts = insts;
+            return Err(JitError::Unsupported("an operation that the Arm emitter does not know"));
+        }
+        self.val.resize(insts.len(), NEW_VAL);
         lazy::find(&mut insts, &mut self.recipes);
         self.an.run(&insts);
         if self.fold_addresses {
@@ -401,7 +419,8 @@ impl Codegen {
             Op::Transfer => self.frame.unsupported("a transfer between privilege levels"),
             Op::Interpret => self.interpret(inst),
             Op::GetVec => self.get_vec(me, inst),
-            Op::SetVec | Op::SetVecZero => self.set_vec(inst),
+            Op::SetVec => self.set_vec(inst),
+            Op::SetVecZero => self.frame.fail("a VEX encoding has been left as it was"),
             Op::Vec1 | Op::Vec2 | Op::Vec3 => self.vector(me, inst),
             Op::ZeroUpper => self.frame.unsupported("256-bit vectors"),
             Op::Fp => self.float(me, inst),

@@ -62,7 +62,7 @@ impl Touch {
         match self {
             Self::LoadVec(Type::V128, _) => Helper::LoadVec,
             Self::Load(..) | Self::LoadVec(..) => Helper::Load,
-            Self::Store(Type::V128, _) => Helper::StoreVec,
+            Self::Store(Type::V128 | Type::V256, _) => Helper::StoreVec,
             Self::Store(..) => Helper::Store,
             Self::Address(..) => Helper::LoadW,
         }
@@ -307,6 +307,13 @@ impl Codegen {
                 match v {
                     Stored::Reg(r) => self.asm.store_at(ty, r, base, offset),
                     Stored::Vec(r) | Stored::Lane(r) => self.asm.vector_at(false, ty, r, base, offset),
+                    Stored::Pair(low, high) => {
+                        match offset {
+                            Offset::Reg(r) => self.asm.add(true, S0, base, r, 0),
+                            Offset::Imm(i) => self.asm.add_imm(true, S0, base, i as u64),
+                        }
+                        self.asm.stp_q(low, high, S0, 0);
+                    }
                 }
             }
             Touch::Address(_, p) => match offset {
@@ -343,6 +350,10 @@ impl Codegen {
         self.asm.str(Type::I64, a, STATE, arg(0));
         match s.value {
             Some(Stored::Vec(v)) => self.asm.str_q(v, STATE, slot(crate::layout::RESULT)),
+            Some(Stored::Pair(low, high)) => {
+                self.asm.str_q(low, STATE, slot(crate::layout::RESULT));
+                self.asm.str_q(high, STATE, slot(crate::layout::RESULT + 2));
+            }
             Some(Stored::Reg(v)) => self.asm.str(Type::I64, v, STATE, arg(1)),
             Some(Stored::Lane(v)) => {
                 self.v2(0x9e66_0000, S0, v);

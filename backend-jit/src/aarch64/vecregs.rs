@@ -16,7 +16,7 @@ use super::vals::{STATE, slot};
 use super::{Codegen, Loc, Owner};
 use crate::layout;
 use dynasmrt::DynamicLabel;
-use emu_core::ir::{Inst, Op, Type, Value};
+use emu_core::ir::{Inst, Type, Value};
 
 /// Guest vector registers, in host registers of the same number.
 pub const GUESTS: u8 = 16;
@@ -38,6 +38,12 @@ pub const LIVE: Reg = 29;
 /// Byte offset in the state of vector register `n`.
 pub const fn vec(n: usize) -> usize {
     (layout::vec(n) + layout::BIAS) as usize
+}
+
+/// The vector register of which `n` names the upper half.
+fn upper(n: i64) -> Option<usize> {
+    let n = n - super::avx::HIGH;
+    (0..i64::from(GUESTS)).contains(&n).then_some(n as usize)
 }
 
 /// Where the vector in hand is computed.
@@ -179,7 +185,7 @@ impl Codegen {
             0 => return None,
             n => self.insts[n as usize],
         };
-        let r = set.imm as u8 & 31;
+        let r = set.imm as u8;
         let alone = |v: Value| self.lives(v) && self.val[v.index()].loc == Loc::GuestV(r);
         let fits = r < GUESTS && set.ty == Type::V128 && !self.held[r as usize].iter().any(|&v| alone(v));
         fits.then_some(r)
@@ -263,7 +269,12 @@ impl Codegen {
 
     pub fn get_vec(&mut self, me: Value, inst: &Inst) {
         self.vec_enter();
-        let r = inst.imm as u8 & 31;
+        let r = inst.imm as u8;
+        if let Some(n) = upper(inst.imm) {
+            let t = self.vtemp();
+            self.asm.ldr_q(t, STATE, vec(n) + 16);
+            return self.set_vec_temp(me, t);
+        }
         if r >= GUESTS {
             return self.frame.unsupported("vector registers beyond 15");
         }
@@ -271,10 +282,13 @@ impl Codegen {
         self.held[r as usize].push(me);
     }
 
-    /// SetVec and SetVecZero.
     pub fn set_vec(&mut self, inst: &Inst) {
         self.vec_enter();
-        let (r, v) = (inst.imm as u8 & 31, inst.args[0]);
+        let (r, v) = (inst.imm as u8, inst.args[0]);
+        if let Some(n) = upper(inst.imm) {
+            let from = self.vreg(v);
+            return self.asm.str_q(from, STATE, vec(n) + 16);
+        }
         if r >= GUESTS {
             return self.frame.unsupported("vector registers beyond 15");
         }
@@ -287,12 +301,6 @@ impl Codegen {
             if let Loc::Vec(t) = self.val[v.index()].loc {
                 self.free_vec(v, t);
                 self.val[v.index()].loc = Loc::GuestV(r);
-            }
-        }
-        if inst.op == Op::SetVecZero {
-            self.asm.vzero(V0);
-            for part in 1..4 {
-                self.asm.str_q(V0, STATE, vec(r.into()) + 16 * part);
             }
         }
     }

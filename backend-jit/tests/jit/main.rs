@@ -1,5 +1,6 @@
 //! Translated code against the IR evaluator, by hand-made and random blocks.
 
+mod avx;
 mod chain;
 mod float;
 mod forms;
