@@ -1,6 +1,6 @@
 //! What is known about the places where translated code may leave: numbers in code, facts here.
 
-use emu_core::ir::{Op, Type};
+use emu_core::ir::{Inst, Op, Type, Value};
 use emu_core::state::bits::rflags::{AF, CF, OF, PF, SF, ZF};
 
 /// A place in a block that may leave for a fault or the interpreter.
@@ -54,6 +54,41 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// What stands for the flags value `f` of `insts`, if `place` knows where the values are that it is made of.
+    pub fn of(insts: &[Inst], f: Value, place: impl Fn(Value) -> Option<Place>) -> Option<Self> {
+        let flags = &insts[f.index()];
+        if flags.op != Op::FlagsOf {
+            return None;
+        }
+        let v = flags.args[0];
+        let Inst { op, ty, args, .. } = insts[v.index()];
+        let recipe = |op, x, y, by_result| Some(Self { op, ty, x, y, by_result });
+        match op {
+            Op::And | Op::Or | Op::Xor => match place(v) {
+                Some(x) => recipe(Op::And, x, x, false),
+                // A test of a register with itself.
+                None if args[0] == args[1] && op != Op::Xor => {
+                    let x = place(args[0])?;
+                    recipe(Op::And, x, x, false)
+                }
+                None => None,
+            },
+            Op::Add => {
+                let r = place(v)?;
+                let y = place(args[1]).or_else(|| place(args[0]))?;
+                recipe(Op::Add, r, y, false)
+            }
+            Op::Sub => {
+                let y = place(args[1])?;
+                match place(args[0]) {
+                    Some(x) => recipe(Op::Sub, x, y, false),
+                    None => recipe(Op::Sub, place(v)?, y, true),
+                }
+            }
+            _ => None,
+        }
+    }
+
     /// The flags, given the guest's registers.
     pub fn flags(&self, gpr: &[u64; 16]) -> u64 {
         let get = |p: Place| {

@@ -19,7 +19,9 @@ pub fn find(insts: &mut [Inst], recipes: &mut Vec<(u32, Recipe)>) {
         if i.op != Op::SetFlags || i.aux == 0 {
             continue;
         }
-        if let Some(recipe) = Until::next(insts, at).and_then(|u| u.recipe(i.args[0])) {
+        if let Some(recipe) =
+            Until::next(insts, at).and_then(|u| Recipe::of(insts, i.args[0], |v| u.place(v)))
+        {
             recipes.push((at as u32, recipe));
             insts[at].args[0] = Value::NONE;
             insts[at].aux = 0;
@@ -50,40 +52,6 @@ impl<'a> Until<'a> {
             }
         }
         None
-    }
-
-    fn recipe(&self, f: Value) -> Option<Recipe> {
-        let flags = &self.insts[f.index()];
-        if flags.op != Op::FlagsOf {
-            return None;
-        }
-        let v = flags.args[0];
-        let Inst { op, ty, args, .. } = self.insts[v.index()];
-        let recipe = |op, x, y, by_result| Some(Recipe { op, ty, x, y, by_result });
-        match op {
-            Op::And | Op::Or | Op::Xor => match self.place(v) {
-                Some(x) => recipe(Op::And, x, x, false),
-                // A test of a register with itself.
-                None if args[0] == args[1] && op != Op::Xor => {
-                    let x = self.place(args[0])?;
-                    recipe(Op::And, x, x, false)
-                }
-                None => None,
-            },
-            Op::Add => {
-                let r = self.place(v)?;
-                let y = self.place(args[1]).or_else(|| self.place(args[0]))?;
-                recipe(Op::Add, r, y, false)
-            }
-            Op::Sub => {
-                let y = self.place(args[1])?;
-                match self.place(args[0]) {
-                    Some(x) => recipe(Op::Sub, x, y, false),
-                    None => recipe(Op::Sub, self.place(v)?, y, true),
-                }
-            }
-            _ => None,
-        }
     }
 
     /// Where `v` is wherever flags may be wanted, if that is a guest register or a constant.

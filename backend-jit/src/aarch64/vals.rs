@@ -83,12 +83,7 @@ impl Codegen {
 
     /// A free temporary for the op in hand; the value that is needed last makes room.
     pub fn temp(&mut self) -> Reg {
-        if let Some(t) = self.free_temp() {
-            self.owner[t as usize] = Owner::Transient;
-            self.locked |= 1 << t;
-            return t;
-        }
-        if let Some(t) = self.evict_base() {
+        if let Some(t) = self.free_temp().or_else(|| self.evict_base()) {
             self.owner[t as usize] = Owner::Transient;
             self.locked |= 1 << t;
             return t;

@@ -190,6 +190,16 @@ impl Codegen {
         self.asm.sized(ty, 0, 0xfe, u8::from(op != Alu::Add), d, 2);
     }
 
+    /// The operation `me` on what is in memory.
+    pub fn alu_on(&mut self, m: Mem, me: Value, ty: Type, op: Alu, src: Src, step: Option<Carry>) {
+        match (step, src) {
+            (Some(carry), _) => self.step(me, ty, op, Rm::M(m), carry),
+            (_, Src::Imm(i)) => self.asm.alu_imm(ty, op, Rm::M(m), i),
+            (_, Src::Rm(Rm::R(r))) => self.asm.alu_to(ty, op, Rm::M(m), r),
+            (_, Src::Rm(Rm::M(_))) => self.frame.fail("memory to memory"),
+        }
+    }
+
     /// An operation on a guest register that lives in memory, in place.
     fn in_memory(&mut self, me: Value, ty: Type, op: Alu, a: Value, b: Value) -> bool {
         let Hint::Full(g) = self.an.facts[me.index()].hint else { return false };
@@ -204,12 +214,7 @@ impl Codegen {
         let step = self.is_step(me, op, src);
         self.save_flags(false);
         self.save_aliases(g, Value::NONE);
-        match (step, src) {
-            (Some(carry), _) => self.step(me, ty, op, Rm::M(m), carry),
-            (_, Src::Imm(i)) => self.asm.alu_imm(ty, op, Rm::M(m), i),
-            (_, Src::Rm(Rm::R(r))) => self.asm.alu_to(ty, op, Rm::M(m), r),
-            (_, Src::Rm(Rm::M(_))) => self.frame.fail("memory to memory"),
-        }
+        self.alu_on(m, me, ty, op, src, step);
         self.native_flags_of(me.index());
         self.set_guest(me, g, true);
         true

@@ -314,18 +314,10 @@ impl Codegen {
         self.poll(miss);
         // index = (rip ^ rip >> 12) mod slots.
         const { assert!(size_of::<JumpEntry>() == 32) };
-        if self.host.bmi2 {
-            self.asm.rorx(RCX, RAX, 32 - 5);
-            self.asm.rorx(RDX, RAX, 12 - 5);
-            self.asm.alu(Type::I32, Alu::Xor, RCX, Rm::R(RDX));
-            self.asm.alu_imm(Type::I32, Alu::And, Rm::R(RCX), (JUMP_SLOTS as i32 - 1) << 5);
-        } else {
-            self.asm.mov(Type::I32, RCX, RAX);
-            self.asm.shift_imm(Type::I32, super::asm::Shift::Shr, Rm::R(RCX), 12);
-            self.asm.alu(Type::I32, Alu::Xor, RCX, Rm::R(RAX));
-            self.asm.alu_imm(Type::I32, Alu::And, Rm::R(RCX), JUMP_SLOTS as i32 - 1);
-            self.asm.shift_imm(Type::I32, super::asm::Shift::Shl, Rm::R(RCX), 5);
-        }
+        self.rotated(RCX, RAX, 32 - 5);
+        self.rotated(RDX, RAX, 12 - 5);
+        self.asm.alu(Type::I32, Alu::Xor, RCX, Rm::R(RDX));
+        self.asm.alu_imm(Type::I32, Alu::And, Rm::R(RCX), (JUMP_SLOTS as i32 - 1) << 5);
         self.asm.alu(Type::I64, Alu::Add, RCX, Rm::M(state(layout::slot(layout::JUMP_CACHE))));
         self.lookup(RCX, 0, behind, miss);
     }

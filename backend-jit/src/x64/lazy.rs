@@ -6,13 +6,13 @@
 
 use super::{Codegen, Loc};
 use crate::sidetable::{Place, Recipe};
-use emu_core::ir::{Inst, Op, Value};
+use emu_core::ir::{Op, Value};
 use emu_core::state::gpr;
 
 impl Codegen {
     /// Defers a `SetFlags` of `f`, if a recipe can stand for it until the next one.
     pub fn try_lazy(&mut self, f: Value) -> bool {
-        let Some(recipe) = self.recipe(f) else { return false };
+        let Some(recipe) = Recipe::of(&self.insts, f, |v| self.place(v)) else { return false };
         let named = |g: i64| recipe.x == Place::Gpr(g as u8) || recipe.y == Place::Gpr(g as u8);
         let mut last_fault = 0;
         let mut first_write = usize::MAX;
@@ -38,40 +38,6 @@ impl Codegen {
             }
         }
         false
-    }
-
-    fn recipe(&self, f: Value) -> Option<Recipe> {
-        let flags = &self.insts[f.index()];
-        if flags.op != Op::FlagsOf {
-            return None;
-        }
-        let v = flags.args[0];
-        let Inst { op, ty, args, .. } = self.insts[v.index()];
-        let recipe = |op, x, y, by_result| Some(Recipe { op, ty, x, y, by_result });
-        match op {
-            Op::And | Op::Or | Op::Xor => match self.place(v) {
-                Some(x) => recipe(Op::And, x, x, false),
-                // A test of a register with itself.
-                None if args[0] == args[1] && op != Op::Xor => {
-                    let x = self.place(args[0])?;
-                    recipe(Op::And, x, x, false)
-                }
-                None => None,
-            },
-            Op::Add => {
-                let r = self.place(v)?;
-                let y = self.place(args[1]).or_else(|| self.place(args[0]))?;
-                recipe(Op::Add, r, y, false)
-            }
-            Op::Sub => {
-                let y = self.place(args[1])?;
-                match self.place(args[0]) {
-                    Some(x) => recipe(Op::Sub, x, y, false),
-                    None => recipe(Op::Sub, self.place(v)?, y, true),
-                }
-            }
-            _ => None,
-        }
     }
 
     /// Where `v` is, if that is a guest register or a constant.

@@ -245,14 +245,18 @@ impl Codegen {
         Some(t)
     }
 
-    /// `entry`, which holds a linear address, becomes that of the set's entry for it, before the table's displacement.
-    fn entry_of(&mut self, entry: Reg, lin: Reg) {
+    /// `d` = the lower 32 bits of `s`, rotated right. Flags are lost.
+    pub fn rotated(&mut self, d: Reg, s: Reg, n: u8) {
         if self.host.bmi2 {
-            self.asm.rorx(entry, lin, 8);
-        } else {
-            self.asm.mov(Type::I32, entry, lin);
-            self.asm.shift_imm(Type::I32, Shift::Shr, Rm::R(entry), 8);
+            return self.asm.rorx(d, s, n);
         }
+        self.asm.mov(Type::I32, d, s);
+        self.asm.shift_imm(Type::I32, Shift::Ror, Rm::R(d), n);
+    }
+
+    /// `entry`, from a linear address, becomes that of the set's entry for it, before the table's displacement.
+    fn entry_of(&mut self, entry: Reg, lin: Reg) {
+        self.rotated(entry, lin, 8);
         self.asm.alu_imm(Type::I32, Alu::And, Rm::R(entry), ((1 << TLB_BITS) - 1) << 4);
         if !self.gs {
             let tlb = state(layout::field(offset_of!(CpuState, tlb)));
@@ -420,12 +424,7 @@ impl Codegen {
             s => s,
         };
         let step = self.is_step(Value(o as u32), op, src);
-        match (step, src) {
-            (Some(carry), _) => self.step(Value(o as u32), inst.ty, op, Rm::M(m), carry),
-            (_, Src::Imm(i)) => self.asm.alu_imm(inst.ty, op, Rm::M(m), i),
-            (_, Src::Rm(Rm::R(r))) => self.asm.alu_to(inst.ty, op, Rm::M(m), r),
-            (_, Src::Rm(Rm::M(_))) => self.frame.fail("memory to memory"),
-        }
+        self.alu_on(m, Value(o as u32), inst.ty, op, src, step);
         self.native_flags_of(o);
         self.val[o].done = true;
         self.val[store].done = true;

@@ -11,16 +11,20 @@ pub(super) fn as_amd(s: &Step) -> Instruction {
 /// Whether it is VPEXTRD or VPINSRD in spite of VEX.W.
 pub(super) fn takes_w_as_ignored(s: &Step, i: &Instruction) -> bool {
     let element = matches!(i.code(), Code::VEX_Vpextrd_rm32_xmm_imm8 | Code::VEX_Vpinsrd_xmm_xmm_rm32_imm8);
-    let vex = s.bytes.iter().position(|b| *b == 0xc4);
-    element && vex.and_then(|at| s.bytes.get(at + 2)).is_some_and(|b| b & 0x80 != 0)
+    element && vex_w(s).is_some_and(|(_, set)| set)
+}
+
+/// Where VEX.W is, the uppermost bit of a byte, and whether it is set.
+fn vex_w(s: &Step) -> Option<(usize, bool)> {
+    let at = s.bytes.iter().position(|b| *b == 0xc4)? + 2;
+    s.bytes.get(at).map(|b| (at, b & 0x80 != 0))
 }
 
 /// Whether it would be VPERMQ or VPERMPD if VEX.W were set.
 pub(super) fn permutes_with_w(s: &Step) -> bool {
+    let Some((w, false)) = vex_w(s) else { return false };
     let mut bytes = s.bytes;
-    let Some(vex) = bytes.iter().position(|b| *b == 0xc4) else { return false };
-    let Some(w) = bytes.get_mut(vex + 2).filter(|b| **b & 0x80 == 0) else { return false };
-    *w |= 0x80;
+    bytes[w] |= 0x80;
     let i = Decoder::with_ip(s.bits, &bytes, s.rip, DecoderOptions::NONE).decode();
     matches!(i.code(), Code::VEX_Vpermq_ymm_ymmm256_imm8 | Code::VEX_Vpermpd_ymm_ymmm256_imm8)
 }
