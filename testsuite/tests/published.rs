@@ -41,6 +41,34 @@ const EXCEPT: &[(&str, &str, &str)] = &[
     ("valgrind", "amd64-rdseed", "random numbers"),
 ];
 
+/// Lines that may differ in a program that prints others too.
+struct Lines {
+    suite: &'static str,
+    program: &'static str,
+    /// Whether a line is one, given with the last that had a capital letter: a mnemonic.
+    excused: fn(heading: &str, line: &str) -> bool,
+}
+
+/// 16-bit SHLD and SHRD by more than 16, of which everything is undefined; RCPPS and RSQRTPS, for which the manual gives a bound
+/// and not a value.
+const LINES: &[Lines] = &[
+    Lines { suite: "qemu", program: "amd64-test-x86_64", excused: long_word_shift },
+    Lines { suite: "qemu", program: "x86-test-i386", excused: long_word_shift },
+    Lines { suite: "qemu", program: "amd64-test-avx", excused: estimate },
+];
+
+/// `shldw A=.. B=.. C=COUNT R=..` with a count of 17 to 31.
+fn long_word_shift(_: &str, line: &str) -> bool {
+    let count =
+        line.split_once(" C=").and_then(|(_, rest)| u64::from_str_radix(rest.split(' ').next()?, 16).ok());
+    (line.starts_with("shldw ") || line.starts_with("shrdw ")) && count.is_some_and(|n| n & 31 > 16)
+}
+
+/// The lines below `NUMBER RCPPS xmm10,xmm11` and the like.
+fn estimate(heading: &str, _: &str) -> bool {
+    ["RCPPS", "RCPSS", "RSQRTPS", "RSQRTSS"].iter().any(|name| heading.contains(name))
+}
+
 /// Seconds that a program may take, here or there: patience, not a bar on speed.
 const PATIENCE: u64 = 1200;
 
@@ -70,22 +98,30 @@ fn on_the_host(program: &Path) -> Vec<u8> {
     command.output().expect("a shell").stdout
 }
 
-/// The first line in which two outputs differ.
-fn difference(host: &[u8], guest: &[u8]) -> Option<String> {
+/// The first line in which two outputs differ, and how many do.
+fn difference(suite: &str, name: &str, host: &[u8], guest: &[u8]) -> Option<String> {
     let (a, b) = (String::from_utf8_lossy(host), String::from_utf8_lossy(guest));
     // What shells say of signals; the status says it too.
     let said = |l: &&str| !matches!(*l, "Aborted" | "Segmentation fault" | "Illegal instruction");
     let (mut x, mut y) = (a.lines().filter(said), b.lines().filter(said));
+    let known: Vec<_> = LINES.iter().filter(|l| (l.suite, l.program) == (suite, name)).collect();
+    let (mut heading, mut first, mut count) = ("", None, 0);
     for n in 1.. {
-        match (x.next(), y.next()) {
-            (None, None) => break,
-            (p, q) if p != q => {
-                return Some(format!("line {n}: host {:?}, guest {:?}", p.unwrap_or("-"), q.unwrap_or("-")));
-            }
-            _ => {}
+        let (p, q) = (x.next(), y.next());
+        if p.is_none() && q.is_none() {
+            break;
+        }
+        let line = p.unwrap_or("-");
+        if line.contains(|c: char| c.is_ascii_uppercase()) {
+            heading = line;
+        }
+        if p != q && !known.iter().any(|l| (l.excused)(heading, line)) {
+            count += 1;
+            let words = || format!("line {n}: host {line:?}, guest {:?}", q.unwrap_or("-"));
+            first.get_or_insert_with(words);
         }
     }
-    None
+    first.map(|line| format!("{line} ({count} lines differ)"))
 }
 
 fn agree(suite: &str, engine: &str) {
@@ -93,7 +129,8 @@ fn agree(suite: &str, engine: &str) {
         eprintln!("skipped: testsuite/scripts/published.sh makes what this needs");
         return;
     };
-    let Some(guest) = debian::guest(Flavour::Cloud) else { return };
+    // The cloud kernel has no 16-bit segments for user code (CONFIG_X86_16BIT), which QEMU's test-i386 makes.
+    let Some(guest) = debian::guest(Flavour::Generic) else { return };
     let names = programs(&folder, suite);
     let scratch = Scratch::new();
     let image = scratch.sparse("tests.img", 512 << 20);
@@ -120,7 +157,7 @@ fn agree(suite: &str, engine: &str) {
     for name in &names {
         let ours = std::fs::read(out.join("out").join(name)).unwrap_or_default();
         let host = on_the_host(&folder.join(name));
-        match difference(&host, &ours) {
+        match difference(suite, name, &host, &ours) {
             Some(line) => different.push(format!("{name}: {line}")),
             None if host.starts_with(b"SKIPPED\n") => skipped += 1,
             None if !host.ends_with(b"status 0\n") => failed += 1,
