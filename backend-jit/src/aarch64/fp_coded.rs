@@ -125,7 +125,7 @@ impl Codegen {
                 let a = self.vreg(inst.args[0]);
                 self.packed(me, inst, a, a, false, |g, d| g.v2(FCVTL, d, a));
             }
-            Float::ToHalves => self.to_halves(me, inst),
+            Float::ToHalves => self.narrow_to_halves(me, inst),
         }
     }
 
@@ -259,7 +259,7 @@ impl Codegen {
     }
 
     /// VCVTPS2PH, whose rounding the immediate chooses. FZ does not concern halves.
-    fn to_halves(&mut self, me: Value, inst: &Inst) {
+    fn narrow_to_halves(&mut self, me: Value, inst: &Inst) {
         let a = self.vreg(inst.args[0]);
         let imm = inst.imm as u64;
         self.packed(me, inst, a, a, false, |g, d| {
