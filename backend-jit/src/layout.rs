@@ -78,6 +78,9 @@ pub const CALL_LIMIT: usize = NO_ADDEND + 4;
 /// Address of the [`crate::jumps::Switch`] of the code that runs.
 pub const SWITCH: usize = NO_ADDEND + 5;
 
+/// Of the first argument of [`crate::helpers::Helper::X87`]: the result is flags.
+pub const X87_FLAGS: u64 = 1 << 33;
+
 /// Byte of [`LIVE`]: the host's x87 is the guest's.
 pub const LIVE_X87: i32 = 0;
 /// Byte of [`LIVE`]: so are the vector registers.
