@@ -27,7 +27,7 @@ struct Stack<'a>(&'a mut FpuState);
 
 impl Stack<'_> {
     fn number(&self, i: u8) -> usize {
-        usize::from(self.0.fsw >> 11 & 7) + usize::from(i) & 7
+        (usize::from(self.0.fsw >> 11) + usize::from(i)) & 7
     }
 
     fn get(&self, i: u8) -> Option<F80> {
@@ -47,7 +47,7 @@ impl Stack<'_> {
 
     /// Moves the top up by `n` places.
     fn turn(&mut self, n: u16) {
-        let top = (self.0.fsw >> 11) + n & 7;
+        let top = ((self.0.fsw >> 11) + n) & 7;
         self.0.fsw = self.0.fsw & !(7 << 11) | top << 11;
     }
 

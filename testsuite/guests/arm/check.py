@@ -6,7 +6,7 @@ values = [r.uniform(-1e3, 1e3) for _ in range(200)] + [5e-324, 1.797693134862315
 print("reprs", hashlib.sha256(repr(values).encode()).hexdigest())
 print("sums", math.fsum(values[:-1]), sum(values[:200]), repr(math.prod(abs(v) ** 0.01 for v in values[:200])))
 print("functions", [f(values[7]).hex() for f in (math.sin, math.cos, math.atan, math.tanh, math.erf)], cmath.sqrt(-2))
-print("integers", hashlib.md5(str(3**20000 // 7**500 + math.factorial(500)).encode()).hexdigest(), pow(3, 10**40, 10**20 + 39))
+print("integers", hashlib.md5(hex(3**20000 // 7**500 + math.factorial(500)).encode()).hexdigest(), pow(3, 10**40, 10**20 + 39))
 decimal.getcontext().prec = 60
 print("decimal", decimal.Decimal(2).sqrt(), fractions.Fraction(355, 113).limit_denominator(50))
 text = json.dumps({str(i): [values[i % 200], i] for i in range(500)}, sort_keys=True)
