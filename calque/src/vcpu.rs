@@ -31,6 +31,8 @@ pub struct Vcpu {
     pub cpu: Box<Cpu>,
     /// Its engine.
     pub engine: Box<dyn Engine>,
+    /// The engine counts completed instructions: see [`crate::config::Machine::counts_instructions`].
+    pub counted: bool,
 }
 
 impl std::fmt::Debug for Vcpu {
@@ -200,7 +202,9 @@ fn left(vcpu: &mut Vcpu, exit: Exit) -> Option<Stop> {
 fn publish(vcpu: &Vcpu, counters: &Counters) {
     let cpu = &vcpu.cpu;
     let n = cpu.index as usize;
-    counters.set(n, Counter::Instructions, cpu.state.icount);
+    if vcpu.counted {
+        counters.set(n, Counter::Instructions, cpu.state.icount);
+    }
     counters.set(n, Counter::TlbMisses, cpu.mmu.stats.misses);
     counters.set(n, Counter::Walks, cpu.mmu.stats.walks);
     let gauges = vcpu.engine.gauges();
