@@ -7,6 +7,7 @@
 use crate::board::counters::{Counter, Counters};
 use crate::control::Control;
 use crate::ending::Ending;
+use crate::nap::Nap;
 use emu_core::clock::Timers;
 use emu_core::cpu::Cpu;
 use emu_core::engine::{Engine, Exit};
@@ -103,13 +104,15 @@ pub fn on_threads(vcpus: &mut [Vcpu], counters: &Counters, control: &Control) ->
 /// Runs one processor under the real clock until something ends the run.
 fn run(vcpu: &mut Vcpu, counters: &Counters) -> Stop {
     let _leaving = Leaving(vcpu.cpu.mem.clone(), vcpu.cpu.index as usize);
+    let host = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut nap = Nap::new(vcpu.cpu.mem.crew().map_or(1, |crew| crew.members().len()), host);
     vcpu.cpu.unpark();
     loop {
         let exit = vcpu.engine.run(&mut vcpu.cpu, REAL_SLICE);
         publish(vcpu, counters);
         if exit == Exit::Halted {
             vcpu.cpu.park();
-            vcpu.cpu.signals.wait(None);
+            nap.wait(&vcpu.cpu.signals);
             vcpu.cpu.unpark();
         } else if let Some(stop) = left(vcpu, exit) {
             return stop;
