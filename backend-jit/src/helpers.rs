@@ -293,7 +293,8 @@ fn do_x87_load(cpu: &mut Cpu) -> Done {
 }
 
 /// The first argument of [`Helper::Fp`] for an `Fp` on 128 bits: operation, immediate, and whether the result is an
-/// integer of 64 bits. Its operands are in `layout::RESULT`, 16 bytes each, and so is its result; flags are a word.
+/// integer of 64 bits. Its operands are in `layout::RESULT`, 16 bytes each, a third in `layout::FP_THIRD`; its result comes
+/// to `layout::RESULT`; flags are a word.
 pub fn fp_order(inst: &Inst) -> u64 {
     u64::from(inst.aux) | (inst.imm as u64 & 0xff) << 32 | u64::from(inst.ty == Type::I64) << 40
 }
@@ -311,8 +312,9 @@ fn do_fp(cpu: &mut Cpu) -> Done {
         }
         _ => Type::V128,
     };
-    let operand = |n: usize| [s[layout::RESULT + n], s[layout::RESULT + n + 1], 0, 0];
-    let (mut r, flags) = eval_fp::fp(aux, ty, Type::I64, imm, [operand(0), operand(2)], mxcsr);
+    let operand = |at: usize| [s[at], s[at + 1], 0, 0];
+    let operands = [layout::RESULT, layout::RESULT + 2, layout::FP_THIRD].map(operand);
+    let (mut r, flags) = eval_fp::fp(aux, ty, Type::I64, imm, operands, mxcsr);
     if ty == Type::Flags {
         r[0] = crate::host::to_word(r[0]);
     }

@@ -15,6 +15,8 @@ pub mod branch;
 pub mod coded;
 pub mod flags;
 pub mod fp;
+pub mod fp_coded;
+pub mod lanes;
 pub mod lazy;
 pub mod mem;
 pub mod mov;

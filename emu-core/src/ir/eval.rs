@@ -280,7 +280,7 @@ impl Eval<'_> {
             }
             Fp => {
                 let from = if i.args[1].is_some() { self.ty(i.args[1]) } else { i.ty };
-                let (v, flags) = eval_fp::fp(i.aux, i.ty, from, i.imm, [a, b], self.cpu.state.mxcsr);
+                let (v, flags) = eval_fp::fp(i.aux, i.ty, from, i.imm, [a, b, c], self.cpu.state.mxcsr);
                 self.cpu.state.mxcsr |= flags;
                 v
             }

@@ -15,6 +15,7 @@
 pub mod block;
 pub mod encoded;
 pub mod eval;
+mod eval_coded;
 pub mod eval_fp;
 mod eval_int;
 mod eval_vec;
