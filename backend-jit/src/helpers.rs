@@ -124,7 +124,9 @@ fn run(cpu: *mut Cpu, f: impl FnOnce(&mut Cpu) -> Done) -> u64 {
     let done = catch_unwind(AssertUnwindSafe(|| f(cpu)));
     // Translations may be others now: see `hold`.
     let none = cpu.state.scratch[layout::NO_ADDEND];
-    cpu.state.scratch[layout::HOLD..layout::HOLD + layout::HOLDS].fill(none);
+    for slot in layout::HOLDS {
+        cpu.state.scratch[slot] = none;
+    }
     cpu.state.scratch[layout::STACK_LIMIT] = 0;
     match done {
         Ok(Ok(())) => 0,
