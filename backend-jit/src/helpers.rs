@@ -9,6 +9,7 @@
 
 mod string;
 mod transfer;
+mod x87;
 
 use crate::exit::Kind;
 use crate::layout;
@@ -60,11 +61,15 @@ pub enum Helper {
     X87Load,
     /// A floating-point operation that the host does not do as the guest would: see [`fp_order`].
     Fp,
+    /// An x87 instruction between registers, where the host has none.
+    X87,
+    /// One with a memory operand.
+    X87Mem,
 }
 
 impl Helper {
     /// All, in order.
-    pub const ALL: [Helper; 15] = [
+    pub const ALL: [Helper; 17] = [
         Helper::Load,
         Helper::LoadW,
         Helper::Store,
@@ -80,6 +85,8 @@ impl Helper {
         Helper::ReadTsc,
         Helper::X87Load,
         Helper::Fp,
+        Helper::X87,
+        Helper::X87Mem,
     ];
 }
 
@@ -117,7 +124,9 @@ fn run(cpu: *mut Cpu, f: impl FnOnce(&mut Cpu) -> Done) -> u64 {
     let done = catch_unwind(AssertUnwindSafe(|| f(cpu)));
     // Translations may be others now: see `hold`.
     let none = cpu.state.scratch[layout::NO_ADDEND];
-    cpu.state.scratch[layout::HOLD..layout::HOLD + layout::HOLDS].fill(none);
+    for slot in layout::HOLDS {
+        cpu.state.scratch[slot] = none;
+    }
     cpu.state.scratch[layout::STACK_LIMIT] = 0;
     match done {
         Ok(Ok(())) => 0,
@@ -167,6 +176,8 @@ helper! {
     read_tsc = do_read_tsc;
     x87_load = do_x87_load;
     fp = do_fp;
+    x87 = x87::do_x87;
+    x87_mem = x87::do_x87_mem;
 }
 
 /// Address of a helper's code.
@@ -186,6 +197,8 @@ pub fn address(h: Helper) -> usize {
         Helper::ReadTsc => read_tsc,
         Helper::X87Load => x87_load,
         Helper::Fp => fp,
+        Helper::X87 => x87,
+        Helper::X87Mem => x87_mem,
     };
     f as usize
 }

@@ -157,7 +157,7 @@ impl Holds {
 
     /// Deals out the slots.
     fn finish(&mut self) {
-        let mut free = (1u32 << layout::HOLDS) - 1;
+        let mut free = (1u32 << layout::HOLDS.len()) - 1;
         for (me, &(at, n, d)) in self.accesses.iter().enumerate() {
             let g = &mut self.groups[n as usize];
             if g.first == g.last {
@@ -165,14 +165,14 @@ impl Holds {
             }
             let (first, last) = (g.first as usize == me, g.last as usize == me);
             if first && free != 0 {
-                g.slot = (layout::HOLD as u32 + free.trailing_zeros()) as u8;
+                g.slot = layout::HOLDS[free.trailing_zeros() as usize] as u8;
                 free &= free - 1;
             }
             if g.slot == 0 {
                 continue;
             }
-            if last {
-                free |= 1 << (u32::from(g.slot) - layout::HOLD as u32);
+            if last && let Some(n) = layout::HOLDS.iter().position(|&s| s == usize::from(g.slot)) {
+                free |= 1 << n;
             }
             let (below, span) = ((d - g.lo) as i32, (g.hi - g.lo) as i32);
             self.list.push(Hold { at, slot: g.slot, first, last, below, span, write: g.write });
@@ -221,7 +221,7 @@ mod tests {
         let third = load(&mut b, r);
         let hold = |v: Value, below, first, last| Hold {
             at: v.0,
-            slot: layout::HOLD as u8,
+            slot: layout::HOLDS[0] as u8,
             first,
             last,
             below,
@@ -288,7 +288,7 @@ mod tests {
         }
         let list = holds(&b);
         assert_eq!(list.len(), 24);
-        assert!(list.iter().all(|h| usize::from(h.slot) == layout::HOLD));
+        assert!(list.iter().all(|h| usize::from(h.slot) == layout::HOLDS[0]));
         let mut b = block();
         let base = b.get_reg(Type::I64, 3);
         load(&mut b, base);

@@ -13,23 +13,17 @@ pub const BIAS: i32 = 128;
 
 /// The guest's status flags in canonical form while translated code runs: see [`crate::exit`].
 pub const FLAGS: usize = 0;
-/// Host address of the newest predicted return of the current mode.
-pub const RETURNS: usize = 1;
 /// Host address of the current mode's jump cache.
 pub const JUMP_CACHE: usize = 2;
 /// Page-aligned linear address of the page that the stack is in: see `x64/window.rs`.
 pub const STACK_TAG: usize = 3;
 /// Host address minus linear address in that page, modulo 2^64.
 pub const STACK_ADDEND: usize = 4;
-/// The number of the side-table entry of the slow path in hand.
-pub const SITE: usize = 5;
 /// So many bytes from that page's start on, accesses may begin; 0: there is no such page.
 pub const STACK_LIMIT: usize = 6;
 /// What of the guest's state the host's own units hold: byte 0 the x87's, byte 1 the vector registers' (see
 /// [`LIVE_X87`]).
 pub const LIVE: usize = 7;
-/// Saves the temporaries around a helper: three slots.
-pub const SAVE: usize = 8;
 /// Arguments of a helper: three slots.
 pub const ARG: usize = 11;
 /// First word of an exception: vector, and error code in the high half.
@@ -60,12 +54,17 @@ pub const SPILLS: usize = 64 - SPILL;
 pub const X87_IMAGE: usize = 64;
 /// The third operand of [`crate::helpers::Helper::Fp`], 16 bytes, on hosts that have no x87 to make an image of.
 pub const FP_THIRD: usize = X87_IMAGE + 1;
-/// First slot for addends that accesses share: see [`crate::hold`].
-pub const HOLD: usize = 80;
-/// Number of them.
-pub const HOLDS: usize = 8;
-/// What such a slot has while there is no addend in it: see [`crate::hold::no_addend`].
-pub const NO_ADDEND: usize = HOLD + HOLDS;
+/// The slots for addends that accesses share: see [`crate::hold`]. Taken in this order, so the first are those within reach of
+/// a displacement of one byte.
+pub const HOLDS: [usize; 8] = [1, 5, 8, 9, 10, 80, 81, 82];
+/// Saves the temporaries around a helper: three slots.
+pub const SAVE: usize = 83;
+/// Host address of the newest predicted return of the current mode.
+pub const RETURNS: usize = 86;
+/// The number of the side-table entry of the slow path in hand.
+pub const SITE: usize = 87;
+/// What a slot for an addend has while there is none in it: see [`crate::hold::no_addend`].
+pub const NO_ADDEND: usize = 88;
 
 /// `icount` at which translated code has to return.
 pub const BUDGET: usize = NO_ADDEND + 1;
@@ -77,6 +76,9 @@ pub const CALL_BASE: usize = NO_ADDEND + 3;
 pub const CALL_LIMIT: usize = NO_ADDEND + 4;
 /// Address of the [`crate::jumps::Switch`] of the code that runs.
 pub const SWITCH: usize = NO_ADDEND + 5;
+
+/// Of the first argument of [`crate::helpers::Helper::X87`]: the result is flags.
+pub const X87_FLAGS: u64 = 1 << 33;
 
 /// Byte of [`LIVE`]: the host's x87 is the guest's.
 pub const LIVE_X87: i32 = 0;

@@ -64,15 +64,17 @@ impl Recipe {
         let Inst { op, ty, args, .. } = insts[v.index()];
         let recipe = |op, x, y, by_result| Some(Self { op, ty, x, y, by_result });
         match op {
-            Op::And | Op::Or | Op::Xor => match place(v) {
-                Some(x) => recipe(Op::And, x, x, false),
-                // A test of a register with itself.
-                None if args[0] == args[1] && op != Op::Xor => {
-                    let x = place(args[0])?;
-                    recipe(Op::And, x, x, false)
+            Op::And | Op::Or | Op::Xor => {
+                match place(v).or_else(|| result_of_logic(insts, &insts[v.index()])) {
+                    Some(x) => recipe(Op::And, x, x, false),
+                    // A test of a register with itself.
+                    None if args[0] == args[1] && op != Op::Xor => {
+                        let x = place(args[0])?;
+                        recipe(Op::And, x, x, false)
+                    }
+                    None => None,
                 }
-                None => None,
-            },
+            }
             Op::Add => {
                 let r = place(v)?;
                 let y = place(args[1]).or_else(|| place(args[0]))?;
@@ -115,6 +117,23 @@ impl Recipe {
             _ => szp(x),
         }
     }
+}
+
+/// What AND, OR or XOR give where that is the same each time.
+pub fn result_of_logic(insts: &[Inst], inst: &Inst) -> Option<Place> {
+    let known = |v: Value| {
+        let c = insts.get(v.index())?;
+        (c.op == Op::Const).then_some(inst.ty.truncate(c.imm as u64))
+    };
+    let [a, b, _] = inst.args;
+    let c = match inst.op {
+        Op::Xor if a == b => 0,
+        Op::Xor => known(a)? ^ known(b)?,
+        Op::And => known(a)? & known(b)?,
+        Op::Or => known(a)? | known(b)?,
+        _ => return None,
+    };
+    Some(Place::Const(c))
 }
 
 /// The sites of every live block. Blocks own consecutive runs; a cache flush clears all.

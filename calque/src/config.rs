@@ -144,6 +144,16 @@ impl Machine {
     pub fn on_terminal(&self) -> bool {
         self.serial == Chardev::Stdio || self.hvc == Some(Chardev::Stdio)
     }
+
+    /// Whether completed guest instructions are counted: where somebody is to see them, or time is made of them. In
+    /// translated code the count is a chain through memory that short blocks have to wait for.
+    pub fn counts_instructions(&self) -> bool {
+        self.stats
+            || !self.log.is_empty()
+            || self.boot.builtin.is_some()
+            || self.clock == ClockKind::Virtual
+            || self.engine != EngineKind::Jit
+    }
 }
 
 impl Default for Machine {

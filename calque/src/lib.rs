@@ -15,6 +15,7 @@ pub mod guests;
 pub mod load;
 pub mod log;
 pub mod machine;
+mod nap;
 pub mod progress;
 pub mod runcase;
 pub mod stats;

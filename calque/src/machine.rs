@@ -204,7 +204,11 @@ impl Built {
             }
             // Nobody waits for it before its thread runs.
             cpu.park();
-            vcpus.push(Vcpu { cpu, engine: engines::make(machine, &host.log)? });
+            vcpus.push(Vcpu {
+                cpu,
+                engine: engines::make(machine, &host.log)?,
+                counted: machine.counts_instructions(),
+            });
         }
         let server = if clock.is_virtual() {
             None

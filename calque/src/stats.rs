@@ -19,9 +19,11 @@ pub fn report(vcpus: &[Vcpu], elapsed: Duration) -> String {
     };
     let sum = |of: fn(&Cpu) -> u64| vcpus.iter().map(|v| of(&v.cpu)).sum::<u64>();
     let seconds = elapsed.as_secs_f64().max(1e-9);
-    let instructions = sum(|c| c.state.icount);
-    line("guest instructions", instructions);
-    line("guest instructions a second", (instructions as f64 / seconds) as u64);
+    if vcpus.iter().all(|v| v.counted) {
+        let instructions = sum(|c| c.state.icount);
+        line("guest instructions", instructions);
+        line("guest instructions a second", (instructions as f64 / seconds) as u64);
+    }
     line("translation cache misses", sum(|c| c.mmu.stats.misses));
     line("misses answered by shadow tables", sum(|c| c.mmu.shadow.stats.hits));
     line("walks of guest page tables", sum(|c| c.mmu.stats.walks));

@@ -7,6 +7,7 @@
 use crate::board::counters::{Counter, Counters};
 use crate::control::Control;
 use crate::ending::Ending;
+use crate::nap::Nap;
 use emu_core::clock::Timers;
 use emu_core::cpu::Cpu;
 use emu_core::engine::{Engine, Exit};
@@ -31,6 +32,8 @@ pub struct Vcpu {
     pub cpu: Box<Cpu>,
     /// Its engine.
     pub engine: Box<dyn Engine>,
+    /// The engine counts completed instructions: see [`crate::config::Machine::counts_instructions`].
+    pub counted: bool,
 }
 
 impl std::fmt::Debug for Vcpu {
@@ -101,13 +104,15 @@ pub fn on_threads(vcpus: &mut [Vcpu], counters: &Counters, control: &Control) ->
 /// Runs one processor under the real clock until something ends the run.
 fn run(vcpu: &mut Vcpu, counters: &Counters) -> Stop {
     let _leaving = Leaving(vcpu.cpu.mem.clone(), vcpu.cpu.index as usize);
+    let host = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut nap = Nap::new(vcpu.cpu.mem.crew().map_or(1, |crew| crew.members().len()), host);
     vcpu.cpu.unpark();
     loop {
         let exit = vcpu.engine.run(&mut vcpu.cpu, REAL_SLICE);
         publish(vcpu, counters);
         if exit == Exit::Halted {
             vcpu.cpu.park();
-            vcpu.cpu.signals.wait(None);
+            nap.wait(&vcpu.cpu.signals);
             vcpu.cpu.unpark();
         } else if let Some(stop) = left(vcpu, exit) {
             return stop;
@@ -200,7 +205,9 @@ fn left(vcpu: &mut Vcpu, exit: Exit) -> Option<Stop> {
 fn publish(vcpu: &Vcpu, counters: &Counters) {
     let cpu = &vcpu.cpu;
     let n = cpu.index as usize;
-    counters.set(n, Counter::Instructions, cpu.state.icount);
+    if vcpu.counted {
+        counters.set(n, Counter::Instructions, cpu.state.icount);
+    }
     counters.set(n, Counter::TlbMisses, cpu.mmu.stats.misses);
     counters.set(n, Counter::Walks, cpu.mmu.stats.walks);
     let gauges = vcpu.engine.gauges();

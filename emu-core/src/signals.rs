@@ -3,7 +3,7 @@
 //! Invariant: whoever sets a bit has made the state behind it visible first (release), and the vCPU clears a bit
 //! before it looks at that state (acquire), so a request is never lost.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub mod request {
 pub struct Signals {
     word: AtomicU32,
     sipi: AtomicU32,
+    /// It sleeps, or is about to: who sets a bit has to wake it.
+    asleep: AtomicBool,
     lock: Mutex<()>,
     wake: Condvar,
 }
@@ -47,8 +49,9 @@ impl Signals {
 
     /// Sets request bits and wakes the vCPU if it sleeps.
     pub fn raise(&self, bits: u32) {
-        let old = self.word.fetch_or(bits, Ordering::Release);
-        if old & bits != bits {
+        // In one order with the two in `wait`: either this sees that it sleeps, or that sees the bit.
+        let old = self.word.fetch_or(bits, Ordering::SeqCst);
+        if old & bits != bits && self.asleep.load(Ordering::SeqCst) {
             let _held = self.lock.lock().unwrap_or_else(|e| e.into_inner());
             self.wake.notify_all();
         }
@@ -84,7 +87,8 @@ impl Signals {
     pub fn wait(&self, timeout: Option<Duration>) {
         let mut held = self.lock.lock().unwrap_or_else(|e| e.into_inner());
         let start = std::time::Instant::now();
-        while self.peek() == 0 {
+        self.asleep.store(true, Ordering::SeqCst);
+        while self.word.load(Ordering::SeqCst) == 0 {
             held = match timeout {
                 None => self.wake.wait(held).unwrap_or_else(|e| e.into_inner()),
                 Some(limit) => {
@@ -95,5 +99,6 @@ impl Signals {
                 }
             };
         }
+        self.asleep.store(false, Ordering::SeqCst);
     }
 }

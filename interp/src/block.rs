@@ -400,15 +400,24 @@ fn build(cpu: &mut Cpu, key: Key, lin: u64) -> Result<(Block, bool), Exception> 
     let mut ops: Vec<Op> = Vec::new();
     let mut at = 0;
     while ops.len() < most && at < room {
-        let fetched = match cpu.fetch(lin.wrapping_add(at)) {
+        let here = lin.wrapping_add(at);
+        let mut fetched = match cpu.fetch_in_page(here) {
             Ok(f) => f,
             Err(e) if ops.is_empty() => return Err(e),
             Err(_) => break,
         };
-        let Some(mut d) = decode(&fetched.bytes[..fetched.len], rip.wrapping_add(at), mode, cpu) else {
+        let mut decoded = decode(&fetched.bytes[..fetched.len], rip.wrapping_add(at), mode, cpu);
+        if decoded.is_none() {
+            if !ops.is_empty() {
+                break;
+            }
+            cpu.fetch_beyond(here, &mut fetched);
+            decoded = decode(&fetched.bytes[..fetched.len], rip.wrapping_add(at), mode, cpu);
+        }
+        let Some(mut d) = decoded else {
             // The instruction goes on in a page that cannot be fetched.
             match fetched.next {
-                Some(Err(e)) if ops.is_empty() => return Err(e),
+                Some(Err(e)) => return Err(e),
                 _ => break,
             }
         };

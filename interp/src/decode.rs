@@ -231,8 +231,7 @@ pub fn decode(bytes: &[u8], rip: u64, mode: Mode, cpu: &Cpu) -> Option<Decoded> 
     let ins = decoder.decode();
     let len = decoder.position().max(1) as u8;
     if ins.is_invalid() {
-        // iced reports the 15-byte limit as an invalid instruction.
-        if len == 15 {
+        if len == 15 && goes_on(bytes, mode, cpu) {
             return Some(raiser(Vector::GP, len));
         }
         return (decoder.last_error() != DecoderError::NoMoreBytes).then(|| raiser(Vector::UD, len));
@@ -251,6 +250,33 @@ pub fn decode(bytes: &[u8], rip: u64, mode: Mode, cpu: &Cpu) -> Option<Decoded> 
     }
     let ends = chosen.owns_rip || ins.flow_control() != FlowControl::Next || exec::ends_block(&ins);
     Some(Decoded { op, ends, owns_rip: chosen.owns_rip })
+}
+
+/// Whether an instruction that the decoder calls invalid after 15 bytes is longer than that, which is #GP(0) rather than #UD.
+/// iced reports both alike. So it gets the instruction again without a prefix that does not decide its length: what
+/// is too long then lacks bytes. Whatever comes to 15 bytes has such a prefix.
+fn goes_on(bytes: &[u8], mode: Mode, cpu: &Cpu) -> bool {
+    let Some(bytes) = bytes.get(..15) else { return false };
+    let long = mode.contains(Mode::CODE64);
+    let rex = |b: u8| long && b & 0xf0 == 0x40;
+    let prefix = |b: u8| matches!(b, 0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3) || rex(b);
+    let count = bytes.iter().take_while(|&&b| prefix(b)).count();
+    let idle = |n: usize| {
+        let later = &bytes[n + 1..count];
+        match bytes[n] {
+            0x66 | 0x67 => later.contains(&bytes[n]),
+            0xf2 | 0xf3 => later.iter().any(|b| matches!(b, 0xf2 | 0xf3)),
+            // REX counts right before the opcode, and means nothing to one in VEX form.
+            b if rex(b) => !later.is_empty() || matches!(bytes.get(count), Some(0xc4 | 0xc5 | 0x62 | 0x8f)),
+            _ => true,
+        }
+    };
+    let Some(n) = (0..count).find(|&n| idle(n)) else { return true };
+    let mut shorter = [0; 14];
+    shorter[..n].copy_from_slice(&bytes[..n]);
+    shorter[n..].copy_from_slice(&bytes[n + 1..]);
+    let mut decoder = Decoder::with_ip(mode.code_bits(), &shorter, 0, options(&cpu.features));
+    decoder.decode().is_invalid() && decoder.last_error() == DecoderError::NoMoreBytes
 }
 
 /// An operation that only raises an exception.

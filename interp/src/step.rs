@@ -8,11 +8,13 @@ use crate::system::deliver;
 use crate::system::seg;
 use emu_core::cpu::Cpu;
 use emu_core::fault::Exception;
+use emu_core::mmu::access::Fetched;
 use emu_core::state::bits::{cr4, debugctl, rflags, shadow};
 use emu_core::state::gpr::{RCX, RDX};
 use emu_core::state::{Mode, Seg};
 use iced_x86::{
-    Decoder, DecoderOptions, FlowControl, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
+    Decoder, DecoderError, DecoderOptions, FlowControl, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
+    Register,
 };
 
 /// DR6.BS: the trap is a single step.
@@ -68,11 +70,17 @@ impl Before {
         let mut before = Self { trap, branch: None, data: 0, loads_rf: false };
         let data = (0..4).any(|n| matches!(breakpoint(cpu, n), Some((_, kind, _)) if kind & 1 != 0));
         let Some(lin) = code_address(cpu) else { return before };
-        let Ok(f) = cpu.fetch(lin) else { return before };
-        let s = &cpu.state;
-        let mut decoder =
-            Decoder::with_ip(s.mode.code_bits(), &f.bytes[..f.len], s.rip, DecoderOptions::NONE);
-        let ins = decoder.decode();
+        let Ok(mut f) = cpu.fetch_in_page(lin) else { return before };
+        let (bits, rip) = (cpu.state.mode.code_bits(), cpu.state.rip);
+        let decode = |f: &Fetched| {
+            let mut decoder = Decoder::with_ip(bits, &f.bytes[..f.len], rip, DecoderOptions::NONE);
+            (decoder.decode(), decoder.last_error())
+        };
+        let (mut ins, error) = decode(&f);
+        if error == DecoderError::NoMoreBytes {
+            cpu.fetch_beyond(lin, &mut f);
+            ins = decode(&f).0;
+        }
         before.loads_rf = matches!(ins.mnemonic(), Mnemonic::Iret | Mnemonic::Iretd | Mnemonic::Iretq);
         // These clear TF as they enter their handler, and no trap follows.
         before.trap &= !matches!(

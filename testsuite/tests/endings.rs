@@ -156,7 +156,7 @@ fn keys_at_a_terminal() {
         session.send(b"\x01h");
         session.expect("end calque");
         session.send(b"\x01c");
-        session.expect("guest instructions");
+        session.expect("translation cache misses");
         // Ctrl-A twice sends one.
         session.send(b"\x01\x01");
         session.expect("\x02");

@@ -110,8 +110,13 @@ impl Codegen {
                 std::mem::swap(&mut a, &mut b);
             }
         }
-        if fact.last == 0 && matches!(op, Alu::Sub | Alu::And) {
-            return self.compare(me, ty, op, a, b);
+        if fact.last == 0 {
+            if self.knows_flags(me, inst) {
+                return;
+            }
+            if matches!(op, Alu::Sub | Alu::And) {
+                return self.compare(me, ty, op, a, b);
+            }
         }
         if fact.mask == 0 && matches!(op, Alu::Add | Alu::Sub) && self.try_lea(me, ty, op, a, b) {
             return;

@@ -8,9 +8,10 @@
 
 use super::asm::{Alu, Mem, RAX, Rm, state};
 use super::{Codegen, Loc, NO_SLOT, Owner};
+use crate::sidetable::{Recipe, result_of_logic};
 use crate::{exit, layout};
 use dynasmrt::{DynasmApi, dynasm};
-use emu_core::ir::{Cc, Inst, Type, Value};
+use emu_core::ir::{Cc, Inst, Op, Type, Value};
 
 /// Conditions as encoded.
 pub const E: u8 = Cc::E as u8;
@@ -103,10 +104,30 @@ impl Codegen {
         f.loc = Loc::Slot;
     }
 
+    /// Whether the operation in hand is wanted for its flags alone and those are the same each time (XOR of a register
+    /// with itself): then nothing is emitted for it.
+    pub fn knows_flags(&mut self, me: Value, inst: &Inst) -> bool {
+        let fact = self.an.facts[me.index()];
+        let Some(c) = result_of_logic(&self.insts, inst) else { return false };
+        if fact.mask != 0 {
+            let recipe = Recipe { op: Op::And, ty: inst.ty, x: c, y: c, by_result: false };
+            self.val[fact.flags as usize].known = Some(exit::to_word(recipe.flags(&[0; 16])) as u16);
+        }
+        true
+    }
+
     /// A place that holds the word of `f`.
     pub fn word(&mut self, f: Value) -> Mem {
         if self.val[f.index()].in_guest {
             return guest_word();
+        }
+        if let Some(word) = self.val[f.index()].known
+            && self.val[f.index()].slot == NO_SLOT
+        {
+            let s = self.new_slot(1);
+            self.asm.store_imm(Type::I16, state(layout::slot(s)), word.into());
+            self.val[f.index()].slot = s as u8;
+            self.val[f.index()].loc = Loc::Slot;
         }
         if self.native == Some(f) {
             self.save_native(f);
@@ -142,12 +163,18 @@ impl Codegen {
         if self.val[f.index()].in_guest {
             return;
         }
+        let known = self.val[f.index()].known;
         if inst.aux != 0 && (self.try_lazy(f) || inst.aux == 2) {
             self.deferred = Some(f);
+            if known.is_some() && self.lazy.is_none() {
+                self.word(f);
+            }
             return;
         }
         self.save_guest_word(f);
-        if self.native == Some(f) && self.val[f.index()].slot == NO_SLOT {
+        if let Some(word) = known {
+            self.asm.store_imm(Type::I16, guest_word(), word.into());
+        } else if self.native == Some(f) && self.val[f.index()].slot == NO_SLOT {
             self.with_rax(|c| {
                 c.flags_to_ax();
                 c.asm.store(Type::I16, guest_word(), RAX);

@@ -95,6 +95,8 @@ pub struct Val {
     in_guest: bool,
     /// A flags value that already has the CF it is going to be merged with.
     merged: bool,
+    /// The word of a flags value that is always the same; no place has it yet, unless there is a slot.
+    known: Option<u16>,
     /// Emitted with an earlier op.
     done: bool,
     /// A vector that was computed straight into the guest register it is bound for.
@@ -107,6 +109,7 @@ const NEW_VAL: Val = Val {
     clean: false,
     in_guest: false,
     merged: false,
+    known: None,
     done: false,
     made: false,
 };

@@ -147,6 +147,16 @@ impl Codegen {
     }
 
     fn two(&mut self, me: Value, inst: &Inst, c: Coding, a: Value, b: Value) {
+        let in_memory = match self.val[a.index()].loc {
+            Loc::GuestV(g) => g >= self.pins,
+            loc => loc == Loc::Slot,
+        };
+        if a == b && inst.op == Op::Vec2 && inst.aux == VecOp::Pxor as u32 && in_memory && self.host.avx {
+            // Zero, whatever is there.
+            let d = self.vex_dest(me, &[]);
+            self.vex(c.w, c.l, c.opc, d, d, Rm::R(Reg(d)));
+            return self.made(me, d);
+        }
         let rm = if c.reg_only { Rm::R(Reg(self.xreg(b))) } else { self.xrm(b) };
         self.two_rm(me, inst, c, a, rm);
     }

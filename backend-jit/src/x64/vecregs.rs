@@ -276,9 +276,15 @@ impl Codegen {
         let wide = inst.ty == Type::V256;
         let home = state(layout::vec(r as usize));
         if r >= self.pins {
-            let x = self.xreg(v);
+            let mut x = self.xreg(v);
             self.change(r, v);
-            self.vec_mem(wide, true, x, home);
+            if clears && self.host.avx {
+                // In one store, so that a load of the whole register need not wait for several.
+                let t = if TEMPS.contains(&x) { x } else { self.grab_x() };
+                self.vec_copy(false, t, x);
+                x = t;
+            }
+            self.vec_mem(wide || clears && self.host.avx, true, x, home);
         } else {
             // The source may be memory that `change` does not touch, or a register it does not give away: locked.
             let s = self.xrm(v);
@@ -293,7 +299,7 @@ impl Codegen {
                 self.vex(false, wide, opc, r, 0, s);
             }
         }
-        if clears && (r >= self.pins || !self.host.avx) {
+        if clears && !self.host.avx {
             for q in 2..4 {
                 self.asm.store_imm(Type::I64, state(layout::vec(r as usize) + 8 * q), 0);
             }

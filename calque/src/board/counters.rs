@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
 pub enum Counter {
-    /// Guest instructions completed.
+    /// Guest instructions completed; 0 if nobody counts them.
     Instructions,
     /// Blocks translated.
     Blocks,

@@ -75,6 +75,7 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
         large_pages: on(pages),
         // Under the real clock nothing waits for a turn to end but what raises a signal.
         heed_budget: machine.clock == ClockKind::Virtual,
+        count_insns: machine.counts_instructions(),
         fold_addresses: on(addresses),
         copy_blocks: on(copies),
         stack_window: on(window),

@@ -218,21 +218,35 @@ impl Cpu {
     /// #PF or #GP(0) of the first byte's page; a fault of the second page is kept in [`Fetched::next`], to be
     /// raised only if the instruction really reaches into it.
     pub fn fetch(&mut self, lin: u64) -> Result<Fetched, Exception> {
-        let (gpa, host, ram) = self.fetch_page(lin)?;
-        let room = (PAGE_SIZE - (lin & PAGE_MASK)) as usize;
-        let mut f = Fetched { bytes: [0; 15], len: room.min(15), gpa, ram, next: None };
-        self.copy_code(gpa, host, &mut f.bytes[..room.min(15)]);
-        if room < 15 {
-            match self.fetch_page(self.wrap(lin, room)) {
-                Ok((gpa2, host2, ram2)) => {
-                    self.copy_code(gpa2, host2, &mut f.bytes[room..]);
-                    f.len = 15;
-                    f.next = Some(Ok((gpa2, ram2)));
-                }
-                Err(e) => f.next = Some(Err(e)),
-            }
-        }
+        let mut f = self.fetch_in_page(lin)?;
+        self.fetch_beyond(lin, &mut f);
         Ok(f)
+    }
+
+    /// Fetches up to 15 bytes at `lin` that lie in its page. Unlike [`Cpu::fetch`] it never marks the next page's table entry as
+    /// accessed, which shows where the instruction does not reach that far.
+    ///
+    /// # Errors
+    /// #PF or #GP(0).
+    pub fn fetch_in_page(&mut self, lin: u64) -> Result<Fetched, Exception> {
+        let (gpa, host, ram) = self.fetch_page(lin)?;
+        let len = (PAGE_SIZE - (lin & PAGE_MASK)).min(15) as usize;
+        let mut f = Fetched { bytes: [0; 15], len, gpa, ram, next: None };
+        self.copy_code(gpa, host, &mut f.bytes[..len]);
+        Ok(f)
+    }
+
+    /// Adds to what [`Cpu::fetch_in_page`] fetched at `lin` the bytes of the next page, as [`Cpu::fetch`] does.
+    pub fn fetch_beyond(&mut self, lin: u64, f: &mut Fetched) {
+        let room = f.len;
+        if room == 15 || f.next.is_some() {
+            return;
+        }
+        f.next = Some(self.fetch_page(self.wrap(lin, room)).map(|(gpa, host, ram)| {
+            self.copy_code(gpa, host, &mut f.bytes[room..]);
+            f.len = 15;
+            (gpa, ram)
+        }));
     }
 
     /// The guest-physical address behind an instruction fetch at `lin`.
