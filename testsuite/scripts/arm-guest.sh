@@ -44,7 +44,7 @@ fi
 # The programs with their libraries, python3's modules, and what is checked.
 root=$folder/root
 rm -rf "$root"
-mkdir -p "$root"/{dev,proc,tmp,bin,usr/bin,usr/lib,etc,check}
+mkdir -p "$root"/{dev,proc,sys,run,tmp,bin,usr/bin,usr/lib,etc,check}
 programs=(usr/bin/python3 usr/bin/openssl usr/bin/busybox usr/bin/sed usr/bin/dash)
 (cd "$tree" && cp -L --parents "${programs[@]}" "$root")
 cp "$root/usr/bin/dash" "$root/bin/sh"
