@@ -22,3 +22,5 @@ done </work/list
 sync
 [ "$1" = bare ] || umount /work
 echo "@@end"
+# A guest whose first program ends would panic.
+[ "$1" = bare ] || exec sleep infinity

@@ -12,7 +12,7 @@ coded() { # coded NAME FORMAT INPUT FLAG...
     # shellcheck disable=SC2086
     ff $input "$@" $exact -f $format "coded.$name" && echo "== $name $(sha256sum <"coded.$name")" && ff -i "coded.$name" $exact -f framemd5 - | grep -v '^#' | md5sum
 }
-coded mpeg1 mpegts "$video" -c:v mpeg1video -qscale:v 3
+coded mpeg1 mpegts "$video" -r 25 -c:v mpeg1video -qscale:v 3
 coded mpeg2 mpegts "$video" -c:v mpeg2video -b:v 800k -bf 2
 coded mpeg4 avi "$video" -c:v mpeg4 -qscale:v 4 -mbd rd -trellis 1
 coded h263 avi "-f lavfi -i testsrc2=size=352x288:rate=10:duration=1" -c:v h263p -qscale:v 5
@@ -29,11 +29,9 @@ coded h264-10 matroska "$video" -c:v libx264 -preset faster -pix_fmt yuv420p10le
 coded hevc matroska "$video" -t 0.6 -c:v libx265 -preset faster -x265-params log-level=none:pools=none:frame-threads=1:no-wpp=1
 coded vp8 webm "$video" -c:v libvpx -b:v 400k -cpu-used 4
 coded vp9 webm "$video" -t 1 -c:v libvpx-vp9 -b:v 400k -cpu-used 5 -row-mt 0
-coded webp avi "-f lavfi -i testsrc2=size=320x180:rate=2:duration=1" -c:v libwebp -quality 70
-for codec in flac alac wavpack tta ac3 aac mp2 libmp3lame libvorbis libopus g722 adpcm_ima_wav adpcm_ms wmav2 nellymoser pcm_alaw pcm_f32le; do
+for codec in flac alac wavpack tta ac3 aac mp2 libmp3lame libvorbis libopus g722 adpcm_ima_wav adpcm_ms wmav2 pcm_alaw pcm_f32le; do
     case $codec in
     g722) more="-ar 16000 -ac 1" ;;
-    nellymoser) more="-ar 16000 -ac 1" ;;
     *) more= ;;
     esac
     # shellcheck disable=SC2086

@@ -15,12 +15,16 @@ show("integers", rng.integers(0, 1 << 40, 30011)); show("float32", rng.random(77
 show("legacy", np.random.RandomState(7).standard_cauchy(5000)); show("binomial", rng.binomial(40, .3, 5000))
 wide = np.concatenate([rng.standard_normal(20011) * 10.0 ** rng.integers(-300, 300, 20011), [0., -0., np.inf, -np.inf, np.nan, 5e-324, -5e-324]])
 near = rng.standard_normal(20011) * 3
+# Of x87's transcendental instructions, which glibc uses for 80 bits, the manual gives a bound and not a value.
+bounded = "exp exp2 expm1 log log2 log10 log1p arctan arcsinh tanh power arctan2 logaddexp".split()
 for kind in (np.float64, np.float32, np.float16, np.longdouble):
     for f in "sin cos tan exp exp2 expm1 log log2 log10 log1p sqrt square cbrt reciprocal absolute negative rint floor ceil trunc sign arctan arcsinh tanh spacing signbit isnan isfinite".split():
+        if kind is np.longdouble and f in bounded: continue
         for name, data in (("wide", wide), ("near", near)):
             show(f"{f} {name}", getattr(np, f)(data.astype(kind)))
     x, y = near.astype(kind), np.roll(near, 77).astype(kind)
     for f in "add subtract multiply divide power arctan2 hypot fmod remainder floor_divide maximum minimum fmax fmin copysign nextafter logaddexp less greater_equal equal".split():
+        if kind is np.longdouble and f in bounded: continue
         show(f, getattr(np, f)(x, y))
     for f in ("sum", "prod", "cumsum", "mean", "std", "var", "argmax", "argsort", "sort", "ptp"):
         show(f, getattr(np, f)(x[:5003]))

@@ -3,11 +3,8 @@ python3 - <<'END'
 import sys, unittest, warnings, io, importlib
 from test import support
 warnings.simplefilter("ignore")
-names = """math cmath float complex int long bool range numeric_tower fractions decimal statistics struct
-array memoryview bytes binascii hashlib hmac zlib bz2 lzma random bisect heapq itertools operator ordered_dict set sort
-format fstring strtod string unicode re json colorsys audioop pow divmod augassign binop compare
-marshal pickle datetime calendar ipaddress base64 difflib textwrap struct_fields functools copy
-dict list tuple slice enumerate iter generators contextlib dataclasses enum""".split()
+names = """math cmath float complex int long bool range numeric_tower fractions decimal statistics struct array bytes binascii
+hashlib hmac zlib random bisect heapq format fstring strtod json colorsys audioop pow augassign binop compare marshal base64""".split()
 class Result(unittest.TestResult):
     def say(self, test, word):
         if test.id() not in seen: lines.append(f"{test.id()} {word}")

@@ -29,8 +29,9 @@ wanted() { # wanted SOURCE 32|64
   fi
 }
 
-options() { # the words of dg-options and dg-additional-options
-  perl -ne 'print "$1 " if /dg-(?:additional-)?options\s+"([^"]*)"\s*\}?\s*(\{ *target [^}]*ia32|\{ *target [^}]*lp64)?/ && !$2' "$1"
+options() { # the words of dg-options and dg-additional-options, without those that ask for files
+  perl -ne 'print "$1 " if /dg-(?:additional-)?options\s+"([^"]*)"\s*\}?\s*(\{ *target [^}]*ia32|\{ *target [^}]*lp64)?/ && !$2' "$1" |
+    sed -E 's/-{1,2}save-temps|-fdump-[^ ]*//g'
 }
 
 # The intrinsics' headers take most of the time: from the second program with the same flags on, they come compiled.
