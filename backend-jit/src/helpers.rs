@@ -9,6 +9,7 @@
 
 mod string;
 mod transfer;
+mod x87;
 
 use crate::exit::Kind;
 use crate::layout;
@@ -60,11 +61,15 @@ pub enum Helper {
     X87Load,
     /// A floating-point operation that the host does not do as the guest would: see [`fp_order`].
     Fp,
+    /// An x87 instruction between registers, where the host has none.
+    X87,
+    /// One with a memory operand.
+    X87Mem,
 }
 
 impl Helper {
     /// All, in order.
-    pub const ALL: [Helper; 15] = [
+    pub const ALL: [Helper; 17] = [
         Helper::Load,
         Helper::LoadW,
         Helper::Store,
@@ -80,6 +85,8 @@ impl Helper {
         Helper::ReadTsc,
         Helper::X87Load,
         Helper::Fp,
+        Helper::X87,
+        Helper::X87Mem,
     ];
 }
 
@@ -169,6 +176,8 @@ helper! {
     read_tsc = do_read_tsc;
     x87_load = do_x87_load;
     fp = do_fp;
+    x87 = x87::do_x87;
+    x87_mem = x87::do_x87_mem;
 }
 
 /// Address of a helper's code.
@@ -188,6 +197,8 @@ pub fn address(h: Helper) -> usize {
         Helper::ReadTsc => read_tsc,
         Helper::X87Load => x87_load,
         Helper::Fp => fp,
+        Helper::X87 => x87,
+        Helper::X87Mem => x87_mem,
     };
     f as usize
 }
@@ -293,7 +304,8 @@ fn do_x87_load(cpu: &mut Cpu) -> Done {
 }
 
 /// The first argument of [`Helper::Fp`] for an `Fp` on 128 bits: operation, immediate, and whether the result is an
-/// integer of 64 bits. Its operands are in `layout::RESULT`, 16 bytes each, and so is its result; flags are a word.
+/// integer of 64 bits. Its operands are in `layout::RESULT`, 16 bytes each, a third in `layout::FP_THIRD`; its result comes
+/// to `layout::RESULT`; flags are a word.
 pub fn fp_order(inst: &Inst) -> u64 {
     u64::from(inst.aux) | (inst.imm as u64 & 0xff) << 32 | u64::from(inst.ty == Type::I64) << 40
 }
@@ -311,8 +323,9 @@ fn do_fp(cpu: &mut Cpu) -> Done {
         }
         _ => Type::V128,
     };
-    let operand = |n: usize| [s[layout::RESULT + n], s[layout::RESULT + n + 1], 0, 0];
-    let (mut r, flags) = eval_fp::fp(aux, ty, Type::I64, imm, [operand(0), operand(2)], mxcsr);
+    let operand = |at: usize| [s[at], s[at + 1], 0, 0];
+    let operands = [layout::RESULT, layout::RESULT + 2, layout::FP_THIRD].map(operand);
+    let (mut r, flags) = eval_fp::fp(aux, ty, Type::I64, imm, operands, mxcsr);
     if ty == Type::Flags {
         r[0] = crate::host::to_word(r[0]);
     }

@@ -52,6 +52,8 @@ pub const SPILL: usize = 27;
 pub const SPILLS: usize = 64 - SPILL;
 /// An image of the x87 in the form of FNSAVE: 108 bytes.
 pub const X87_IMAGE: usize = 64;
+/// The third operand of [`crate::helpers::Helper::Fp`], 16 bytes, on hosts that have no x87 to make an image of.
+pub const FP_THIRD: usize = X87_IMAGE + 1;
 /// The slots for addends that accesses share: see [`crate::hold`]. Taken in this order, so the first are those within reach of
 /// a displacement of one byte.
 pub const HOLDS: [usize; 8] = [1, 5, 8, 9, 10, 80, 81, 82];
@@ -74,6 +76,9 @@ pub const CALL_BASE: usize = NO_ADDEND + 3;
 pub const CALL_LIMIT: usize = NO_ADDEND + 4;
 /// Address of the [`crate::jumps::Switch`] of the code that runs.
 pub const SWITCH: usize = NO_ADDEND + 5;
+
+/// Of the first argument of [`crate::helpers::Helper::X87`]: the result is flags.
+pub const X87_FLAGS: u64 = 1 << 33;
 
 /// Byte of [`LIVE`]: the host's x87 is the guest's.
 pub const LIVE_X87: i32 = 0;

@@ -66,8 +66,7 @@ impl Before {
     /// Looks at the processor and at the instruction that is about to run.
     pub fn new(cpu: &mut Cpu) -> Self {
         let s = &cpu.state;
-        // A load of SS holds back the single-step trap of the next instruction too.
-        let trap = s.rflags & rflags::TF != 0 && s.shadow & shadow::MOV_SS == 0;
+        let trap = s.rflags & rflags::TF != 0;
         let mut before = Self { trap, branch: None, data: 0, loads_rf: false };
         let data = (0..4).any(|n| matches!(breakpoint(cpu, n), Some((_, kind, _)) if kind & 1 != 0));
         let Some(lin) = code_address(cpu) else { return before };
@@ -104,6 +103,8 @@ impl Before {
 
     /// The #DB after the instruction, if there is one.
     pub fn traps(&self, cpu: &Cpu) -> Option<Exception> {
+        // A load of SS holds back debug exceptions up to the boundary behind the next instruction (SDM vol. 3A, 6.8.3): its
+        // own trap, and not that one's.
         if cpu.state.shadow & shadow::MOV_SS != 0 {
             return None;
         }

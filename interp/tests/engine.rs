@@ -214,6 +214,18 @@ fn tf_traps_after_each_instruction() {
     assert!(m.peek(m.reg(RSP) + 16, 8) & rflags::TF != 0);
 }
 
+/// A load of SS holds back its own trap; the next instruction's comes (SDM vol. 3A, 6.8.3).
+#[test]
+fn tf_traps_behind_the_instruction_after_a_load_of_ss() {
+    // MOV SS, AX; NOP; NOP; HLT
+    let mut m = Machine::long(&[0x8e, 0xd0, 0x90, 0x90, 0xf4]);
+    m.set(RAX, 0);
+    m.cpu.state.rflags |= rflags::TF;
+    m.cpu.mode_changed();
+    assert_eq!(m.fault(), 1);
+    assert_eq!((m.peek(m.reg(RSP), 8), m.cpu.state.dr[6] >> 14 & 1), (CODE + 3, 1));
+}
+
 #[test]
 fn instruction_and_data_breakpoints() {
     let code = asm(64, |a| {

@@ -1,7 +1,8 @@
 //! The table of all instructions in `docs/instructions.md`: for every form that the decoder knows, what becomes of it.
 //!
 //! Nothing here is a list by hand. A form is encoded with registers and with memory in every width of code that has it;
-//! it is *lifted* if the front end makes IR of one of the encodings, *interpreted* if the interpreter has a handler
+//! it is *lifted* if the front end makes IR of one of the encodings (*not on Arm* if the emitter for 64-bit Arm refuses
+//! some of that), *interpreted* if the interpreter has a handler
 //! for it, and *not offered* if `Features::max` lacks one of the features that the decoder says it needs.
 
 use emu_core::addr::PhysAddr;
@@ -34,6 +35,8 @@ pub struct Row {
     pub code: Code,
     /// What becomes of it.
     pub fate: Fate,
+    /// The emitter for 64-bit Arm takes all of it that is lifted.
+    pub arm: bool,
 }
 
 /// The modes to try, by width of code.
@@ -50,7 +53,13 @@ pub fn rows() -> Vec<Row> {
     let mem = PhysMem::new(1 << 20).expect("guest memory");
     let cpu = Cpu::new(Wiring::bare(mem), Features::max(), 0);
     let forms = Code::values().filter(|c| c.op_code().is_instruction() && *c != Code::INVALID);
-    forms.map(|code| Row { code, fate: fate(code, &cpu) }).collect()
+    let row = |code| {
+        let fate = fate(code, &cpu);
+        // What is not offered need not be what our encoder knows.
+        let arm = fate == Fate::Lifted && arm(code);
+        Row { code, fate, arm }
+    };
+    forms.map(row).collect()
 }
 
 fn fate(code: Code, cpu: &Cpu) -> Fate {
@@ -88,9 +97,22 @@ fn never_decoded(code: Code) -> bool {
     })
 }
 
-fn lifts(bytes: &[u8], bits: u32) -> bool {
+fn arm(code: Code) -> bool {
+    [64, 32, 16].into_iter().all(|bits| {
+        encode(code, bits).iter().all(|bytes| match lift(bytes, bits) {
+            Lifted::Block(b) => backend_jit::aarch64::emits(&b.insts, 0),
+            Lifted::Interpret { .. } => true,
+        })
+    })
+}
+
+fn lift(bytes: &[u8], bits: u32) -> Lifted {
     let key = BlockKey { phys: PhysAddr(0x1000), rip: 0x1000, mode: mode(bits) };
-    match lift_bytes(key, bytes, Features::max(), 1) {
+    lift_bytes(key, bytes, Features::max(), 1)
+}
+
+fn lifts(bytes: &[u8], bits: u32) -> bool {
+    match lift(bytes, bits) {
         Lifted::Block(b) => b.insts.iter().any(|i| i.op == Op::Guest),
         Lifted::Interpret { .. } => false,
     }

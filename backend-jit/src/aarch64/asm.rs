@@ -407,6 +407,10 @@ impl Asm {
         self.raw(0xd51b_4420 | rd(s));
     }
 
+    pub fn mrs_fpcr(&mut self, d: Reg) {
+        self.raw(0xd53b_4400 | rd(d));
+    }
+
     pub fn msr_fpcr(&mut self, s: Reg) {
         self.raw(0xd51b_4400 | rd(s));
     }

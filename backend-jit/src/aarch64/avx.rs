@@ -124,7 +124,11 @@ impl Halves {
                 let lo = self.push(Op::Load, V, &[low[0]], i.imm, i.aux);
                 let next = match def.op {
                     // The linear address was checked for all of it, and may wrap.
-                    Op::SegAddr => return None,
+                    Op::SegAddr => {
+                        let short = self.push(Op::Trunc, Type::I32, &[low[0]], 0, 0);
+                        let sum = self.push(Op::Lea, Type::I32, &[short], 16, 0);
+                        self.push(Op::ZExt, Type::I64, &[sum], 0, 0)
+                    }
                     Op::ZExt
                         if ty(i.args[0]) == Type::I64 && self.out[def.args[0].index()].ty == Type::I32 =>
                     {
@@ -177,13 +181,11 @@ impl Halves {
         }
         let narrow = Encoded { l: false, ..e };
         if Coded::from_aux(narrow.aux()).is_some() {
-            if e.shape == Shape::Flags && wide {
-                return None;
-            }
-            // Immediates that name a bit for each lane go on in the other half.
+            // Immediates that name a bit for each lane go on in the other half, and so do MPSADBW's.
             let lanes = match (e.map, e.opcode) {
                 (3, 0x0c) => 4,
                 (3, 0x0d) => 2,
+                (3, 0x42) => 3,
                 _ => 0,
             };
             let mut half = |args: [Value; 3], imm: i64| {
@@ -204,9 +206,6 @@ impl Halves {
         }
         let op = name(e)?;
         let fp = op as u32 >= VecOp::Addss as u32;
-        if matches!(op, VecOp::Cmpss | VecOp::Cmpsd | VecOp::Cmpps | VecOp::Cmppd) && i.imm & 0xff > 7 {
-            return None;
-        }
         if fp != (i.op == Op::Fp) {
             return None;
         }
@@ -303,6 +302,44 @@ impl Halves {
                 };
                 let lo = blend(low[0], low[1], low[2]);
                 if wide { pair(lo, blend(high[0], high[1], high[2])) } else { single(lo) }
+            }
+            // PTEST and its kin, which are of all bits of both halves, or of their lanes' signs.
+            (0x66, 2, op @ (0x0e | 0x0f | 0x17)) if wide || op != 0x17 => {
+                let both = self.vec2(Pand, low[0], low[1], 0);
+                let other = self.vec2(Pandn, low[0], low[1], 0);
+                let mut bits = [both, other];
+                if wide {
+                    let both = self.vec2(Pand, high[0], high[1], 0);
+                    let other = self.vec2(Pandn, high[0], high[1], 0);
+                    bits = [self.vec2(Por, bits[0], both, 0), self.vec2(Por, bits[1], other, 0)];
+                }
+                if op == 0x0f {
+                    bits = bits.map(|v| self.vec1(Pshufd, v, 0xf5));
+                }
+                if op != 0x17 {
+                    bits = bits.map(|v| self.vec1(Psrad, v, 31));
+                }
+                single(self.push(Op::Vec2, Type::Flags, &bits, 0, Coded::ZEROS.aux()))
+            }
+            // VPERMPS and VPERMD.
+            (0x66, 2, 0x16 | 0x36) => {
+                let narrow = Encoded { l: false, ..e }.aux();
+                let mut half = |index: Value| self.push(Op::Vec3, V, &[index, low[1], high[1]], 0, narrow);
+                let lo = half(low[0]);
+                pair(lo, half(high[0]))
+            }
+            // VCVTPH2PS and VCVTPS2PH, which change the width.
+            (0x66, 2, 0x13) if wide => {
+                let narrow = Encoded { l: false, ..e }.aux();
+                let lo = self.push(Op::Fp, V, &[low[0]], 0, narrow);
+                let rest = self.vec1(Psrldq, low[0], 8);
+                pair(lo, self.push(Op::Fp, V, &[rest], 0, narrow))
+            }
+            (0x66, 3, 0x1d) if wide => {
+                let narrow = Encoded { l: false, ..e }.aux();
+                let lo = self.push(Op::Fp, V, &[low[0]], imm, narrow);
+                let hi = self.push(Op::Fp, V, &[high[0]], imm, narrow);
+                single(self.vec2(Punpcklqdq, lo, hi, 0))
             }
             // Broadcasts of doublewords, quadwords, bytes and words.
             (0x66, 2, 0x18 | 0x58) => both(self.vec1(Pshufd, low[0], 0)),

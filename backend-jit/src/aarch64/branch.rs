@@ -14,7 +14,7 @@ use crate::cache::Role;
 use crate::frame::{NOT_LINKED, Return, exec_id};
 use crate::jumps::{JUMP_SLOTS, JumpEntry, jump_index};
 use crate::layout;
-use crate::sidetable::Recipe;
+use crate::sidetable::{Last, Recipe};
 use dynasmrt::DynamicLabel;
 use emu_core::ir::{BrKind, Inst, Type};
 use emu_core::mmu::tlb::{self, ExecEntry, TLB_BITS};
@@ -30,6 +30,8 @@ pub struct Side {
     pub back: bool,
     /// What the guest's flags are to be made of, if their word is not right.
     pub flags: Option<Recipe>,
+    /// The x87 instruction before it.
+    pub x87: Option<Last>,
 }
 
 /// The word with which a guard compares, still to be written.
@@ -212,7 +214,7 @@ impl Codegen {
             self.jump_if(inst.args[0], false, label);
         }
         let back = self.frame.back(rel);
-        self.sides.push(Side { label, rel, undo, back, flags: self.lazy });
+        self.sides.push(Side { label, rel, undo, back, flags: self.lazy, x87: self.x87_last });
     }
 
     pub fn goto_reg(&mut self, inst: &Inst) {
@@ -259,6 +261,7 @@ impl Codegen {
             if self.count && s.undo != 0 {
                 self.asm.arith_imm(true, true, false, ICOUNT, ICOUNT, s.undo.into());
             }
+            self.x87_note(s.x87);
             self.direct(s.rel, s.back);
         }
         if let Some(l) = self.indirect_miss.take() {

@@ -3,18 +3,17 @@
 
 use super::Codegen;
 use super::asm::{Cond, Logic, Reg, ZR};
+use super::fp_coded::Float;
 use super::vals::{S0, S1};
 use super::vecregs::{V0, V1};
-use emu_core::ir::encoded::Encoded;
+use emu_core::ir::encoded::{Encoded, Needs, Shape};
 use emu_core::ir::{Inst, Value};
 
 /// What an encoding means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Coded {
-    /// ROUNDPS and its kin: on doubles, on all lanes.
-    Round(bool, bool),
-    /// HADDPS and its kin: on doubles, differences.
-    Horizontal(bool, bool),
+    /// Computes under MXCSR.
+    Float(Float),
     /// PTEST.
     Test,
     /// BLENDPS and BLENDPD: bytes of a lane.
@@ -29,17 +28,56 @@ pub enum Coded {
     InverseMix,
     /// PCLMULQDQ.
     Carryless,
+    /// AESKEYGENASSIST.
+    KeyAssist,
+    /// Of a and b: ZF if the first has no bit, CF if the second has none. No encoding of x86: see [`Coded::ZEROS`].
+    Zeros,
+    /// VPSLLVD and its kin: log2 of the bytes of a lane, whether to the left, whether signed.
+    ShiftLanes(u32, bool, bool),
+    /// VPERMILPS by a vector.
+    PermuteSingles,
+    /// VPERMILPD by a vector.
+    PermuteDoubles,
+    /// A half of VPERMD and VPERMPS: by the indices a, of the halves b and c.
+    Doublewords,
+    /// MPSADBW.
+    Differences,
+    /// PHMINPOSUW.
+    Least,
 }
 
 impl Coded {
+    /// The name of [`Coded::Zeros`], in a map that x86 has not got.
+    pub const ZEROS: Encoded = Encoded {
+        prefix: 0,
+        map: 0,
+        opcode: 0x17,
+        w: false,
+        l: false,
+        digit: 0,
+        imm: false,
+        shape: Shape::Flags,
+        needs: Needs::Avx,
+    };
+
     /// What `aux` names, if the emitter knows it and this host has it.
     pub fn from_aux(aux: u32) -> Option<Self> {
         use Coded::*;
         let e = Encoded::from_aux(aux).filter(|e| !e.l)?;
+        if let Some(f) = self::Float::from_encoding(e) {
+            return Some(Float(f));
+        }
         let coded = match (e.prefix, e.map, e.opcode) {
-            (0x66, 3, op @ 0x08..=0x0b) => Round(op & 1 != 0, op < 0x0a),
-            (prefix @ (0x66 | 0xf2), 1, op @ (0x7c | 0x7d)) => Horizontal(prefix == 0x66, op == 0x7d),
+            (0, 0, 0x17) => Zeros,
             (0x66, 2, 0x17) => Test,
+            (0x66, 2, 0x45) => ShiftLanes(2 + u32::from(e.w), false, false),
+            (0x66, 2, 0x46) => ShiftLanes(2, false, true),
+            (0x66, 2, 0x47) => ShiftLanes(2 + u32::from(e.w), true, false),
+            (0x66, 2, 0x0c) => PermuteSingles,
+            (0x66, 2, 0x0d) => PermuteDoubles,
+            (0x66, 2, 0x16 | 0x36) => Doublewords,
+            (0x66, 2, 0x41) => Least,
+            (0x66, 3, 0x42) => Differences,
             (0x66, 3, 0x0c) => Blend(4),
             (0x66, 3, 0x0d) => Blend(8),
             (0x66, 3, 0x21) => Insert,
@@ -47,18 +85,21 @@ impl Coded {
             (0x66, 2, op @ (0xdc | 0xdd)) => Encrypt(op == 0xdd),
             (0x66, 2, op @ (0xde | 0xdf)) => Decrypt(op == 0xdf),
             (0x66, 3, 0x44) => Carryless,
+            (0x66, 3, 0xdf) => KeyAssist,
             _ => return None,
         };
-        let crypto = matches!(coded, InverseMix | Encrypt(_) | Decrypt(_) | Carryless);
+        let crypto = matches!(coded, InverseMix | Encrypt(_) | Decrypt(_) | Carryless | KeyAssist);
         (!crypto || has_crypto()).then_some(coded)
     }
 
     /// Whether it computes under MXCSR.
     pub const fn is_float(self) -> bool {
-        matches!(self, Coded::Round(..) | Coded::Horizontal(..))
+        matches!(self, Coded::Float(_))
     }
 }
 
+const AND: u32 = 0x4e20_1c00;
+const BIC: u32 = 0x4e60_1c00;
 const EOR: u32 = 0x6e20_1c00;
 const AESE: u32 = 0x4e28_4800;
 const AESD: u32 = 0x4e28_5800;
@@ -71,12 +112,23 @@ const DUP_HIGH: u32 = 0x4e18_0400;
 const UMAXV: u32 = 0x6eb0_a800;
 
 impl Codegen {
-    /// Vec1 and Vec2 by encoding.
+    /// Vec1, Vec2 and Vec3 by encoding.
     pub fn coded(&mut self, me: Value, inst: &Inst, op: Coded) {
         let a = self.vreg(inst.args[0]);
         let b = if inst.args[1].is_some() { self.vreg(inst.args[1]) } else { a };
-        if op == Coded::Test {
-            return self.test_bits(me, a, b);
+        let c = if inst.args[2].is_some() { self.vreg(inst.args[2]) } else { a };
+        match op {
+            Coded::Test => {
+                self.save_flags();
+                self.v3(AND, V0, a, b);
+                self.v3(BIC, V1, b, a);
+                return self.flags_of_zeros(me, V0, V1);
+            }
+            Coded::Zeros => {
+                self.save_flags();
+                return self.flags_of_zeros(me, a, b);
+            }
+            _ => {}
         }
         let to = self.vdest(me, &[]);
         let d = to.reg;
@@ -113,7 +165,14 @@ impl Codegen {
                 let (x, y) = (half(a, imm & 1 != 0, V0), half(b, imm & 16 != 0, V1));
                 self.v3(PMULL, d, x, y);
             }
-            Coded::Round(..) | Coded::Horizontal(..) | Coded::Test => self.frame.fail("no vector operation"),
+            Coded::KeyAssist => self.key_assist(d, a, imm),
+            Coded::ShiftLanes(log, left, signed) => self.shift_lanes(log, left, signed, d, a, b),
+            Coded::PermuteSingles => self.permute_doublewords(d, (a, None), b, 3),
+            Coded::PermuteDoubles => self.permute_doubles(d, a, b),
+            Coded::Doublewords => self.permute_doublewords(d, (b, Some(c)), a, 7),
+            Coded::Differences => self.differences(d, a, b, imm),
+            Coded::Least => self.least(d, a),
+            Coded::Float(_) | Coded::Test | Coded::Zeros => self.frame.fail("no vector operation"),
         }
         self.vfinish(me, to);
     }
@@ -130,14 +189,13 @@ impl Codegen {
         self.v3(EOR, d, t, key);
     }
 
-    /// PTEST: ZF if no bit is in both, CF if none of b is outside a.
-    fn test_bits(&mut self, me: Value, a: Reg, b: Reg) {
-        self.save_flags();
+    /// ZF if `zf` is zero, CF if `cf` is.
+    fn flags_of_zeros(&mut self, me: Value, zf: Reg, cf: Reg) {
         let d = if self.worded[me.index()] { self.word_dest(me) } else { S0 };
-        self.v3(0x4e20_1c00, V0, a, b);
-        self.v3(0x4e60_1c00, V1, b, a);
+        for (to, v) in [(V0, zf), (V1, cf)] {
+            self.v2(UMAXV, to, v);
+        }
         for (v, r, c) in [(V0, S0, Cond::Eq), (V1, S1, Cond::Ne)] {
-            self.v2(UMAXV, v, v);
             // To a general register.
             self.v2(0x1e26_0000, r, v);
             self.asm.arith(false, true, true, ZR, r, ZR, 0);

@@ -17,7 +17,7 @@ use super::coded::Coded;
 use super::mem::{FpTo, Stub, StubKind};
 use super::run::Form;
 use super::vals::{S0, S1, STATE, slot};
-use super::vecregs::{V0, V1, V2};
+use super::vecregs::{V0, V1};
 use crate::helpers::fp_order;
 use crate::layout;
 use dynasmrt::DynamicLabel;
@@ -33,7 +33,7 @@ const PE: u8 = 5;
 const FZ: u64 = 1 << 24;
 
 /// Bit 22: doubles.
-const fn double(d: bool) -> u32 {
+pub const fn double(d: bool) -> u32 {
     (d as u32) << 22
 }
 
@@ -64,12 +64,13 @@ const fn arithmetic(op: VecOp) -> Option<(u32, u32)> {
 
 /// Comparisons that give masks, as scalars; on all lanes bit 28 is clear and bit 30 set.
 const FCMEQ: u32 = 0x5e20_e400;
-const FCMGE: u32 = 0x7e20_e400;
+pub const FCMGE: u32 = 0x7e20_e400;
 const FCMGT: u32 = 0x7ea0_e400;
 const NOT: u32 = 0x6e20_5800;
-const AND: u32 = 0x4e20_1c00;
+const ORR: u32 = 0x4ea0_1c00;
+pub const AND: u32 = 0x4e20_1c00;
 
-const fn lanes(scalar: u32, all: bool) -> u32 {
+pub const fn lanes(scalar: u32, all: bool) -> u32 {
     if all { scalar & !(1 << 28) | 1 << 30 } else { scalar }
 }
 
@@ -84,6 +85,7 @@ struct Checked {
     resume: DynamicLabel,
     a: Reg,
     b: Reg,
+    third: Option<Reg>,
     order: u64,
     /// FPSR before it is in [`S1`]: what it raises may be more than is right.
     restore: bool,
@@ -105,16 +107,22 @@ impl Codegen {
         let label = self.asm.label();
         self.asm.cbz(true, false, S0, label);
         let site = self.site();
-        let kind = StubKind::Fp { order: c.order, a: c.a, b: c.b, to, restore: c.restore };
+        let kind = StubKind::Fp { order: c.order, a: c.a, b: c.b, third: c.third, to, restore: c.restore };
         self.stubs.push(Stub { label, resume: c.resume, site, kind });
     }
 
-    /// The operation in hand on `a` and `b`.
-    fn checked(&mut self, inst: &Inst, a: Reg, b: Reg, restore: bool) -> Checked {
+    fn third(&mut self, inst: &Inst) -> Option<Reg> {
+        inst.args[2].is_some().then(|| self.vreg(inst.args[2]))
+    }
+
+    /// The operation in hand on `a`, `b` and a third operand, which may always raise more than is right.
+    fn checked(&mut self, inst: &Inst, a: Reg, b: Reg, more: bool) -> Checked {
+        let third = self.third(inst);
+        let restore = more || third.is_some();
         if restore && self.form != Form::Quick {
             self.asm.mrs_fpsr(S1);
         }
-        Checked { resume: self.asm.label(), a, b, order: fp_order(inst), restore }
+        Checked { resume: self.asm.label(), a, b, third, order: fp_order(inst), restore }
     }
 
     /// Fp.
@@ -123,8 +131,7 @@ impl Codegen {
         self.vec_enter();
         let Some(op) = VecOp::from_number(inst.aux) else {
             return match Coded::from_aux(inst.aux) {
-                Some(Coded::Round(wide, all)) => self.round(me, inst, wide, all),
-                Some(Coded::Horizontal(wide, sub)) => self.horizontal(me, inst, wide, sub),
+                Some(Coded::Float(op)) => self.float_coded(me, inst, op),
                 _ => self.frame.fail("no such floating-point operation"),
             };
         };
@@ -174,7 +181,7 @@ impl Codegen {
 
     /// An operation on all lanes of `a` and `b`, which `emit` leaves in a register that it may not give before it has
     /// read them. `more`: it may raise more than is right.
-    fn packed(
+    pub fn packed(
         &mut self,
         me: Value,
         inst: &Inst,
@@ -185,7 +192,8 @@ impl Codegen {
     ) {
         let to = self.vdest(me, &[]);
         // The operands are wanted if it has to be done over here.
-        let over = (to.reg == a || to.reg == b) && self.form != Form::Quick;
+        let operands = [Some(a), Some(b), self.third(inst)];
+        let over = operands.contains(&Some(to.reg)) && self.form != Form::Quick;
         let d = if over { V0 } else { to.reg };
         let c = self.checked(inst, a, b, more);
         emit(self, d);
@@ -193,44 +201,6 @@ impl Codegen {
         self.vmov(to.reg, d);
         self.asm.bind(c.resume);
         self.vfinish(me, to);
-    }
-
-    /// ROUNDPS and its kin. Inexact is what is no integer, whichever way it is rounded; FRINTX says so.
-    fn round(&mut self, me: Value, inst: &Inst, wide: bool, all: bool) {
-        let imm = inst.imm as usize;
-        let emit = |g: &mut Self, d: Reg, _: Reg, b: Reg| {
-            let size = double(wide);
-            // N, M (down), P (up), Z, then I (as MXCSR says) and X (that, raising inexact).
-            let words: [u32; 6] = if all {
-                [0x4e21_8800, 0x4e21_9800, 0x4ea1_8800, 0x4ea1_9800, 0x6ea1_9800, 0x6e21_9800]
-            } else {
-                [0x1e24_4000, 0x1e25_4000, 0x1e24_c000, 0x1e25_c000, 0x1e27_c000, 0x1e27_4000]
-            };
-            if imm & 8 == 0 {
-                g.v2(words[5] | size, if imm & 4 != 0 { d } else { V1 }, b);
-            }
-            match imm & 12 {
-                4 => {}
-                12 => g.v2(words[4] | size, d, b),
-                _ => g.v2(words[imm & 3] | size, d, b),
-            }
-        };
-        if !all {
-            return self.scalar(me, inst, (wide, true), emit);
-        }
-        let a = self.vreg(inst.args[0]);
-        self.packed(me, inst, a, a, false, |g, d| emit(g, d, a, a));
-    }
-
-    /// HADDPS and its kin: of neighbours.
-    fn horizontal(&mut self, me: Value, inst: &Inst, wide: bool, sub: bool) {
-        let (a, b) = (self.vreg(inst.args[0]), self.vreg(inst.args[1]));
-        self.packed(me, inst, a, b, false, |g, d| {
-            let size = if wide { 3 << 22 } else { 2 << 22 };
-            g.v3(0x4e00_1800 | size, V2, a, b);
-            g.v3(0x4e00_5800 | size, V1, a, b);
-            g.v3(if sub { 0x4ea0_d400 } else { 0x4e20_d400 } | double(wide), d, V2, V1);
-        });
     }
 
     /// Minimum, maximum and comparisons into masks.
@@ -249,22 +219,43 @@ impl Codegen {
                 mask(FCMGT, V0, a, b);
                 self.choose_bits(d, a, b);
             }
-            _ => {
-                match imm & 3 {
-                    0 => mask(FCMEQ, d, a, b),
-                    1 => mask(FCMGT, d, b, a),
-                    2 => mask(FCMGE, d, b, a),
-                    _ => {
-                        // Neither is a NaN.
-                        self.v3(lanes(FCMEQ, all) | size, V1, b, b);
-                        self.v3(lanes(FCMEQ, all) | size, d, a, a);
-                        self.v3(AND, d, d, V1);
-                    }
-                }
-                if (imm & 3 == 3) != (imm & 4 != 0) {
-                    self.v2(NOT, d, d);
-                }
+            _ => self.predicate(imm as u8, size, [d, a, b], all),
+        }
+    }
+
+    /// A comparison into masks by one of VCMPPS's predicates. One that a quiet NaN is no reason for IE with may be put by
+    /// an instruction that raises IOC for it, but not the other way round.
+    fn predicate(&mut self, imm: u8, size: u32, [d, a, b]: [Reg; 3], all: bool) {
+        let mut mask = |word: u32, d: Reg, n: Reg, m: Reg| self.v3(lanes(word, all) | size, d, n, m);
+        let signal = matches!(imm & 3, 1 | 2) != (imm & 16 != 0);
+        if signal && matches!(imm & 15, 0 | 3 | 4 | 7 | 11 | 15) {
+            mask(FCMGE, V1, a, b);
+        }
+        match imm & 15 {
+            0 | 4 => mask(FCMEQ, d, a, b),
+            1 | 5 => mask(FCMGT, d, b, a),
+            2 | 6 => mask(FCMGE, d, b, a),
+            3 | 7 => {
+                // Neither is a NaN.
+                mask(FCMEQ, V1, b, b);
+                mask(FCMEQ, d, a, a);
+                self.v3(AND, d, d, V1);
             }
+            8 | 12 => {
+                mask(FCMGT, V0, a, b);
+                mask(FCMGT, V1, b, a);
+                self.v3(ORR, d, V0, V1);
+            }
+            9 | 13 => mask(FCMGE, d, a, b),
+            10 | 14 => mask(FCMGT, d, a, b),
+            _ => {
+                mask(FCMEQ, V1, a, b);
+                self.asm.vzero(d);
+            }
+        }
+        // NEQ, NLT, NLE and UNORD; EQ_UQ, NGE, NGT and TRUE.
+        if matches!(imm & 15, 3..=6 | 8..=10 | 15) {
+            self.v2(NOT, d, d);
         }
     }
 
@@ -293,7 +284,7 @@ impl Codegen {
 
     /// An operation on the low lanes, made by `emit` in a register that is neither operand; the other lanes are those of
     /// a. `clears`: it makes zeros of them.
-    fn scalar(
+    pub fn scalar(
         &mut self,
         me: Value,
         inst: &Inst,

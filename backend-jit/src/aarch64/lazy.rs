@@ -44,7 +44,7 @@ impl<'a> Until<'a> {
         for (j, i) in insts.iter().enumerate().skip(at + 1) {
             match i.op {
                 Op::SetFlags => return Some(Self { insts, first, last }),
-                op if op.can_fault() || op == Op::ExitIf => {
+                op if op.can_fault() || matches!(op, Op::ExitIf | Op::X87) => {
                     first = if first == 0 { j } else { first };
                     last = j;
                 }
@@ -93,7 +93,7 @@ impl Codegen {
 
     /// Number of a site for the guest instruction in hand.
     pub fn site(&mut self) -> u32 {
-        self.frame.site(self.lazy, None)
+        self.frame.site(self.lazy, self.x87_last)
     }
 
     /// Makes the guest's flags as `r` describes them. No value is alive.

@@ -35,7 +35,7 @@ pub enum StubKind {
     /// Gives the host the guest's vector registers and modes of floating point.
     VecBegin,
     /// A floating-point operation that raised something odd: see `fp`.
-    Fp { order: u64, a: Reg, b: Reg, to: FpTo, restore: bool },
+    Fp { order: u64, a: Reg, b: Reg, third: Option<Reg>, to: FpTo, restore: bool },
 }
 
 /// What a store writes.
@@ -292,12 +292,15 @@ impl Codegen {
                     let at = self.entry.vec_begin;
                     self.asm.b_abs(true, at);
                 }
-                StubKind::Fp { order, a, b, to, restore } => {
+                StubKind::Fp { order, a, b, third, to, restore } => {
                     if restore {
                         self.asm.msr_fpsr(S1);
                     }
                     self.asm.str_q(a, STATE, slot(layout::RESULT));
                     self.asm.str_q(b, STATE, slot(layout::RESULT + 2));
+                    if let Some(c) = third {
+                        self.asm.str_q(c, STATE, slot(layout::FP_THIRD));
+                    }
                     self.asm.mov_imm(S0, order);
                     self.asm.str(Type::I64, S0, STATE, arg(0));
                     self.thunk_call(Helper::Fp, s.site);

@@ -15,6 +15,8 @@ pub mod branch;
 pub mod coded;
 pub mod flags;
 pub mod fp;
+pub mod fp_coded;
+pub mod lanes;
 pub mod lazy;
 pub mod mem;
 pub mod mov;
@@ -27,6 +29,7 @@ pub mod system;
 pub mod trampoline;
 pub mod vals;
 pub mod vecregs;
+pub mod x87;
 
 use crate::addresses;
 pub use crate::cache::Place;
@@ -34,7 +37,7 @@ use crate::frame::Frame;
 use crate::helpers::Helper;
 use crate::hold::Holds;
 use crate::regalloc::Analysis;
-use crate::sidetable::Recipe;
+use crate::sidetable::{Last, Recipe};
 use crate::{JitConfig, JitError};
 use asm::{Asm, Cond};
 use coded::Coded;
@@ -176,6 +179,10 @@ pub struct Codegen {
     kept: run::Kept,
     /// The block has made sure that the host has the guest's vector registers and modes of floating point.
     vec_live: bool,
+    /// The block has made sure that every exception of the x87 is masked.
+    x87_live: bool,
+    /// The last x87 instruction so far that moved the pointers.
+    x87_last: Option<Last>,
 }
 
 /// Whether the emitter knows each of `insts` from `from` on.
@@ -192,8 +199,8 @@ fn known(insts: &[Inst], from: usize) -> bool {
     insts[from..].iter().all(|i| {
         let widest = i.args.iter().map(|&v| width(v)).max().unwrap_or(0).max(i.ty.bits());
         match i.op {
-            Op::ZeroUpper | Op::SetVecZero | Op::X87 | Op::Transfer | Op::InterpretIf => false,
-            Op::X87Mem => mov::stores_control(i.aux),
+            Op::ZeroUpper | Op::SetVecZero | Op::Transfer | Op::InterpretIf => false,
+            Op::X87Mem => x87::known(i.aux),
             Op::Fp => widest <= 128 && fp::known(i),
             Op::Store if i.ty == Type::V256 => i.args[2].is_some(),
             Op::GetVec | Op::SetVec | Op::Load | Op::Store => widest <= 128,
@@ -254,6 +261,8 @@ impl Codegen {
             form: run::Form::Single,
             kept: run::Kept::default(),
             vec_live: false,
+            x87_live: false,
+            x87_last: None,
         })
     }
 
@@ -294,6 +303,8 @@ impl Codegen {
         self.form = run::Form::Single;
         self.kept = run::Kept::default();
         self.vec_live = false;
+        self.x87_live = false;
+        self.x87_last = None;
     }
 
     /// Emits a block: its code, exits and sites are in `self` afterwards.
@@ -360,6 +371,9 @@ impl Codegen {
 
     fn emit(&mut self, me: Value, inst: &Inst) {
         self.make_late_operands(inst);
+        if inst.op.is_terminator() {
+            self.x87_note(self.x87_last);
+        }
         match inst.op {
             Op::Guest | Op::FlagsOf | Op::Const | Op::Pc => {}
             Op::GetReg => self.get_reg(me, inst),
@@ -424,8 +438,8 @@ impl Codegen {
             Op::Vec1 | Op::Vec2 | Op::Vec3 => self.vector(me, inst),
             Op::ZeroUpper => self.frame.unsupported("256-bit vectors"),
             Op::Fp => self.float(me, inst),
-            Op::X87Mem => self.store_control(inst),
-            Op::X87 => self.frame.unsupported("the x87"),
+            Op::X87Mem => self.x87_mem(inst),
+            Op::X87 => self.x87(me, inst),
         }
     }
 }

@@ -23,13 +23,13 @@ pub struct Withheld {
 
 impl Codegen {
     /// Calls a helper's thunk from the body of a block; its arguments are in place.
-    fn call(&mut self, helper: Helper) {
+    pub fn call(&mut self, helper: Helper) {
         let site = self.site();
         self.thunk_call(helper, site);
         self.forget_bases();
     }
 
-    fn result(&mut self, me: Value) {
+    pub fn result(&mut self, me: Value) {
         let d = self.dest(me);
         self.asm.ldr(Type::I64, d.reg, STATE, slot(layout::RESULT));
         self.finish(me, d, true);

@@ -2,11 +2,11 @@
 //! those across halves against what the manual says.
 
 use crate::r#gen::{Rng, cpu, snapshot};
-use backend_jit::{Jit, JitConfig, RunExit};
+use backend_jit::{BlockId, Jit, JitConfig, RunExit};
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::Cpu;
 use emu_core::ir::encoded::{Encoded, Needs, Shape};
-use emu_core::ir::{Block, BlockKey, Op, Type, Value, VecOp, eval};
+use emu_core::ir::{Block, BlockKey, Cc, Op, Type, Value, VecOp, eval};
 use emu_core::state::Mode;
 
 use Shape::{Group, Rm, VRm};
@@ -177,35 +177,200 @@ const ACROSS: &[(&str, u8, u8, u8, Shape, bool, Across)] = &[
     ("vmovddup", 0xf2, 1, 0x12, Rm, false, |x, _, _| [x[0], x[0], x[2], x[2]]),
 ];
 
+fn doublewords(x: [u64; 4]) -> [u32; 8] {
+    std::array::from_fn(|n| (x[n / 2] >> (32 * (n & 1))) as u32)
+}
+
+fn from_doublewords(x: [u32; 8]) -> [u64; 4] {
+    std::array::from_fn(|n| u64::from(x[2 * n]) | u64::from(x[2 * n + 1]) << 32)
+}
+
+fn byte(x: [u64; 4], n: usize) -> u8 {
+    (x[n / 8] >> (8 * (n % 8))) as u8
+}
+
+/// `f` on the doublewords of x and y.
+fn by_doubleword(x: [u64; 4], y: [u64; 4], f: impl Fn(u32, u32) -> u32) -> [u64; 4] {
+    let (x, y) = (doublewords(x), doublewords(y));
+    from_doublewords(std::array::from_fn(|n| f(x[n], y[n])))
+}
+
+/// Operations of each half for itself, which have both widths.
+const BY_LANES: &[(&str, u8, u8, u8, Shape, bool, Across)] = &[
+    ("vpsllvd", 0x66, 2, 0x47, VRm, false, |x, y, _| {
+        by_doubleword(x, y, |x, n| x.checked_shl(n).unwrap_or(0))
+    }),
+    ("vpsrlvd", 0x66, 2, 0x45, VRm, false, |x, y, _| {
+        by_doubleword(x, y, |x, n| x.checked_shr(n).unwrap_or(0))
+    }),
+    ("vpsravd", 0x66, 2, 0x46, VRm, false, |x, y, _| {
+        by_doubleword(x, y, |x, n| (x as i32 >> n.min(31)) as u32)
+    }),
+    ("vpsllvq", 0x66, 2, 0x47, VRm, true, |x, y, _| {
+        std::array::from_fn(|n| if y[n] < 64 { x[n] << y[n] } else { 0 })
+    }),
+    ("vpsrlvq", 0x66, 2, 0x45, VRm, true, |x, y, _| {
+        std::array::from_fn(|n| if y[n] < 64 { x[n] >> y[n] } else { 0 })
+    }),
+    ("vpermilps", 0x66, 2, 0x0c, VRm, false, |x, y, _| {
+        let (x, y) = (doublewords(x), doublewords(y));
+        from_doublewords(std::array::from_fn(|n| x[n & 4 | y[n] as usize & 3]))
+    }),
+    ("vpermilpd", 0x66, 2, 0x0d, VRm, false, |x, y, _| {
+        std::array::from_fn(|n| x[n & 2 | (y[n] >> 1 & 1) as usize])
+    }),
+    ("vmpsadbw", 0x66, 3, 0x42, VRm, false, |x, y, i| {
+        let mut out = [0; 4];
+        for word in 0..16 {
+            let half = word / 8;
+            let imm = usize::from(i >> (3 * half));
+            let (at, with) = (16 * half + (imm >> 2 & 1) * 4 + word % 8, 16 * half + (imm & 3) * 4);
+            let sum: u64 = (0..4).map(|k| u64::from(byte(x, at + k).abs_diff(byte(y, with + k)))).sum();
+            out[word / 4] |= sum << (16 * (word % 4));
+        }
+        out
+    }),
+];
+
+/// The S-box of AES, by its definition (FIPS 197, 5.1.1).
+fn s_box(v: u8) -> u8 {
+    let times = |mut a: u8, mut b: u8| {
+        let mut r = 0;
+        while b != 0 {
+            r ^= if b & 1 != 0 { a } else { 0 };
+            a = a << 1 ^ if a & 0x80 != 0 { 0x1b } else { 0 };
+            b >>= 1;
+        }
+        r
+    };
+    let inverse = (1..=255).find(|&w| times(v, w) == 1).unwrap_or(0);
+    (0..5).fold(0x63, |r, n| r ^ inverse.rotate_left(n))
+}
+
+/// Operations on 128 bits alone.
+const NARROW: &[(&str, u8, u8, u8, Shape, bool, Across)] = &[
+    ("phminposuw", 0x66, 2, 0x41, Rm, false, |x, _, _| {
+        let word = |n: usize| x[n / 4] >> (16 * (n % 4)) & 0xffff;
+        let least = (0..8).min_by_key(|&n| (word(n), n)).unwrap_or(0);
+        [word(least) | (least as u64) << 16, 0, 0, 0]
+    }),
+    ("aeskeygenassist", 0x66, 3, 0xdf, Rm, false, |x, _, i| {
+        let sub = |v: u32| u32::from_le_bytes(v.to_le_bytes().map(s_box));
+        let x = doublewords(x);
+        let (a, b) = (sub(x[1]), sub(x[3]));
+        let turned = |v: u32| v.rotate_right(8) ^ u32::from(i);
+        from_doublewords([a, turned(a), b, turned(b), 0, 0, 0, 0])
+    }),
+];
+
+/// VPERMD and VPERMPS, whose first operand is the numbers.
+fn permd(x: [u64; 4], y: [u64; 4], _: u8) -> [u64; 4] {
+    let (x, y) = (doublewords(x), doublewords(y));
+    from_doublewords(x.map(|n| y[n as usize & 7]))
+}
+
+const WHOLE: &[(&str, u8, u8, u8, Shape, bool, Across)] =
+    &[("vpermd", 0x66, 2, 0x36, VRm, false, permd), ("vpermps", 0x66, 2, 0x16, VRm, false, permd)];
+
 #[test]
 fn operations_across_halves() {
+    compare(ACROSS, Type::V256);
+    compare(WHOLE, Type::V256);
+}
+
+#[test]
+fn operations_by_lanes() {
+    compare(BY_LANES, Type::V128);
+    compare(BY_LANES, Type::V256);
+    compare(NARROW, Type::V128);
+}
+
+/// Translates what only an x86 host may lack something for.
+fn translate(jit: &mut Jit, b: &Block) -> Option<BlockId> {
+    match jit.compile(b) {
+        Ok(id) => Some(id),
+        Err(e) if cfg!(target_arch = "aarch64") => panic!("{e}\n{b}"),
+        Err(_) => None,
+    }
+}
+
+fn compare(table: &[(&str, u8, u8, u8, Shape, bool, Across)], ty: Type) {
     let mut jit = Jit::new(JitConfig { single_block: true, ..JitConfig::default() }).unwrap();
-    for &(name, prefix, map, opcode, shape, w, f) in ACROSS {
-        for seed in 1..40 {
+    for &(name, prefix, map, opcode, shape, w, f) in table {
+        for seed in 1..80 {
             let imm = (Rng(seed << 9 | u64::from(opcode)).next() >> 56) as u8;
-            let e = Encoded {
-                prefix,
-                map,
-                opcode,
-                w,
-                l: true,
-                digit: 0,
-                imm: opcode != 0x12,
-                shape,
-                needs: Needs::Avx2,
-            };
+            let (l, imm_byte) = (ty == Type::V256, map == 3 || opcode == 0xc6);
+            let needs = if opcode == 0xdf { Needs::Aes } else { Needs::Avx2 };
+            let e = Encoded { prefix, map, opcode, w, l, digit: 0, imm: imm_byte, shape, needs };
             let mut b = start();
-            let x = b.op_imm(Op::GetVec, Type::V256, &[], 0, 0);
-            let y = b.op_imm(Op::GetVec, Type::V256, &[], 1, 0);
+            let x = b.op_imm(Op::GetVec, ty, &[], 0, 0);
+            let y = b.op_imm(Op::GetVec, ty, &[], 1, 0);
             let v = match shape {
-                Rm => b.op_imm(Op::Vec1, Type::V256, &[x], imm.into(), e.aux()),
-                _ => b.op_imm(Op::Vec2, Type::V256, &[x, y], imm.into(), e.aux()),
+                Rm => b.op_imm(Op::Vec1, ty, &[x], imm.into(), e.aux()),
+                _ => b.op_imm(Op::Vec2, ty, &[x, y], imm.into(), e.aux()),
             };
-            let Some(got) = run(&mut jit, &finish(b, Type::V256, v), seed) else { continue };
-            let old = state(seed);
+            let b = finish(b, ty, v);
+            // Every other time with numbers that are small enough to be counts.
+            let small = |c: &mut Cpu| {
+                if seed % 2 == 0 {
+                    let mask = if w { 0x7f } else { 0x3f_0000_003f };
+                    c.state.vec[1].0.iter_mut().for_each(|q| *q &= mask);
+                }
+            };
+            let Some(id) = translate(&mut jit, &b) else { continue };
+            let (mut old, mut got) = (state(seed), state(seed));
+            small(&mut old);
+            small(&mut got);
+            assert_eq!(jit.run(&mut got, id), RunExit::NeedBlock, "{b}");
             let quads = |n: usize| std::array::from_fn(|q| old.state.vec[n].0[q]);
-            let want = f(quads(0), quads(1), imm);
-            assert_eq!(got.state.vec[3].0[..4], want, "{name} imm {imm:#x} seed {seed}");
+            let mut want = f(quads(0), quads(1), imm);
+            if !l {
+                want[2..].fill(0);
+            }
+            assert_eq!(got.state.vec[3].0[..4], want, "{name} {ty:?} imm {imm:#x} seed {seed}");
+            assert_eq!(got.state.mxcsr, old.state.mxcsr, "{name}");
+        }
+    }
+}
+
+#[test]
+fn tests_of_bits_and_signs() {
+    let mut jit = Jit::new(JitConfig { single_block: true, ..JitConfig::default() }).unwrap();
+    // VTESTPS, VTESTPD, VPTEST, and the bits that each looks at.
+    for (opcode, mask) in [(0x0e, 0x8000_0000_8000_0000), (0x0f, 1 << 63), (0x17, u64::MAX)] {
+        for (seed, ty) in (1..60).flat_map(|s| [(s, Type::V128), (s, Type::V256)]) {
+            let l = ty == Type::V256;
+            let (shape, needs) = (Shape::Flags, Needs::Avx);
+            let e = Encoded { prefix: 0x66, map: 2, opcode, w: false, l, digit: 0, imm: false, shape, needs };
+            let mut b = start();
+            let x = b.op_imm(Op::GetVec, ty, &[], 0, 0);
+            let y = b.op_imm(Op::GetVec, ty, &[], 1, 0);
+            let f = b.op_imm(Op::Vec2, Type::Flags, &[x, y], 0, e.aux());
+            b.set_flags(f);
+            let t = b.test_cc([Cc::E, Cc::B, Cc::A, Cc::BE][seed as usize & 3], f);
+            let i = b.op(Op::ZExt, Type::I64, &[t]);
+            b.set_reg(Type::I64, 3, i);
+            b.op_imm(Op::Goto, Type::Void, &[], 4, 0);
+            let Some(id) = translate(&mut jit, &b) else { continue };
+            let mut c = state(seed);
+            let r = &mut Rng(seed << 3);
+            for q in 0..4 {
+                // One bit, or none, in one quadword; bits of y are in x, or not.
+                let bit = |r: &mut Rng| 1u64 << [0, 31, 63, 62][(r.next() >> 60) as usize & 3];
+                let few = r.next() >> 62;
+                c.state.vec[0].0[q] = if few == 0 { bit(r) } else { u64::MAX * (few & 1) };
+                c.state.vec[1].0[q] = if r.next() >> 62 == 0 { bit(r) } else { 0 };
+            }
+            let n = if l { 4 } else { 2 };
+            let none = |f: fn(u64, u64) -> u64| {
+                (0..n).all(|q| f(c.state.vec[0].0[q], c.state.vec[1].0[q]) & mask == 0)
+            };
+            let (zf, cf) = (none(|x, y| x & y), none(|x, y| !x & y));
+            assert_eq!(jit.run(&mut c, id), RunExit::NeedBlock, "{b}");
+            let flags = u64::from(zf) << 6 | u64::from(cf);
+            assert_eq!(c.state.rflags & 0x8d5, flags, "{opcode:#x} {ty:?} seed {seed}");
+            let holds = [zf, cf, !zf && !cf, zf || cf][seed as usize & 3];
+            assert_eq!(c.state.gpr[3], u64::from(holds), "{opcode:#x} {ty:?} seed {seed}");
         }
     }
 }

@@ -47,34 +47,61 @@ fn vector(r: &mut Rng, single: bool) -> u128 {
     (0..n).fold(0, |v, i| v | u128::from(number(r, bits)) << (bits * i))
 }
 
-/// ROUNDPS, PD, SS, SD; HADDPD, HADDPS, HSUBPD, HSUBPS: prefix, map, opcode, whether on singles.
-const CODED: [(u8, u8, u8, bool); 8] = [
-    (0x66, 3, 0x08, true),
-    (0x66, 3, 0x09, false),
-    (0x66, 3, 0x0a, true),
-    (0x66, 3, 0x0b, false),
-    (0x66, 1, 0x7c, false),
-    (0xf2, 1, 0x7c, true),
-    (0x66, 1, 0x7d, false),
-    (0xf2, 1, 0x7d, true),
-];
+/// An encoding, and whether it is on singles.
+fn named(prefix: u8, map: u8, opcode: u8, w: bool, shape: Shape, needs: Needs) -> u32 {
+    let imm = map == 3 || opcode == 0xc2;
+    Encoded { prefix, map, opcode, w, l: false, digit: 0, imm, shape, needs }.aux()
+}
+
+/// Operations by encoding, and whether they are on singles.
+fn coded() -> Vec<(u32, bool)> {
+    use Shape::{DVRm, Rm, Store, VRm};
+    // ROUNDPS, PD, SS, SD; HADDPD, HADDPS, HSUBPD, HSUBPS; ADDSUBPD, ADDSUBPS; DPPS, DPPD; VCMPPS, PD, SS, SD.
+    let avx = [
+        (0x66, 3, 0x08, Rm, true),
+        (0x66, 3, 0x09, Rm, false),
+        (0x66, 3, 0x0a, VRm, true),
+        (0x66, 3, 0x0b, VRm, false),
+        (0x66, 1, 0x7c, VRm, false),
+        (0xf2, 1, 0x7c, VRm, true),
+        (0x66, 1, 0x7d, VRm, false),
+        (0xf2, 1, 0x7d, VRm, true),
+        (0x66, 1, 0xd0, VRm, false),
+        (0xf2, 1, 0xd0, VRm, true),
+        (0x66, 3, 0x40, VRm, true),
+        (0x66, 3, 0x41, VRm, false),
+        (0, 1, 0xc2, VRm, true),
+        (0x66, 1, 0xc2, VRm, false),
+        (0xf3, 1, 0xc2, VRm, true),
+        (0xf2, 1, 0xc2, VRm, false),
+    ];
+    let mut all: Vec<(u32, bool)> = avx
+        .iter()
+        .map(|&(prefix, map, op, shape, single)| (named(prefix, map, op, false, shape, Needs::Avx), single))
+        .collect();
+    // VCVTPH2PS and VCVTPS2PH.
+    all.push((named(0x66, 2, 0x13, false, Rm, Needs::F16c), false));
+    all.push((named(0x66, 3, 0x1d, false, Store, Needs::F16c), true));
+    for order in [0x90, 0xa0, 0xb0] {
+        for kind in 6..16 {
+            for w in [false, true] {
+                all.push((named(0x66, 2, order | kind, w, DVRm, Needs::Fma), !w));
+            }
+        }
+    }
+    all
+}
 
 /// Every operation, as the IR names it.
 fn all() -> Vec<u32> {
     let named = VecOp::ALL.iter().map(|&op| op as u32).filter(|&n| n >= VecOp::Addss as u32);
-    let coded = CODED.iter().map(|&(prefix, map, opcode, _)| {
-        let shape = if map == 3 && opcode < 0x0a { Shape::Rm } else { Shape::VRm };
-        let (imm, needs) = (map == 3, Needs::Avx);
-        Encoded { prefix, map, opcode, w: false, l: false, digit: 0, imm, shape, needs }.aux()
-    });
-    named.chain(coded).collect()
+    named.chain(coded().into_iter().map(|(aux, _)| aux)).collect()
 }
 
 /// Whether the operands are singles.
 fn singles(aux: u32) -> bool {
     let Some(op) = VecOp::from_number(aux) else {
-        let e = Encoded::from_aux(aux).unwrap();
-        return CODED.iter().any(|c| (c.0, c.1, c.2) == (e.prefix, e.map, e.opcode) && c.3);
+        return coded().iter().any(|&(n, single)| n == aux && single);
     };
     let n = op.name();
     let from = n.strip_prefix("cvtt").or(n.strip_prefix("cvt"));
@@ -91,8 +118,19 @@ fn apply(b: &mut Block, aux: u32, x: Value, y: Value, r: &mut Rng) -> Value {
     let (ints, wide) = ([Type::I32, Type::I64], (k >> 4 & 1) as usize);
     let Some(op) = VecOp::from_number(aux) else {
         let e = Encoded::from_aux(aux).unwrap();
-        let imm = if e.imm { k >> 8 & 15 } else { 0 };
-        let args: &[Value] = if e.shape == Shape::Rm { &[y] } else { &[x, y] };
+        // Rounding has four bits, predicates five, products and places of their sum eight.
+        let imm = match e.opcode {
+            _ if !e.imm => 0,
+            0x40 | 0x41 => k >> 8 & 255,
+            0xc2 => k >> 8 & 31,
+            _ => k >> 8 & 15,
+        };
+        let third = if k & 1 == 0 { x } else { b.op_imm(Op::GetVec, V, &[], 2, 0) };
+        let args: &[Value] = match e.shape {
+            Shape::Rm | Shape::Store => &[y],
+            Shape::DVRm => &[x, y, third],
+            _ => &[x, y],
+        };
         return b.op_imm(Op::Fp, V, args, imm, aux);
     };
     match op {
@@ -107,6 +145,13 @@ fn apply(b: &mut Block, aux: u32, x: Value, y: Value, r: &mut Rng) -> Value {
         }
         _ => b.op_imm(Op::Fp, V, &[x, y], k & 7, aux),
     }
+}
+
+/// Writes the result of operation `aux` as the encoding that it has does: with VEX, zeros come above.
+fn set(b: &mut Block, aux: u32, v: Value, n: i64) {
+    let vex = |e: Encoded| e.opcode == 0xc2 || e.needs != Needs::Avx;
+    let op = if Encoded::from_aux(aux).is_some_and(vex) { Op::SetVecZero } else { Op::SetVec };
+    b.op_imm(op, V, &[v], n, 0);
 }
 
 /// A block around `op`: its operands from registers and memory, its result used again, flags read and kept.
@@ -133,7 +178,7 @@ fn block(op: u32, r: &mut Rng) -> Block {
     let mut flags = before;
     match b.def(v).ty {
         Type::V128 => {
-            b.op_imm(Op::SetVec, V, &[v], 3, 0);
+            set(&mut b, op, v, 3);
             // Again, on the result, so that what is known of it counts.
             let second = VecOp::ALL[VecOp::Addss as usize + (r.next() >> 33) as usize % 32];
             let (s, t) = if k & 2 == 0 { (v, x) } else { (x, v) };
@@ -182,12 +227,13 @@ fn floating_point_does_what_the_evaluator_does() {
                     _ => 0x1f80 | (mode >> 8) as u32 & 0xe07f,
                 };
                 let single = singles(op) != (mode & 0x1f == 0);
-                let [x, y, z] = [0; 3].map(|_| vector(r, single));
+                let [x, y, z, third] = [0; 4].map(|_| vector(r, single));
                 let equal = mode >> 16 & 15 == 0;
                 let prepare = |c: &mut Cpu| {
                     c.state.mxcsr = mxcsr;
                     c.state.vec[0].set_xmm(x);
                     c.state.vec[1].set_xmm(if equal { x } else { y });
+                    c.state.vec[2].set_xmm(third);
                     c.store::<8>(0x1000, z as u64, false).unwrap();
                     c.store::<8>(0x1008, (z >> 64) as u64, false).unwrap();
                 };
@@ -251,9 +297,7 @@ fn many(r: &mut Rng) -> Block {
         };
         let v = apply(&mut b, op, x, y, r);
         match b.def(v).ty {
-            Type::V128 => {
-                b.op_imm(Op::SetVec, V, &[v], below(r, 4) as i64, 0);
-            }
+            Type::V128 => set(&mut b, op, v, below(r, 4) as i64),
             Type::Flags => b.set_flags(v),
             ty => b.set_reg(ty, 7, v),
         }

@@ -9,6 +9,7 @@ mod r#gen;
 mod golden;
 mod random;
 mod vectors;
+mod x87;
 
 use emu_core::ir::End;
 

@@ -21,6 +21,8 @@ use std::sync::atomic::Ordering;
 
 #[path = "eval_string.rs"]
 mod string;
+#[path = "eval_x87_ops.rs"]
+mod x87_ops;
 
 /// How a block ended. The processor's RIP names where to go on, and its instruction count is up to date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +34,7 @@ pub enum End {
     /// The instruction at RIP faults; nothing of it has happened (but for completed elements of a string
     /// instruction).
     Fault(Exception),
-    /// The block holds an operation that is not evaluated (x87, or named by its encoding). Nothing has happened.
+    /// The block holds an operation that is not evaluated (named by its encoding). Nothing has happened.
     Unsupported(Op),
 }
 
@@ -64,7 +66,6 @@ pub fn eval(block: &Block, cpu: &mut Cpu) -> End {
 /// Whether the evaluator does not know an op.
 fn unknown(i: &Inst) -> bool {
     match i.op {
-        Op::X87 | Op::X87Mem => true,
         Op::Fp => !eval_fp::knows(i.aux, i.ty),
         Op::Vec1 | Op::Vec2 | Op::Vec3 => i.aux & ENCODED != 0,
         _ => false,
@@ -173,7 +174,12 @@ impl Eval<'_> {
                 0
             }
             AtomicAdd | AtomicAnd | AtomicOr | AtomicXor | AtomicXchg | AtomicCas => self.atomic(&i)?,
-            Fence | X87 | X87Mem => 0,
+            Fence => 0,
+            X87 => self.x87(&i, a)?,
+            X87Mem => {
+                self.x87_mem(&i, a, b)?;
+                0
+            }
             System => {
                 self.system(&i);
                 0
@@ -280,7 +286,7 @@ impl Eval<'_> {
             }
             Fp => {
                 let from = if i.args[1].is_some() { self.ty(i.args[1]) } else { i.ty };
-                let (v, flags) = eval_fp::fp(i.aux, i.ty, from, i.imm, [a, b], self.cpu.state.mxcsr);
+                let (v, flags) = eval_fp::fp(i.aux, i.ty, from, i.imm, [a, b, c], self.cpu.state.mxcsr);
                 self.cpu.state.mxcsr |= flags;
                 v
             }

@@ -1,17 +1,17 @@
 //! Floating-point operations of the evaluator, by the pages of the manual (SDM vol. 2) that their names give, in the
 //! integers of [`crate::softfloat::ieee`].
 
-use super::encoded::Encoded;
+use super::eval_coded;
 use super::ops::Type;
 use super::vecop::VecOp;
 use crate::softfloat::ieee::{Arithmetic, Double, Env, Format, Single};
 
 /// A vector value, low quadword first.
-type V = [u64; 4];
+pub(super) type V = [u64; 4];
 
 /// An arithmetic operation on one lane of either format.
 #[derive(Clone, Copy)]
-enum Lanewise {
+pub(super) enum Lanewise {
     Add,
     Sub,
     Mul,
@@ -29,27 +29,7 @@ pub fn knows(aux: u32, ty: Type) -> bool {
             op as u32 >= VecOp::Addss as u32
                 && (ty != Type::V256 || lanewise(op).is_some_and(|(.., all)| all))
         }
-        None => coded(aux).is_some(),
-    }
-}
-
-/// Operations on 128 bits that are named by their encoding.
-#[derive(Clone, Copy)]
-enum Coded {
-    /// ROUNDPS and its kin: on doubles, on all lanes.
-    Round(bool, bool),
-    /// HADDPS and its kin: on doubles, differences.
-    Horizontal(bool, bool),
-}
-
-fn coded(aux: u32) -> Option<Coded> {
-    let e = Encoded::from_aux(aux).filter(|e| !e.l)?;
-    match (e.prefix, e.map, e.opcode) {
-        (0x66, 3, op @ 0x08..=0x0b) => Some(Coded::Round(op & 1 != 0, op < 0x0a)),
-        (prefix @ (0x66 | 0xf2), 1, op @ (0x7c | 0x7d)) => {
-            Some(Coded::Horizontal(prefix == 0x66, op == 0x7d))
-        }
-        _ => None,
+        None => eval_coded::coded(aux).is_some(),
     }
 }
 
@@ -74,28 +54,25 @@ fn lanewise(op: VecOp) -> Option<(Lanewise, bool, bool)> {
 }
 
 /// Lane `n` of format `F`.
-fn lane<F: Format>(v: &V, n: u32) -> u64 {
+pub(super) fn lane<F: Format>(v: &V, n: u32) -> u64 {
     let at = n * F::BITS;
     v[(at / 64) as usize] >> (at % 64) & (F::SIGN | F::MAGNITUDE)
 }
 
-fn set<F: Format>(v: &mut V, n: u32, x: u64) {
+pub(super) fn set<F: Format>(v: &mut V, n: u32, x: u64) {
     let at = n * F::BITS;
     let mask = (F::SIGN | F::MAGNITUDE) << (at % 64);
     let word = &mut v[(at / 64) as usize];
     *word = *word & !mask | x << (at % 64) & mask;
 }
 
-/// The result of operation `aux`, which [`knows`] has been asked about, on `a` and `b` (of type `from`), all exceptions
-/// being masked, and the flags to set in MXCSR. `ty` is the result's type; flags are in RFLAGS' places in the first word.
-pub fn fp(aux: u32, ty: Type, from: Type, imm: i64, [a, b]: [V; 2], mxcsr: u32) -> (V, u32) {
+/// The result of operation `aux`, which [`knows`] has been asked about, on `a`, `b` (of type `from`) and a third,
+/// all exceptions being masked, and the flags to set in MXCSR. `ty` is the result's type; flags are in RFLAGS' places in the first word.
+pub fn fp(aux: u32, ty: Type, from: Type, imm: i64, [a, b, c]: [V; 3], mxcsr: u32) -> (V, u32) {
     let mut env = Env::from_mxcsr(mxcsr | 0x1f80);
     let Some(op) = VecOp::from_number(aux) else {
-        let r = match coded(aux) {
-            Some(Coded::Round(true, all)) => round::<Double>(&mut env, all, imm, a, &b),
-            Some(Coded::Round(false, all)) => round::<Single>(&mut env, all, imm, a, &b),
-            Some(Coded::Horizontal(true, sub)) => horizontal::<Double>(&mut env, sub, &a, &b),
-            Some(Coded::Horizontal(false, sub)) => horizontal::<Single>(&mut env, sub, &a, &b),
+        let r = match eval_coded::coded(aux) {
+            Some(what) => eval_coded::apply(&mut env, what, imm, [a, b, c]),
             None => [0; 4],
         };
         return (r, u32::from(env.outcome().unwrap_or_else(|all| all).0));
@@ -118,7 +95,7 @@ pub fn fp(aux: u32, ty: Type, from: Type, imm: i64, [a, b]: [V; 2], mxcsr: u32) 
 }
 
 /// The first `n` lanes; the others are those of `a`.
-fn lanes<F: Arithmetic>(env: &mut Env, kind: Lanewise, n: u32, imm: i64, a: V, b: &V) -> V {
+pub(super) fn lanes<F: Arithmetic>(env: &mut Env, kind: Lanewise, n: u32, imm: i64, a: V, b: &V) -> V {
     use Lanewise::*;
     let mut out = a;
     for i in 0..n {
@@ -131,33 +108,10 @@ fn lanes<F: Arithmetic>(env: &mut Env, kind: Lanewise, n: u32, imm: i64, a: V, b
             Min => env.min::<F>(x, y),
             Max => env.max::<F>(x, y),
             Sqrt => env.sqrt::<F>(y),
-            Compare if env.predicate::<F>(x, y, imm as u8 & 7) => u64::MAX,
+            Compare if env.predicate::<F>(x, y, imm as u8 & 31) => u64::MAX,
             Compare => 0,
         };
         set::<F>(&mut out, i, v & (F::SIGN | F::MAGNITUDE));
-    }
-    out
-}
-
-/// ROUNDPS, whose source is a, and ROUNDSS, whose source is b.
-fn round<F: Arithmetic>(env: &mut Env, all: bool, imm: i64, a: V, b: &V) -> V {
-    let mut out = a;
-    for i in 0..if all { 128 / F::BITS } else { 1 } {
-        let v = env.round_integral::<F>(lane::<F>(if all { &a } else { b }, i), imm as u8);
-        set::<F>(&mut out, i, v);
-    }
-    out
-}
-
-/// HADDPS and its kin: pairs of a, then of b.
-fn horizontal<F: Arithmetic>(env: &mut Env, sub: bool, a: &V, b: &V) -> V {
-    let mut out = [0; 4];
-    let half = 64 / F::BITS;
-    for i in 0..2 * half {
-        let (v, at) = if i < half { (a, 2 * i) } else { (b, 2 * (i - half)) };
-        let (x, y) = (lane::<F>(v, at), lane::<F>(v, at + 1));
-        let v = if sub { env.sub::<F>(x, y) } else { env.add::<F>(x, y) };
-        set::<F>(&mut out, i, v);
     }
     out
 }

@@ -15,9 +15,11 @@
 pub mod block;
 pub mod encoded;
 pub mod eval;
+mod eval_coded;
 pub mod eval_fp;
 mod eval_int;
 mod eval_vec;
+pub mod eval_x87;
 pub mod ops;
 pub mod parse;
 pub mod passes;

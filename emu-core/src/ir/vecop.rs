@@ -99,7 +99,7 @@ vecops! {
     Maxss = "maxss"; Maxsd = "maxsd"; Maxps = "maxps"; Maxpd = "maxpd";
     /// Square roots take the source in b; scalar forms keep the upper lanes of a.
     Sqrtss = "sqrtss"; Sqrtsd = "sqrtsd"; Sqrtps = "sqrtps"; Sqrtpd = "sqrtpd";
-    /// Comparisons with predicate `imm` (0-7).
+    /// Comparisons with predicate `imm`: 0 to 7, and to 31 on hosts whose emitter puts VCMPPS and its kin so.
     Cmpss = "cmpss"; Cmpsd = "cmpsd"; Cmpps = "cmpps"; Cmppd = "cmppd";
     /// Ordered and unordered comparison of the low lanes of a and b; the result is Flags.
     Comiss = "comiss"; Comisd = "comisd"; Ucomiss = "ucomiss"; Ucomisd = "ucomisd";
