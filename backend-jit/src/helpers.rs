@@ -336,7 +336,9 @@ fn do_fp(cpu: &mut Cpu) -> Done {
 
 fn do_load_vec(cpu: &mut Cpu) -> Done {
     let (lin, size, stack) = access(cpu);
-    cpu.within_half(lin, size, stack)?;
+    // Half of an operand whose other half is loaded next.
+    let all = size << (cpu.state.scratch[layout::ARG + 2] >> 9 & 1);
+    cpu.within_half(lin, all, stack)?;
     // Ten bytes are an operand of the x87.
     for at in (0..size).step_by(8) {
         let (lin, len) = (lin.wrapping_add(at as u64), (size - at).min(8));

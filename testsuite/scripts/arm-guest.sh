@@ -44,7 +44,7 @@ fi
 # The programs with their libraries, python3's modules, and what is checked.
 root=$folder/root
 rm -rf "$root"
-mkdir -p "$root"/{dev,proc,tmp,bin,usr/bin,usr/lib,etc,check}
+mkdir -p "$root"/{dev,proc,sys,run,tmp,bin,usr/bin,usr/lib,etc,check}
 programs=(usr/bin/python3 usr/bin/openssl usr/bin/busybox usr/bin/sed usr/bin/dash)
 (cd "$tree" && cp -L --parents "${programs[@]}" "$root")
 cp "$root/usr/bin/dash" "$root/bin/sh"
@@ -70,11 +70,13 @@ mke2fs -q -t ext4 -F -m 0 -O ^has_journal -E lazy_itable_init=0 -d "$root" "$fol
 unshare --mount chroot "$root" /check/check.sh >"$folder/expected" 2>&1
 grep -q @@end "$folder/expected" && ! grep -q "^Traceback" "$folder/expected" || { cat "$folder/expected"; fail "the checks do not run here"; }
 
-host=${CALQUE_HOST:-target/debug/calque}
-[ -x "$host" ] || cargo build -q -p calque
-
-guest=$(find ~/.cache/calque/debian -maxdepth 1 -name '*cloud*' 2>/dev/null | sort | tail -n 1)
-[ -n "$guest" ] || fail "no prepared guest: run 'calque run debian' once"
+guest() { find ~/.cache/calque/debian -maxdepth 1 -name '*cloud*' 2>/dev/null | sort | tail -n 1; }
+if [ -z "$(guest)" ]; then
+  # Whatever becomes of the run: it prepares the guest.
+  timeout 300 cargo run -q -p calque -- run debian </dev/null >"$folder/prepare.log" 2>&1 || true
+fi
+guest=$(guest)
+[ -n "$guest" ] || { tail -n 5 "$folder/prepare.log" >&2; fail "'calque run debian' has prepared no guest"; }
 
 status=0
 for run in "${runs[@]}"; do

@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
 # Builds the workspace for 64-bit Arm Linux with Debian's cross toolchain and runs its tests under qemu-user.
+#
+#   arm.sh                    the tests, as in CI
+#   arm.sh guest [RUN...]     Debian's kernel with python3, openssl and floating point: see arm-guest.sh; takes long
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -26,6 +29,12 @@ sysroot=/usr/aarch64-linux-gnu
 qemu="/usr/bin/qemu-aarch64-static -L $sysroot -E LD_LIBRARY_PATH=$sysroot/lib"
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="timeout 1200 $qemu"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/arm
+if [ "${1:-}" = guest ]; then
+  shift
+  cargo build --target aarch64-unknown-linux-gnu -p calque
+  calque=$CARGO_TARGET_DIR/aarch64-unknown-linux-gnu/debug/calque
+  RUSTC=$host_rustc CARGO_TARGET_DIR=$host_target CALQUE_QEMU=$qemu exec bash testsuite/scripts/arm-guest.sh "$calque" "$@"
+fi
 # Tests under qemu-user are slow, so they take their short form.
 export CALQUE_TEST_SCALE=${CALQUE_TEST_SCALE:-0.05}
 cargo test --target aarch64-unknown-linux-gnu -p emu-core -p frontend-x86 -p interp -p devices --lib

@@ -11,6 +11,9 @@ use emu_core::ir::{Inst, Op, Type, Value, VecOp};
 /// What is added to the number of a vector register to name its upper half.
 pub const HIGH: i64 = 32;
 
+/// Of a `Load`: as much follows, and where its end is not canonical that comes before any fault of this half.
+pub const FIRST_HALF: u32 = 1 << 31;
+
 const V: Type = Type::V128;
 
 /// Whether `i` has to be put otherwise for the emitter.
@@ -121,7 +124,7 @@ impl Halves {
             }
             Op::Load if wide => {
                 let def = self.out[low[0].index()];
-                let lo = self.push(Op::Load, V, &[low[0]], i.imm, i.aux);
+                let lo = self.push(Op::Load, V, &[low[0]], i.imm, i.aux | FIRST_HALF);
                 let next = match def.op {
                     // The linear address was checked for all of it, and may wrap.
                     Op::SegAddr => {

@@ -34,6 +34,10 @@ pub enum StubKind {
     Leave,
     /// Gives the host the guest's vector registers and modes of floating point.
     VecBegin,
+    /// An x87 instruction between registers that is not done in line.
+    X87(u32),
+    /// One with an operand at the linear address in a register: its name, and its access as the helper wants it.
+    X87Mem { at: Reg, aux: u32, access: u32 },
     /// A floating-point operation that raised something odd: see `fp`.
     Fp { order: u64, a: Reg, b: Reg, third: Option<Reg>, to: FpTo, restore: bool },
 }
@@ -306,6 +310,8 @@ impl Codegen {
                     self.thunk_call(Helper::Fp, s.site);
                     self.fp_result(to);
                 }
+                StubKind::X87(aux) => self.x87_call(aux.into(), s.site),
+                StubKind::X87Mem { at, aux, access } => self.x87_mem_call(at, aux, access, s.site),
                 StubKind::Raise(helper) => {
                     self.thunk_call(helper, s.site);
                     // It does not come back.

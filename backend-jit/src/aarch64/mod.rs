@@ -30,6 +30,7 @@ pub mod trampoline;
 pub mod vals;
 pub mod vecregs;
 pub mod x87;
+pub mod x87_quick;
 
 use crate::addresses;
 pub use crate::cache::Place;

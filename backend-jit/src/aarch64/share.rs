@@ -80,6 +80,8 @@ pub struct Slow {
     pub at: At,
     pub bytes: u32,
     pub stack: bool,
+    /// As much follows: see `avx`.
+    pub first_half: bool,
     pub value: Option<Stored>,
     /// The temporaries that hold bases, by number.
     pub bases: u8,
@@ -209,7 +211,8 @@ impl Codegen {
 
     fn slow(&self, inst: &Inst, at: At, bytes: u32, helper: Helper, value: Option<Stored>) -> Slow {
         let stack = inst.aux & mem_flags::STACK != 0;
-        Slow { helper, at, bytes, stack, value, bases: self.bases() }
+        let first_half = inst.op == Op::Load && inst.aux & super::avx::FIRST_HALF != 0;
+        Slow { helper, at, bytes, stack, first_half, value, bases: self.bases() }
     }
 
     /// The access in hand.
@@ -361,7 +364,7 @@ impl Codegen {
             }
             None => {}
         }
-        self.asm.mov_imm(S0, u64::from(s.bytes | u32::from(s.stack) << 8));
+        self.asm.mov_imm(S0, u64::from(s.bytes | u32::from(s.stack) << 8 | u32::from(s.first_half) << 9));
         self.asm.str(Type::I32, S0, STATE, arg(2));
         self.thunk_call(s.helper, site);
         for t in TEMPS.into_iter().filter(|t| s.bases & 1 << t != 0) {

@@ -1,5 +1,5 @@
-//! The x87 on a host that has none: each instruction is a call of a helper that does it in the integers of
-//! `emu_core::ir::eval_x87`, on the state.
+//! The x87 on a host that has none: an instruction is a call of a helper that does it in the integers of
+//! `emu_core::ir::eval_x87`, on the state; what `x87_quick` has is done in line as long as nothing is out of the ordinary.
 //!
 //! Before its first x87 instruction a block makes sure that every exception is masked, and leaves for the interpreter
 //! otherwise; FLDCW of a word that unmasks one leaves too. FDP is stored by each instruction with a memory operand. FIP,
@@ -7,7 +7,7 @@
 //! `X87_SITE`, and any other site knows it itself.
 
 use super::Codegen;
-use super::asm::{Logic, ZR};
+use super::asm::{Logic, Reg, ZR};
 use super::mem::{Stub, StubKind};
 use super::vals::{S0, STATE, slot};
 use crate::helpers::Helper;
@@ -97,9 +97,14 @@ impl Codegen {
             self.asm.cset(S0, c);
             self.asm.str(Type::I32, S0, STATE, slot(layout::ARG + 1));
         }
-        self.asm.mov_imm(S0, order);
-        self.asm.str(Type::I64, S0, STATE, slot(layout::ARG));
-        self.call(Helper::X87);
+        let slow = self.asm.label();
+        if self.x87_quick(aux, slow) {
+            self.x87_otherwise(slow, StubKind::X87(aux));
+        } else {
+            let site = self.site();
+            self.x87_call(order, site);
+        }
+        self.forget_bases();
         match inst.ty {
             Type::I16 => self.result(me),
             Type::Flags => {
@@ -127,17 +132,37 @@ impl Codegen {
             return self.frame.fail("x87 operation without operand");
         };
         let [at, offset, _] = inst.args;
-        let a = self.reg(at);
-        self.asm.str(Type::I64, a, STATE, slot(layout::ARG));
-        self.asm.mov_imm(S0, aux.into());
-        self.asm.str(Type::I64, S0, STATE, slot(layout::ARG + 1));
-        self.asm.mov_imm(S0, u64::from(bytes | (inst.imm as u32 & mem_flags::STACK) << 8));
-        self.asm.str(Type::I64, S0, STATE, slot(layout::ARG + 2));
-        self.call(Helper::X87Mem);
+        let a = self.reg_nz(at);
+        let access = bytes | (inst.imm as u32 & mem_flags::STACK) << 8;
+        let slow = self.asm.label();
+        if self.x87_mem_quick(inst, a, slow) {
+            self.x87_otherwise(slow, StubKind::X87Mem { at: a, aux, access });
+        } else {
+            let site = self.site();
+            self.x87_mem_call(a, aux, access, site);
+        }
+        self.forget_bases();
         if aux & x87::POINTERS != 0 {
             let r = self.reg(offset);
             self.asm.str(Type::I64, r, STATE, fpu(offset_of!(FpuState, fdp)));
         }
         self.x87_moves(aux, Some((inst.imm >> mem_flags::SEG_SHIFT & 7) as u8));
+    }
+
+    /// Has the helper do an instruction between registers.
+    pub fn x87_call(&mut self, order: u64, site: u32) {
+        self.asm.mov_imm(S0, order);
+        self.asm.str(Type::I64, S0, STATE, slot(layout::ARG));
+        self.thunk_call(Helper::X87, site);
+    }
+
+    /// Has the helper do an instruction with an operand at linear address `at`.
+    pub fn x87_mem_call(&mut self, at: Reg, aux: u32, access: u32, site: u32) {
+        self.asm.str(Type::I64, at, STATE, slot(layout::ARG));
+        self.asm.mov_imm(S0, aux.into());
+        self.asm.str(Type::I64, S0, STATE, slot(layout::ARG + 1));
+        self.asm.mov_imm(S0, access.into());
+        self.asm.str(Type::I64, S0, STATE, slot(layout::ARG + 2));
+        self.thunk_call(Helper::X87Mem, site);
     }
 }

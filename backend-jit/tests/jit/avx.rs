@@ -376,6 +376,25 @@ fn tests_of_bits_and_signs() {
 }
 
 #[test]
+fn the_end_of_canonical_addresses_comes_before_a_page() {
+    let mut jit = Jit::new(JitConfig { single_block: true, ..JitConfig::default() }).unwrap();
+    for (seed, at) in
+        [0x7fff_ffff_ffe5u64, 0x7fff_ffff_fff3, 0x7fff_ffff_ffe0, 0x7fff_ffff_ffd0].into_iter().enumerate()
+    {
+        let mut b = start();
+        let a = b.iconst(Type::I64, at);
+        let v = b.op(Op::Load, Type::V256, &[a]);
+        let b = finish(b, Type::V256, v);
+        let Some(id) = translate(&mut jit, &b) else { continue };
+        let (mut want, mut got) = (state(seed as u64 + 1), state(seed as u64 + 1));
+        let end = eval(&b, &mut want);
+        let exit = jit.run(&mut got, id);
+        assert!(crate::agree(end, exit), "{at:#x}: {end:?} {exit:?}");
+        assert_eq!(snapshot(&want), snapshot(&got), "{at:#x}");
+    }
+}
+
+#[test]
 fn both_halves_go_to_memory_and_back() {
     let mut jit = Jit::new(JitConfig { single_block: true, ..JitConfig::default() }).unwrap();
     // Within a page, across pages, and beyond memory.

@@ -223,7 +223,7 @@ fn prepare(seed: u64, common: bool) -> Box<Cpu> {
 }
 
 fn compare(common: bool) {
-    let cases: u64 = std::env::var("CALQUE_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(4000) * 5;
+    let cases: u64 = std::env::var("CALQUE_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(4000);
     let mut jit = Jit::new(JitConfig { single_block: true, ..JitConfig::default() }).unwrap();
     let mut left = 0;
     for seed in 1..=cases {
