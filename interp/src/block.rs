@@ -65,6 +65,16 @@ pub struct Block {
     runs: u32,
     /// Next block in the bucket.
     next: u32,
+    /// The entry of the virtual index that has led here, if there was only one.
+    index: Index,
+}
+
+/// Which entries of the virtual index may lead to a block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Index {
+    None,
+    One(u32),
+    Several,
 }
 
 /// An entry of the virtual index.
@@ -89,8 +99,9 @@ pub struct Cache {
     free: Vec<u32>,
     buckets: Vec<u32>,
     fast: Vec<Fast>,
-    by_page: AddrMap<usize, Vec<u32>>,
-    /// Changes when a block is dropped, so that the virtual index forgets it. Never 0, the epoch of empty entries.
+    /// The blocks of a page and the chunks of it that they were decoded from.
+    by_page: AddrMap<usize, Vec<(u32, u64)>>,
+    /// Changes when the virtual index is to forget all it has. Never 0, the epoch of empty entries.
     epoch: u32,
     /// The block that is not kept.
     passing: Option<Block>,
@@ -271,6 +282,13 @@ impl Cache {
         if exec != 0 {
             let slot = fast_index(rip) & (self.fast.len() - 1);
             self.fast[slot] = Fast { rip, exec, epoch, mode, block };
+            if let Some(Some(b)) = self.blocks.get_mut(block as usize) {
+                b.index = match b.index {
+                    Index::None => Index::One(slot as u32),
+                    Index::One(old) if old as usize == slot => b.index,
+                    _ => Index::Several,
+                };
+            }
         }
     }
 
@@ -286,8 +304,8 @@ impl Cache {
         let head = &mut self.buckets[head];
         block.next = *head;
         *head = slot;
-        for (page, _) in block.pages.iter().flatten() {
-            self.by_page.entry(*page).or_default().push(slot);
+        for &(page, chunks) in block.pages.iter().flatten() {
+            self.by_page.entry(page).or_default().push((slot, chunks));
         }
         self.blocks[slot as usize] = Some(block);
         slot
@@ -306,14 +324,8 @@ impl Cache {
     pub fn invalidate(&mut self, hits: &[CodeHit]) {
         for hit in hits {
             let Some(list) = self.by_page.get(&hit.index) else { continue };
-            let overlaps = |b: &Block| {
-                b.pages.iter().flatten().any(|&(page, chunks)| page == hit.index && chunks & hit.chunks != 0)
-            };
-            let doomed: Vec<u32> = list
-                .iter()
-                .copied()
-                .filter(|&i| self.blocks.get(i as usize).and_then(Option::as_ref).is_some_and(overlaps))
-                .collect();
+            let overlaps = |&&(_, chunks): &&(u32, u64)| chunks & hit.chunks != 0;
+            let doomed: Vec<u32> = list.iter().filter(overlaps).map(|&(id, _)| id).collect();
             for id in doomed {
                 self.remove(id);
             }
@@ -335,11 +347,20 @@ impl Cache {
     fn remove(&mut self, id: u32) {
         let Some(block) = self.blocks.get_mut(id as usize).and_then(Option::take) else { return };
         self.dropped += 1;
-        self.forget_fast();
+        match block.index {
+            Index::None => {}
+            Index::One(slot) => {
+                let entry = &mut self.fast[slot as usize];
+                if entry.block == id {
+                    *entry = Fast::EMPTY;
+                }
+            }
+            Index::Several => self.forget_fast(),
+        }
         self.free.push(id);
         for (page, _) in block.pages.iter().flatten() {
             if let Some(list) = self.by_page.get_mut(page) {
-                list.retain(|&i| i != id);
+                list.retain(|&(i, _)| i != id);
             }
         }
         let head = self.bucket(block.key.gpa);
@@ -396,6 +417,7 @@ fn build(cpu: &mut Cpu, key: Key, lin: u64) -> Result<(Block, bool), Exception> 
         second: None,
         runs: 0,
         next: NONE,
+        index: Index::None,
     };
     let mut ops: Vec<Op> = Vec::new();
     let mut at = 0;

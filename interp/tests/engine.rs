@@ -405,3 +405,60 @@ fn clzero() {
     m.set(RAX, DATA);
     assert_eq!(m.fault(), 6);
 }
+
+/// REP STOS and MOVS over code that has run: in another page in one go, in their own page with what comes behind them.
+#[test]
+fn rep_over_code_that_has_run() {
+    // mov eax, imm32; ret; two nops: one word.
+    let function = |n: u64| 0x9090_c300_0000_00b8 | n << 8;
+    let code = asm(64, |a| {
+        let mut around = a.create_label();
+        a.xor(ebx, ebx)?;
+        a.mov(rsi, function(1))?;
+        a.set_label(&mut around)?;
+        a.mov(rax, rsi)?;
+        a.mov(edi, DATA as u32)?;
+        a.mov(ecx, 512)?;
+        a.rep().stosq()?;
+        for at in [0, 8, 2048, 4088] {
+            a.mov(edx, DATA as u32 + at)?;
+            a.call(rdx)?;
+            a.add(ebx, eax)?;
+        }
+        a.add(rsi, 0x100)?;
+        a.mov(rax, function(4))?;
+        a.cmp(rsi, rax)?;
+        a.jne(around)?;
+        // The same with one page copied over another.
+        a.mov(esi, DATA as u32)?;
+        a.mov(rax, function(9))?;
+        a.mov(edi, DATA as u32 + 0x1000)?;
+        a.mov(ecx, 512)?;
+        a.rep().stosq()?;
+        a.mov(edx, DATA as u32 + 0x1000 + 4088)?;
+        a.call(rdx)?;
+        a.add(ebx, eax)?;
+        a.mov(edi, DATA as u32 + 0x1000)?;
+        a.mov(ecx, 512)?;
+        a.rep().movsq()?;
+        a.call(rdx)?;
+        a.add(ebx, eax)?;
+        a.hlt()
+    });
+    let mut m = Machine::long(&code);
+    m.run();
+    assert_eq!(m.reg(RBX), 4 * (1 + 2 + 3) + 9 + 3);
+    // Its own page: the elements after the one that replaces the instruction are not stored.
+    let code = asm(64, |a| {
+        a.mov(eax, 0xf4f4_f4f4u32)?; // hlt
+        a.mov(edi, CODE as u32)?;
+        a.mov(ecx, 64)?;
+        a.rep().stosd()?;
+        a.mov(ebx, 1)?;
+        a.hlt()
+    });
+    let mut m = Machine::long(&code);
+    m.run();
+    assert_eq!(m.reg(RBX), 0);
+    assert_eq!(m.reg(RCX), 60);
+}

@@ -99,7 +99,7 @@ pub struct Session {
     /// How much of the output has been expected already.
     seen: usize,
     timeout: Duration,
-    terminal: Option<File>,
+    terminal: Option<(File, Termios)>,
 }
 
 impl Session {
@@ -124,16 +124,23 @@ impl Session {
         grantpt(&ours).and_then(|()| unlockpt(&ours)).expect("a terminal");
         let name = ptsname(&ours, Vec::new()).expect("a terminal").into_string().expect("a path");
         let theirs = OpenOptions::new().read(true).write(true).open(name).expect("a terminal");
+        // Before anybody can have changed them.
+        let before = tcgetattr(&theirs).expect("a terminal's settings");
         let copy = |file: &File| file.try_clone().expect("a copy");
         command.stdin(copy(&theirs)).stdout(copy(&theirs)).stderr(Stdio::piped());
         let child = spawn(&mut command);
         // The command keeps its copies open, and with them the terminal.
         drop(command);
         let ours = File::from(ours);
-        Self::new(child, Some(copy(&ours)), Collected::from(ours), Some(theirs))
+        Self::new(child, Some(copy(&ours)), Collected::from(ours), Some((theirs, before)))
     }
 
-    fn new(mut child: Child, input: Option<File>, output: Arc<Collected>, terminal: Option<File>) -> Self {
+    fn new(
+        mut child: Child,
+        input: Option<File>,
+        output: Arc<Collected>,
+        terminal: Option<(File, Termios)>,
+    ) -> Self {
         let errors = Collected::from(child.stderr.take().expect("piped"));
         Self { child, input, output, errors, seen: 0, timeout: Duration::from_secs(60), terminal }
     }
@@ -191,7 +198,12 @@ impl Session {
 
     /// The settings of the terminal it runs on.
     pub fn terminal_settings(&self) -> Option<Termios> {
-        tcgetattr(self.terminal.as_ref()?).ok()
+        tcgetattr(&self.terminal.as_ref()?.0).ok()
+    }
+
+    /// The settings of the terminal it was started on, as they were before that.
+    pub fn settings_before(&self) -> Option<&Termios> {
+        Some(&self.terminal.as_ref()?.1)
     }
 
     /// Kills it as `kill -9` does.

@@ -148,7 +148,7 @@ fn keys_at_a_terminal() {
     for engine in engine::available(&engine::ALL) {
         let scratch = Scratch::new();
         let mut session = Session::terminal(machine(&scratch, engine, guests::echo()));
-        let before = session.terminal_settings().expect("a terminal").local_modes;
+        let before = session.settings_before().expect("a terminal").local_modes;
         session.expect("ready\n");
         // Raw: Ctrl-C is the guest's, and nothing echoes.
         session.send(b"HAL\x03");

@@ -115,12 +115,13 @@ fn rep_run(cpu: &mut Cpu, dst: u64, src: Option<u64>, len: usize, size: usize) -
     }
     // SAFETY: `tlb` points at one of this processor's own sets.
     let hit = unsafe { (*cpu.state.tlb).write[tlb::index(dst)].hit(dst, 1) };
-    if hit.is_none() && check_write(cpu, dst, len, false).is_err() {
+    // The run itself ends before decoded bytes.
+    if hit.is_none() && check_write(cpu, dst, size, false).is_err() {
         return 0;
     }
     match src {
-        Some(src) => cpu.copy_run(dst, src, len, size),
-        None => cpu.fill_run(dst, cpu.state.gpr[gpr::RAX], len, size),
+        Some(src) => cpu.copy_run(dst, src, len, size, None),
+        None => cpu.fill_run(dst, cpu.state.gpr[gpr::RAX], len, size, None),
     }
 }
 

@@ -110,13 +110,12 @@ fn iret(cpu: &mut Cpu) -> Option<Target> {
     if cpu.state.nmi_blocked || old & RARE != 0 {
         return None;
     }
-    let mut frame = [0; 5];
-    for (i, value) in frame.iter_mut().enumerate() {
-        let at = cpu.state.gpr[gpr::RSP].wrapping_add(8 * i as u64);
-        *value = cpu.load::<8>(at, true).ok()?;
-    }
-    let [rip, cs_sel, image, rsp, ss_sel] = frame;
-    let (cs_sel, ss_sel) = (cs_sel as u16, ss_sel as u16);
+    let pop = |cpu: &mut Cpu, n: u64| {
+        let at = cpu.state.gpr[gpr::RSP].wrapping_add(8 * n);
+        cpu.load::<8>(at, true).ok()
+    };
+    // RSP and SS are only read once the rest is fine: another page may be marked as accessed by that.
+    let (rip, cs_sel, image) = (pop(cpu, 0)?, pop(cpu, 1)? as u16, pop(cpu, 2)?);
     if image & RARE != 0 || !cpu.state.is_canonical(rip) {
         return None;
     }
@@ -128,6 +127,7 @@ fn iret(cpu: &mut Cpu) -> Option<Target> {
     if cs.attr & (code | attr::EC | attr::DB | dpl_mask) != code | dpl {
         return None;
     }
+    let (rsp, ss_sel) = (pop(cpu, 3)?, pop(cpu, 4)? as u16);
     let ss = if ss_sel & !3 == 0 {
         if cpl == 3 || ss_sel != cpl {
             return None;

@@ -99,6 +99,7 @@ impl Codegen {
         let fact = self.an.facts[v];
         let s = self.new_slot(1);
         self.asm.store(Type::I16, state(layout::slot(s)), RAX);
+        self.word_in_ax = Some((Value(fact.flags), self.asm.buf.len()));
         let f = &mut self.val[fact.flags as usize];
         f.slot = s as u8;
         f.loc = Loc::Slot;
@@ -179,6 +180,8 @@ impl Codegen {
                 c.flags_to_ax();
                 c.asm.store(Type::I16, guest_word(), RAX);
             });
+        } else if self.word_in_ax == Some((f, self.asm.buf.len())) {
+            self.asm.store(Type::I16, guest_word(), RAX);
         } else {
             let m = self.word(f);
             self.with_rax(|c| {

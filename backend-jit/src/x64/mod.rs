@@ -218,6 +218,8 @@ pub struct Codegen {
     native: Option<Value>,
     bools: Vec<Value>,
     guest_flags: Vec<Value>,
+    /// The flags value whose word is in AX while no more code than this has been emitted.
+    word_in_ax: Option<(Value, usize)>,
     /// The guest's flags are not in their word but made by this.
     lazy: Option<Recipe>,
     /// The guest's flags are not in their word but this value: side exits put them there.
@@ -278,6 +280,7 @@ impl Codegen {
             bools: Vec::new(),
             guest_flags: Vec::new(),
             lazy: None,
+            word_in_ax: None,
             deferred: None,
             x87_live: false,
             x87_last: None,
@@ -336,6 +339,7 @@ impl Codegen {
         self.bools.clear();
         self.guest_flags.clear();
         self.lazy = None;
+        self.word_in_ax = None;
         self.deferred = None;
         self.x87_live = false;
         self.x87_last = None;

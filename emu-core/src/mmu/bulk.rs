@@ -2,7 +2,8 @@
 //!
 //! Nothing here faults: a run that cannot be done in bulk is 0 bytes long, and the caller goes element by element,
 //! which raises the fault exactly where it belongs. That is also how alignment is checked, and how stores into decoded
-//! code are done: a run ends before them, since the element after may be another instruction's by then.
+//! code of the page that the instruction itself is in are done: a run ends before them, since the element after may be
+//! another instruction's by then.
 
 use super::wide::{self, Other};
 use super::{Access, Priv, tlb};
@@ -77,8 +78,8 @@ impl Cpu {
     }
 
     /// Copies as ascending `unit`-byte moves would, at most `len` bytes, as far as both pages reach; gives the bytes
-    /// copied, a multiple of `unit`.
-    pub fn copy_run(&mut self, dst: u64, src: u64, len: usize, unit: usize) -> usize {
+    /// copied, a multiple of `unit`. `own` is where the instruction lies; without it the run ends before any decoded bytes.
+    pub fn copy_run(&mut self, dst: u64, src: u64, len: usize, unit: usize, own: Option<PhysAddr>) -> usize {
         let room = PAGE_SIZE - (dst & PAGE_MASK).max(src & PAGE_MASK);
         let len = len.min(room as usize) / unit * unit;
         if len == 0 || self.by_element() {
@@ -86,7 +87,7 @@ impl Cpu {
         }
         let Some(from) = self.readable(src) else { return 0 };
         let Some(to) = self.writable(dst) else { return 0 };
-        let len = self.before_code(&to, len) / unit * unit;
+        let len = self.before_code(&to, len, own) / unit * unit;
         // Writing the destination may have evicted nothing that `from` needs: it is a host address.
         // A destination ahead of the source repeats what it overlaps: only up to there is it a plain copy.
         let gap = (to.host as usize).wrapping_sub(from as usize);
@@ -98,14 +99,21 @@ impl Cpu {
     }
 
     /// Stores the low `unit` bytes of `value` again and again, at most `len` bytes, as far as the page reaches; gives
-    /// the bytes written, a multiple of `unit`.
-    pub fn fill_run(&mut self, dst: u64, value: u64, len: usize, unit: usize) -> usize {
+    /// the bytes written, a multiple of `unit`. `own` as for [`Cpu::copy_run`].
+    pub fn fill_run(
+        &mut self,
+        dst: u64,
+        value: u64,
+        len: usize,
+        unit: usize,
+        own: Option<PhysAddr>,
+    ) -> usize {
         let len = len.min((PAGE_SIZE - (dst & PAGE_MASK)) as usize) / unit * unit;
         if len == 0 || self.by_element() {
             return 0;
         }
         let Some(to) = self.writable(dst) else { return 0 };
-        let len = self.before_code(&to, len) / unit * unit;
+        let len = self.before_code(&to, len, own) / unit * unit;
         let value = repeated(value, unit);
         // SAFETY: the run stays within a page that was translated for writing.
         unsafe { wide::fill(to.host, value, len, unit) };
@@ -118,9 +126,12 @@ impl Cpu {
         self.mmu.journal.is_some() || self.mmu.trace.is_some() || self.state.mode.contains(Mode::ALIGN)
     }
 
-    /// How many of the next `len` bytes of a run come before anything that has been decoded.
-    fn before_code(&self, run: &Run, len: usize) -> usize {
+    /// How many of the next `len` bytes of a run come before anything decoded that ends it.
+    fn before_code(&self, run: &Run, len: usize, own: Option<PhysAddr>) -> usize {
         let Some((gpa, index)) = run.watched else { return len };
+        if own.is_some_and(|own| own.page() != gpa.page()) {
+            return len;
+        }
         if self.mem.attrs(index).load(Ordering::Relaxed) & page::CODE == 0 {
             return len;
         }

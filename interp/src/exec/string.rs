@@ -8,7 +8,8 @@ use super::by_width;
 use crate::decode::{Class, Handler, Op, Shape};
 use crate::flags;
 use crate::operand::{W8, W16, W32, Width, linear_at, load, reg, segment, set_reg, store};
-use crate::system::io;
+use crate::system::{io, seg};
+use emu_core::addr::{PAGE_SHIFT, PhysAddr};
 use emu_core::cpu::Cpu;
 use emu_core::fault::Exception;
 use emu_core::mmu::Priv;
@@ -147,12 +148,20 @@ fn skip(cpu: &mut Cpu, op: &Op, r: usize, bytes: usize) {
     set_pointer(cpu, op, r, v);
 }
 
+/// Where the instruction that runs lies, which RIP is behind; None if that is in two pages.
+fn own_page(cpu: &mut Cpu, op: &Op) -> Option<PhysAddr> {
+    let at = |cpu: &Cpu, back: u64| seg::code(cpu, cpu.state.rip.wrapping_sub(back)).ok();
+    let (first, last) = (at(cpu, op.len.into())?, at(cpu, 1)?);
+    (first >> PAGE_SHIFT == last >> PAGE_SHIFT).then(|| cpu.fetch_gpa(first).ok())?
+}
+
 fn bulk_movs<W: Width>(cpu: &mut Cpu, op: &Op, count: u64) -> u64 {
     let Some(a) = span::<W>(cpu, op, count, pointer(cpu, op, RSI)) else { return 0 };
     let Some(b) = span::<W>(cpu, op, count, pointer(cpu, op, RDI)) else { return 0 };
     let len = a.min(b);
     let (Ok(src), Ok(dst)) = (source(cpu, op, len), target(cpu, op, len, true)) else { return 0 };
-    let n = cpu.copy_run(dst, src, len as usize, W::BYTES);
+    let own = own_page(cpu, op);
+    let n = cpu.copy_run(dst, src, len as usize, W::BYTES, own);
     skip(cpu, op, RSI, n);
     skip(cpu, op, RDI, n);
     (n / W::BYTES) as u64
@@ -161,7 +170,8 @@ fn bulk_movs<W: Width>(cpu: &mut Cpu, op: &Op, count: u64) -> u64 {
 fn bulk_stos<W: Width>(cpu: &mut Cpu, op: &Op, count: u64) -> u64 {
     let Some(len) = span::<W>(cpu, op, count, pointer(cpu, op, RDI)) else { return 0 };
     let Ok(dst) = target(cpu, op, len, true) else { return 0 };
-    let n = cpu.fill_run(dst, cpu.state.gpr[RAX], len as usize, W::BYTES);
+    let own = own_page(cpu, op);
+    let n = cpu.fill_run(dst, cpu.state.gpr[RAX], len as usize, W::BYTES, own);
     skip(cpu, op, RDI, n);
     (n / W::BYTES) as u64
 }
