@@ -173,8 +173,7 @@ fn straddle(
     room: usize,
     lin: u64,
 ) -> Result<Lifted, Exception> {
-    let next = lin.wrapping_add(room as u64);
-    let next = if cpu.state.long_mode() { next } else { next & 0xffff_ffff };
+    let next = cpu.advance(lin, room as u64);
     let phys = cpu.fetch_gpa(next)?;
     let Some(ram) = code_page(cpu, phys) else {
         return Ok(Lifted::Interpret { mnemonic: Mnemonic::INVALID });

@@ -28,8 +28,7 @@ pub(super) fn do_x87_mem(cpu: &mut Cpu) -> Done {
     let (lin, size, stack) = access(cpu);
     let aux = cpu.state.scratch[layout::ARG + 1] as u32;
     let ten = size == 10;
-    let sum = lin.wrapping_add(8);
-    let rest = if cpu.state.long_mode() { sum } else { sum & 0xffff_ffff };
+    let rest = cpu.advance(lin, 8);
     if matches!(x87::access(aux), x87::Access::Read(_)) {
         if ten {
             cpu.within_half(lin, size, stack)?;

@@ -40,8 +40,7 @@ impl Eval<'_> {
             return Err(Stop::Code);
         }
         let stack = i.imm as u32 & mem_flags::STACK != 0;
-        let sum = lin.wrapping_add(8);
-        let rest = if self.cpu.state.long_mode() { sum } else { sum & 0xffff_ffff };
+        let rest = self.cpu.advance(lin, 8);
         match x87::access(aux) {
             Access::Read(10) => {
                 self.cpu.within_half(lin, 10, stack)?;

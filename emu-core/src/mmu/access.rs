@@ -99,7 +99,7 @@ impl Cpu {
         }
         self.within_half(lin, size, stack)?;
         let first = self.translate(lin, Access::Read, privilege, stack)?;
-        let second = self.translate(self.wrap(lin, room), Access::Read, privilege, stack)?;
+        let second = self.translate(self.advance(lin, room as u64), Access::Read, privilege, stack)?;
         let low = self.read_at(first.gpa, first.frame, room);
         let high = self.read_at(second.gpa, second.frame, size - room);
         Ok(low | high << (8 * room))
@@ -136,7 +136,7 @@ impl Cpu {
             self.phys_write(first.gpa, size, value);
             return Ok(());
         }
-        let second = self.translate(self.wrap(lin, room), Access::Write, privilege, stack)?;
+        let second = self.translate(self.advance(lin, room as u64), Access::Write, privilege, stack)?;
         self.traced_write(lin, size, value);
         self.phys_write(first.gpa, room, value & (u64::MAX >> (64 - 8 * room)));
         self.phys_write(second.gpa, size - room, value >> (8 * room));
@@ -175,7 +175,7 @@ impl Cpu {
         self.translate(lin, Access::Write, privilege, stack)?;
         let room = (PAGE_SIZE - (lin & PAGE_MASK)) as usize;
         if len > room {
-            self.translate(self.wrap(lin, room), Access::Write, privilege, stack)?;
+            self.translate(self.advance(lin, room as u64), Access::Write, privilege, stack)?;
         }
         Ok(())
     }
@@ -193,13 +193,6 @@ impl Cpu {
             return Err(Exception::new(if stack { Vector::SS } else { Vector::GP }));
         }
         Ok(())
-    }
-
-    /// `lin + n`, wrapping at 4 GiB outside long mode.
-    #[inline]
-    fn wrap(&self, lin: u64, n: usize) -> u64 {
-        let sum = lin.wrapping_add(n as u64);
-        if self.state.long_mode() { sum } else { sum & 0xffff_ffff }
     }
 
     fn read_at(&mut self, gpa: PhysAddr, frame: Frame, size: usize) -> u64 {
@@ -242,7 +235,7 @@ impl Cpu {
         if room == 15 || f.next.is_some() {
             return;
         }
-        f.next = Some(self.fetch_page(self.wrap(lin, room)).map(|(gpa, host, ram)| {
+        f.next = Some(self.fetch_page(self.advance(lin, room as u64)).map(|(gpa, host, ram)| {
             self.copy_code(gpa, host, &mut f.bytes[room..]);
             f.len = 15;
             (gpa, ram)

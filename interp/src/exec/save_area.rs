@@ -166,8 +166,7 @@ impl Area {
 
 /// The linear address `at` bytes beyond `lin`.
 pub fn address(cpu: &Cpu, lin: u64, at: usize) -> u64 {
-    let sum = lin.wrapping_add(at as u64);
-    if cpu.state.long_mode() { sum } else { sum & 0xffff_ffff }
+    cpu.advance(lin, at as u64)
 }
 
 /// Vector registers that the mode can reach: 16 in 64-bit code, else 8.
