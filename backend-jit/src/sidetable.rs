@@ -120,7 +120,7 @@ impl Recipe {
 }
 
 /// What AND, OR or XOR give where that is the same each time.
-pub fn result_of_logic(insts: &[Inst], inst: &Inst) -> Option<Place> {
+fn result_of_logic(insts: &[Inst], inst: &Inst) -> Option<Place> {
     let known = |v: Value| {
         let c = insts.get(v.index())?;
         (c.op == Op::Const).then_some(inst.ty.truncate(c.imm as u64))

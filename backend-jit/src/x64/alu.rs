@@ -111,7 +111,7 @@ impl Codegen {
             }
         }
         if fact.last == 0 {
-            if self.knows_flags(me, inst) {
+            if self.knows_flags(me) {
                 return;
             }
             if matches!(op, Alu::Sub | Alu::And) {

@@ -8,10 +8,10 @@
 
 use super::asm::{Alu, Mem, RAX, Rm, state};
 use super::{Codegen, Loc, NO_SLOT, Owner};
-use crate::sidetable::{Recipe, result_of_logic};
+use crate::sidetable::Recipe;
 use crate::{exit, layout};
 use dynasmrt::{DynasmApi, dynasm};
-use emu_core::ir::{Cc, Inst, Op, Type, Value};
+use emu_core::ir::{Cc, Inst, Type, Value};
 
 /// Conditions as encoded.
 pub const E: u8 = Cc::E as u8;
@@ -107,13 +107,10 @@ impl Codegen {
 
     /// Whether the operation in hand is wanted for its flags alone and those are the same each time (XOR of a register
     /// with itself): then nothing is emitted for it.
-    pub fn knows_flags(&mut self, me: Value, inst: &Inst) -> bool {
-        let fact = self.an.facts[me.index()];
-        let Some(c) = result_of_logic(&self.insts, inst) else { return false };
-        if fact.mask != 0 {
-            let recipe = Recipe { op: Op::And, ty: inst.ty, x: c, y: c, by_result: false };
-            self.val[fact.flags as usize].known = Some(exit::to_word(recipe.flags(&[0; 16])) as u16);
-        }
+    pub fn knows_flags(&mut self, me: Value) -> bool {
+        let f = Value(self.an.facts[me.index()].flags);
+        let Some(recipe) = Recipe::of(&self.insts, f, |_| None) else { return false };
+        self.val[f.index()].known = Some(exit::to_word(recipe.flags(&[0; 16])) as u16);
         true
     }
 

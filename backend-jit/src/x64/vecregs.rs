@@ -278,13 +278,14 @@ impl Codegen {
         if r >= self.pins {
             let mut x = self.xreg(v);
             self.change(r, v);
-            if clears && self.host.avx {
+            let whole = clears && self.host.avx;
+            if whole {
                 // In one store, so that a load of the whole register need not wait for several.
                 let t = if TEMPS.contains(&x) { x } else { self.grab_x() };
                 self.vec_copy(false, t, x);
                 x = t;
             }
-            self.vec_mem(wide || clears && self.host.avx, true, x, home);
+            self.vec_mem(wide || whole, true, x, home);
         } else {
             // The source may be memory that `change` does not touch, or a register it does not give away: locked.
             let s = self.xrm(v);
@@ -300,9 +301,7 @@ impl Codegen {
             }
         }
         if clears && !self.host.avx {
-            for q in 2..4 {
-                self.asm.store_imm(Type::I64, state(layout::vec(r as usize) + 8 * q), 0);
-            }
+            self.zero_home(r);
         }
         self.set_held(v, r);
     }
