@@ -6,6 +6,7 @@ use super::asm::{Cond, Logic, Reg, ZR};
 use super::fp_coded::Float;
 use super::vals::{S0, S1};
 use super::vecregs::{V0, V1};
+use super::words::{AESE, AND, BIC, DUP_HIGH, EOR};
 use emu_core::ir::encoded::{Encoded, Needs, Shape};
 use emu_core::ir::{Inst, Value};
 
@@ -98,16 +99,11 @@ impl Coded {
     }
 }
 
-const AND: u32 = 0x4e20_1c00;
-const BIC: u32 = 0x4e60_1c00;
-const EOR: u32 = 0x6e20_1c00;
-const AESE: u32 = 0x4e28_4800;
 const AESD: u32 = 0x4e28_5800;
 const AESMC: u32 = 0x4e28_6800;
 const AESIMC: u32 = 0x4e28_7800;
 const PMULL: u32 = 0x0ee0_e000;
 /// The high quadword into both.
-const DUP_HIGH: u32 = 0x4e18_0400;
 /// The greatest of four doublewords.
 const UMAXV: u32 = 0x6eb0_a800;
 

@@ -18,6 +18,7 @@ use super::mem::{FpTo, Stub, StubKind};
 use super::run::Form;
 use super::vals::{S0, S1, STATE, slot};
 use super::vecregs::{V0, V1};
+use super::words::{AND, ORR};
 use crate::helpers::fp_order;
 use crate::layout;
 use dynasmrt::DynamicLabel;
@@ -67,8 +68,6 @@ const FCMEQ: u32 = 0x5e20_e400;
 pub const FCMGE: u32 = 0x7e20_e400;
 const FCMGT: u32 = 0x7ea0_e400;
 const NOT: u32 = 0x6e20_5800;
-const ORR: u32 = 0x4ea0_1c00;
-pub const AND: u32 = 0x4e20_1c00;
 
 pub const fn lanes(scalar: u32, all: bool) -> u32 {
     if all { scalar & !(1 << 28) | 1 << 30 } else { scalar }

@@ -5,9 +5,10 @@
 
 use super::Codegen;
 use super::asm::{Logic, Reg};
-use super::fp::{AND, FCMGE, double, lanes};
+use super::fp::{FCMGE, double, lanes};
 use super::vals::{S0, S1};
 use super::vecregs::{V0, V1, V2};
+use super::words::{AND, EOR};
 use emu_core::ir::encoded::Encoded;
 use emu_core::ir::{Inst, Value};
 
@@ -97,7 +98,6 @@ const FMLA: u32 = 0x4e20_cc00;
 const FMLS: u32 = 0x4ea0_cc00;
 /// The scalar forms: bit 21 negates the result, bit 15 the product.
 const FMADD: u32 = 0x1f00_0000;
-const EOR: u32 = 0x6e20_1c00;
 /// Low four singles from halves, and back.
 const FCVTL: u32 = 0x0e21_7800;
 const FCVTN: u32 = 0x0e21_6800;

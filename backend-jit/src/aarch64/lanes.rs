@@ -4,14 +4,9 @@
 use super::Codegen;
 use super::asm::Reg;
 use super::vecregs::{PAIR, V0, V1, V2};
+use super::words::{AESE, AND, BIC, DUP_HIGH, DUP_LOW, EOR, TBL, TBL2};
 
-const AND: u32 = 0x4e20_1c00;
-const BIC: u32 = 0x4e60_1c00;
-const EOR: u32 = 0x6e20_1c00;
 const ORN: u32 = 0x4ee0_1c00;
-const TBL: u32 = 0x4e00_0000;
-const TBL2: u32 = 0x4e00_2000;
-const AESE: u32 = 0x4e28_4800;
 /// USHL on bytes; SSHL has bit 29 clear.
 const USHL: u32 = 0x6e20_4400;
 const NEG: u32 = 0x6e20_b800;
@@ -27,20 +22,14 @@ const UMINV: u32 = 0x6e71_a800;
 const DUP_WORD: u32 = 0x4e02_0400;
 /// Word 0 into word 1.
 const INS_WORD: u32 = 0x6e06_0400;
-const DUP_LOW: u32 = 0x4e08_0400;
-const DUP_HIGH: u32 = 0x4e18_0400;
 /// Sums of absolute differences of bytes, as words, and added to what is there.
 const UABDL: u32 = 0x2e20_7000;
 const UABAL: u32 = 0x2e20_5000;
 
-/// The same 64 bits twice.
-const fn twice(v: u64) -> (u64, u64) {
-    (v, v)
-}
-
 impl Codegen {
-    fn splat(&mut self, d: Reg, (low, high): (u64, u64)) {
-        self.vconst(d, low, high);
+    /// The same 64 bits twice.
+    fn splat(&mut self, d: Reg, v: u64) {
+        self.vconst(d, v, v);
     }
 
     /// VPSLLVD and its kin. The host takes the low byte of a count, signed.
@@ -48,14 +37,14 @@ impl Codegen {
         let size = log << 22;
         let shift = (USHL & !(u32::from(signed) << 29)) | size;
         if log == 2 {
-            self.splat(V0, twice(0x20_0000_0020));
+            self.splat(V0, 0x20_0000_0020);
             self.v3(UMIN, V0, by, V0);
             if !left {
                 self.v2(NEG | size, V0, V0);
             }
             return self.v3(shift, d, a, V0);
         }
-        self.splat(V0, twice(63));
+        self.splat(V0, 63);
         self.v3(CMHI, V1, by, V0);
         let count = if left {
             by
@@ -69,12 +58,12 @@ impl Codegen {
 
     /// Doublewords of `from`, or of a pair, by the low bits (`mask`) of those of `index`.
     pub fn permute_doublewords(&mut self, d: Reg, from: (Reg, Option<Reg>), index: Reg, mask: u64) {
-        self.splat(V0, twice(mask << 32 | mask));
+        self.splat(V0, mask << 32 | mask);
         self.v3(AND, V0, V0, index);
         // A doubleword's number becomes those of its bytes.
-        self.splat(V1, twice(0x0404_0404_0404_0404));
+        self.splat(V1, 0x0404_0404_0404_0404);
         self.v3(MUL, V0, V0, V1);
-        self.splat(V1, twice(0x0302_0100_0302_0100));
+        self.splat(V1, 0x0302_0100_0302_0100);
         self.v3(ADD, V0, V0, V1);
         match from {
             (low, None) => self.v3(TBL, d, low, V0),
@@ -139,7 +128,7 @@ impl Codegen {
         self.asm.vzero(V0);
         self.v2(AESE, V1, V0);
         let constant = u64::from(constant & 0xff) << 32;
-        self.vconst(V0, constant, constant);
+        self.splat(V0, constant);
         self.v3(EOR, d, V1, V0);
     }
 }

@@ -29,6 +29,7 @@ pub mod system;
 pub mod trampoline;
 pub mod vals;
 pub mod vecregs;
+pub mod words;
 pub mod x87;
 pub mod x87_quick;
 

@@ -5,6 +5,7 @@ use super::asm::{Cond, Logic, Reg, ZR};
 use super::coded::Coded;
 use super::vals::{S0, S1};
 use super::vecregs::{PAIR, V0, V1, V2};
+use super::words::{AND, BIC, DUP_HIGH, DUP_LOW, EOR, ORR, TBL, TBL2};
 use super::{Codegen, Loc};
 use emu_core::ir::encoded::ENCODED;
 use emu_core::ir::{Inst, Op, Type, Value, VecOp};
@@ -29,20 +30,17 @@ const fn permute(size: u32, op: u32) -> u32 {
 }
 
 const ADDP: u32 = 0x17;
-const BIC: u32 = 0x4e60_1c00;
 const BSL: u32 = 0x6e60_1c00;
 const BIT: u32 = 0x6ea0_1c00;
 const BIF: u32 = 0x6ee0_1c00;
-const TBL: u32 = 0x4e00_0000;
-const TBL2: u32 = 0x4e00_2000;
 
 /// Operations that are one instruction on a and b.
 const fn single(op: VecOp) -> Option<u32> {
     use VecOp::*;
     Some(match op {
-        Pand => 0x4e20_1c00,
-        Por => 0x4ea0_1c00,
-        Pxor => 0x6e20_1c00,
+        Pand => AND,
+        Por => ORR,
+        Pxor => EOR,
         Paddb => three(0, 0, 16),
         Paddw => three(0, 1, 16),
         Paddd => three(0, 2, 16),
@@ -204,7 +202,7 @@ impl Codegen {
 
     pub fn vmov(&mut self, d: Reg, n: Reg) {
         if d != n {
-            self.v3(0x4ea0_1c00, d, n, n);
+            self.v3(ORR, d, n, n);
         }
     }
 
@@ -294,8 +292,8 @@ impl Codegen {
             0x39 => self.ext(d, a, a, 4),
             0x4e => self.ext(d, a, a, 8),
             0x93 => self.ext(d, a, a, 12),
-            0x44 => self.v2(0x4e08_0400, d, a),
-            0xee => self.v2(0x4e18_0400, d, a),
+            0x44 => self.v2(DUP_LOW, d, a),
+            0xee => self.v2(DUP_HIGH, d, a),
             0xb1 => self.v2(two(1, 0, 2, 0), d, a),
             0xa0 => self.v3(permute(2, 2), d, a, a),
             0xf5 => self.v3(permute(2, 6), d, a, a),
@@ -410,7 +408,7 @@ impl Codegen {
             Pshufb => {
                 // Bits 6-4 of an index do not count; bit 7 gives zero, as an index out of range does.
                 self.vconst(V0, 0x8f8f_8f8f_8f8f_8f8f, 0x8f8f_8f8f_8f8f_8f8f);
-                self.v3(0x4e20_1c00, V0, V0, b);
+                self.v3(AND, V0, V0, b);
                 self.v3(TBL, d, a, V0);
             }
             Pblendvb => {
@@ -537,7 +535,7 @@ impl Codegen {
                 // A bit of its own for each byte, then sums of neighbours.
                 self.shift_const(0, false, true, V0, a, 7);
                 self.vconst(V1, 0x8040_2010_0804_0201, 0x8040_2010_0804_0201);
-                self.v3(0x4e20_1c00, V0, V0, V1);
+                self.v3(AND, V0, V0, V1);
                 for _ in 0..3 {
                     self.v3(three(0, 0, ADDP), V0, V0, V0);
                 }

@@ -23,7 +23,7 @@ pub struct Withheld {
 
 impl Codegen {
     /// Calls a helper's thunk from the body of a block; its arguments are in place.
-    pub fn call(&mut self, helper: Helper) {
+    fn call(&mut self, helper: Helper) {
         let site = self.site();
         self.thunk_call(helper, site);
         self.forget_bases();
