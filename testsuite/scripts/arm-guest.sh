@@ -10,35 +10,25 @@
 # root, an x86-64-v3 processor, gcc with static libraries, e2fsprogs. Takes from minutes to an hour, by the machine.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-PATH=$PATH:/usr/sbin:/sbin
-
-fail() {
-  echo "arm-guest.sh: $*" >&2
-  exit 1
-}
+me=arm-guest.sh
+. testsuite/scripts/debian-tree.sh
 
 [ $# -ge 1 ] || fail "usage: arm-guest.sh CALQUE [one|two|pages...]"
 calque=$(realpath "$1")
 shift
 runs=("$@")
 [ $# -gt 0 ] || runs=(one two pages)
-[ "$(id -u)" = 0 ] || fail "must run as root, because it makes and enters a Debian tree"
+needs_root
 grep -qw avx2 /proc/cpuinfo && grep -qw fma /proc/cpuinfo && grep -qw f16c /proc/cpuinfo ||
   fail "this processor is no x86-64-v3: there is nothing to compare with"
-for tool in debootstrap:debootstrap mke2fs:e2fsprogs gcc:gcc; do
-  command -v "${tool%:*}" >/dev/null && continue
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${tool#*:}" >/dev/null
-done
+need_tools debootstrap:debootstrap mke2fs:e2fsprogs gcc:gcc
 
 folder=$(realpath -m "${CARGO_TARGET_DIR:-target}")/arm-guest
 mkdir -p "$folder"
 tree=${CALQUE_TREE:-$folder/tree}
 if ! [ -e "$tree/usr/bin/python3" ]; then
-  mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Codename: bookworm' 'Component: main' | head -n 1)
-  rm -rf "$tree.partial"
-  debootstrap --variant=minbase --include=python3,openssl,busybox bookworm "$tree.partial" "$mirror" >"$folder/debootstrap.log" 2>&1 ||
-    { tail -n 5 "$folder/debootstrap.log" >&2; fail "debootstrap failed"; }
-  mv "$tree.partial" "$tree"
+  mirror=$(mirror_of bookworm)
+  make_tree "$tree" bookworm python3,openssl,busybox "$mirror" "$folder/debootstrap.log"
 fi
 
 # The programs with their libraries, python3's modules, and what is checked.
@@ -62,9 +52,7 @@ chmod +x "$root"/check/*.sh
 gcc -O2 -march=x86-64-v3 -static -o "$root/check/float" testsuite/guests/arm/float.c -lm
 head -c 300000 "$root/usr/bin/python3" >"$root/check/data"
 openssl genrsa -out "$root/check/key.pem" 2048 2>/dev/null
-rm -f "$folder/root.img"
-truncate -s "$(($(du -sm "$root" | cut -f 1) * 12 / 10 + 32))M" "$folder/root.img"
-mke2fs -q -t ext4 -F -m 0 -O ^has_journal -E lazy_itable_init=0 -d "$root" "$folder/root.img"
+write_image "$root" "$folder/root.img" calque-arm
 
 # What this processor says.
 unshare --mount chroot "$root" /check/check.sh >"$folder/expected" 2>&1

@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Builds a Debian 12 root file system with systemd, gcc, python3, perl and openssl as a raw ext4 image.
 #
 #   make-rootfs.sh IMAGE [SIZE]      SIZE as truncate(1) takes it, 2G by default
@@ -6,30 +6,24 @@
 # Packages come from the mirror in this machine's own apt sources. Needs root (debootstrap makes a chroot),
 # debootstrap and mke2fs; no loop device is used. The image appears under its name only when it is complete.
 # Inside, root logs in on the console without a password, and nothing needs a network.
-set -eu
+set -euo pipefail
 
 suite=bookworm
 packages=systemd,systemd-sysv,udev,kmod,e2fsprogs,gcc,libc6-dev,python3,perl,openssl
 
-fail() {
-    echo "make-rootfs: $*" >&2
-    exit 1
-}
+me=make-rootfs
+. "$(dirname "$0")/debian-tree.sh"
 
 [ $# -ge 1 ] && [ $# -le 2 ] || fail "usage: make-rootfs.sh IMAGE [SIZE]"
 image=$1
 size=${2:-2G}
-PATH=$PATH:/usr/sbin:/sbin
-[ "$(id -u)" = 0 ] || fail "must run as root, because debootstrap makes a chroot"
+needs_root
 for tool in debootstrap mke2fs apt-get chroot; do
     command -v "$tool" >/dev/null || fail "\`$tool\` is missing (apt-get install debootstrap e2fsprogs)"
 done
 [ -d "$(dirname "$image")" ] || fail "no folder $(dirname "$image")"
 
-# The site of the first source that has this suite's main component.
-mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' "Codename: $suite" 'Component: main' |
-    head -n 1)
-[ -n "$mirror" ] || fail "apt's sources on this machine have no $suite; add one and run apt-get update"
+mirror=$(mirror_of "$suite")
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/make-rootfs.XXXXXX")
 partial=$image.partial.$$

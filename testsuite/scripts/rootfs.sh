@@ -20,7 +20,7 @@ if [ -n "$missing" ]; then
 fi
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 export CALQUE_ROOTFS=${CALQUE_ROOTFS:-$target/rootfs.img}
-[ -f "$CALQUE_ROOTFS" ] || sh testsuite/scripts/make-rootfs.sh "$CALQUE_ROOTFS"
+[ -f "$CALQUE_ROOTFS" ] || bash testsuite/scripts/make-rootfs.sh "$CALQUE_ROOTFS"
 
 cargo build --release --package calque
 export CALQUE_BIN=${CALQUE_BIN:-$target/release/calque} CALQUE_DEBIAN=1 CALQUE_ENGINES=interp,jit
