@@ -17,7 +17,7 @@ fn file_in(image: &Path, name: &str) -> Vec<u8> {
 
 fn start(engine: &str, guest: &calque::guests::debian::Prepared, image: &Path, more: &str) -> Shell {
     let mut command = debian::calque(engine, guest, "");
-    command.arg("-drive").arg(format!("file={},if=virtio,format=raw{more}", image.display()));
+    debian::disk(&mut command, image, more);
     Shell::boot(Session::terminal(command), Duration::from_secs(180))
 }
 

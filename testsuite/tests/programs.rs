@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use testsuite::debian::{self, Flavour};
 use testsuite::files::Scratch;
-use testsuite::program::{self, tool};
+use testsuite::program::tool;
 use testsuite::session::Session;
 
 /// The jobs and what they are made of.
@@ -43,7 +43,7 @@ fn jobs() -> Vec<String> {
     all
 }
 
-/// A folder that becomes /work, there or here.
+/// A folder that becomes /jobs, there or here.
 fn work(place: &Path, jobs: &[String]) {
     std::fs::create_dir(place).expect("a folder");
     tool(Command::new("cp").arg("-r").arg(JOBS).arg(place));
@@ -70,8 +70,8 @@ fn bare(folder: &Path, scratch: &Scratch, jobs: &[String]) -> (PathBuf, BTreeSet
     work(&place, jobs);
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c"]).arg(
-        "mount --bind /dev \"$0/dev\" && mount -t proc proc \"$0/proc\" && mount --bind \"$1\" \"$0/work\" && \
-         exec chroot \"$0\" /work/programs/agent.sh bare",
+        "mount --bind /dev \"$0/dev\" && mount -t proc proc \"$0/proc\" && mount --bind \"$1\" \"$0/jobs\" && \
+         exec chroot \"$0\" /jobs/programs/agent.sh bare",
     );
     command.arg(folder.join("tree")).arg(&place).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     let mut session = Session::pipes(command);
@@ -95,15 +95,9 @@ fn guest(
     let image = scratch.sparse("work.img", 256 << 20);
     tool(Command::new("mke2fs").args(["-q", "-t", "ext4", "-d"]).arg(&place).arg(&image));
 
-    let mut command = program::calque();
-    // QEMU's `max` of that spelling has no ADX.
-    command.args(["qemu", "--engine", engine, "-cpu", "max,+adx"]);
-    command.args("-m 3072 -smp 1 -nodefaults -display none -serial stdio -no-reboot".split(' '));
-    command.arg("-kernel").arg(&guest.kernel).arg("-initrd").arg(&guest.initrd);
-    command.arg("-append").arg(format!("{} root=/dev/vda ro init=/start", guest.append));
-    let root = folder.join("programs.img");
-    command.arg("-drive").arg(format!("file={},if=virtio,format=raw,readonly=on", root.display()));
-    command.arg("-drive").arg(format!("file={},if=virtio,format=raw", image.display()));
+    let mut command = debian::calque_with_all(engine, &guest, "root=/dev/vda ro init=/start", 3072);
+    debian::disk(&mut command, &folder.join("programs.img"), ",readonly=on");
+    debian::disk(&mut command, &image, "");
     let mut session = Session::terminal(command);
     session.set_timeout(Duration::from_secs(PATIENCE));
     let flags = follow(&mut session, engine, jobs);

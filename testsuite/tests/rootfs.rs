@@ -24,7 +24,7 @@ fn image() -> PathBuf {
 fn log_in(engine: &str, flavour: Flavour, disk: &Path) -> Shell {
     let guest = debian::guest(flavour).expect("a prepared kernel");
     let mut command = debian::calque(engine, &guest, "root=/dev/vda");
-    command.arg("-drive").arg(format!("file={},if=virtio,format=raw", disk.display()));
+    debian::disk(&mut command, disk, "");
     let started = Instant::now();
     let mut session = Session::terminal(command);
     session.set_timeout(Duration::from_secs(900));

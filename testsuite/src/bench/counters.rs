@@ -33,21 +33,33 @@ impl Counters {
         self.0.get(name).copied().unwrap_or(0)
     }
 
-    /// A page for people: the counters by size, each also per thousand guest instructions.
+    /// A page for people: the counters by size, each also per thousand guest instructions where those were counted.
     pub fn page(&self, name: &str, seconds: f64) -> String {
         let total = self.get("guest instructions");
+        if total == 0 {
+            let mut text =
+                format!("{name}: {seconds:.3} s, guest instructions not counted\n\n           count  what\n");
+            for (name, value) in self.by_size() {
+                let _ = writeln!(text, "{value:>16}  {name}");
+            }
+            return text;
+        }
         let mut text = format!("{name}: {total} guest instructions in {seconds:.3} s");
         if seconds > 0.0 {
             let _ = write!(text, ", {:.0} million a second", total as f64 / seconds / 1e6);
         }
         text.push_str("\n\n           count  per 1000  what\n");
-        let mut list: Vec<_> = self.0.iter().filter(|(name, _)| *name != "guest instructions").collect();
-        list.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));
-        for (name, value) in list {
-            let _ =
-                writeln!(text, "{value:>16}  {:>8.3}  {name}", *value as f64 * 1000.0 / total.max(1) as f64);
+        for (name, value) in self.by_size() {
+            let _ = writeln!(text, "{value:>16}  {:>8.3}  {name}", *value as f64 * 1000.0 / total as f64);
         }
         text
+    }
+
+    /// All but the instructions, the largest first.
+    fn by_size(&self) -> Vec<(&String, &u64)> {
+        let mut list: Vec<_> = self.0.iter().filter(|(name, _)| *name != "guest instructions").collect();
+        list.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));
+        list
     }
 
     /// The largest causes of leaving translated code, in one line for a table; nothing where instructions were not counted.
@@ -68,12 +80,12 @@ impl Counters {
             .iter()
             .any(|start| name.starts_with(start))
         };
-        let mut list: Vec<_> = self.0.iter().filter(|(name, _)| telling(name)).collect();
-        list.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));
         // Fewer than one in a hundred thousand instructions explain nothing.
-        let large = list
-            .iter()
-            .map(|(name, v)| (name, **v as f64 * 1000.0 / total))
+        let large = self
+            .by_size()
+            .into_iter()
+            .filter(|(name, _)| telling(name))
+            .map(|(name, v)| (name, *v as f64 * 1000.0 / total))
             .filter(|(_, rate)| *rate >= 0.01);
         let parts: Vec<_> = large.take(4).map(|(name, rate)| format!("{name} {rate:.2}")).collect();
         parts.join(", ")
