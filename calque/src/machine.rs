@@ -8,7 +8,7 @@ use crate::config::{Chardev, ClockKind, EngineKind, Machine};
 use crate::control::Control;
 use crate::ending::Ending;
 use crate::engines;
-use crate::engines::LARGE_PAGES;
+use crate::engines::switches::LARGE_PAGES;
 use crate::log::Log;
 use crate::stats;
 use crate::vcpu::{self, Stop, Vcpu};

@@ -9,6 +9,7 @@
 use calque::diff::generate::{Family, GROUP};
 use calque::diff::native::HostFlags;
 use calque::diff::{Case, Generator, Kind, LegKind, Outcome, World, report, shrink};
+use calque::engines::switches::Off;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -87,9 +88,9 @@ fn part(family: Family) -> (u64, u64, u64) {
     }
 }
 
-/// Every form in cases of one to twelve instructions, in every mode that the family has.
-fn slice(family: Family, legs: &[LegKind]) {
-    let limit = Duration::from_secs_f64(SECONDS * variable("CALQUE_TEST_SCALE").unwrap_or(1.0));
+/// Every form in cases of one to twelve instructions, in every mode that the family has, for that long.
+fn slice(family: Family, legs: &[LegKind], seconds: f64) {
+    let limit = Duration::from_secs_f64(seconds * variable("CALQUE_TEST_SCALE").unwrap_or(1.0));
     let (generator, mut world) =
         (Generator::new(family, Some(&HostFlags::detect())), World::new(legs).expect("the engines"));
     let mut count = Count::default();
@@ -108,13 +109,24 @@ fn slice(family: Family, legs: &[LegKind]) {
 
 #[test]
 fn engines_agree_on_random_cases() {
-    slice(Family::Engines, &Kind::ALL.map(LegKind::Engine));
+    slice(Family::Engines, &Kind::ALL.map(LegKind::Engine), SECONDS);
+}
+
+/// Whatever is switched off, the results are the same: a whole campaign is `calque diff --passes-off`.
+#[test]
+fn engines_agree_with_each_pass_off() {
+    for name in Off::names() {
+        eprintln!("without {name}");
+        let off = Off::named(&[name]).expect("a pass");
+        let legs = [Kind::Optimized(off.passes().0), Kind::JitWithout(off)].map(LegKind::Engine);
+        slice(Family::Engines, &legs, SECONDS / 20.0);
+    }
 }
 
 #[test]
 fn host_agrees_on_random_cases() {
     let legs = legs();
     if legs.contains(&LegKind::Host) {
-        slice(Family::Host, &legs);
+        slice(Family::Host, &legs, SECONDS);
     }
 }

@@ -274,6 +274,9 @@ impl Codegen {
             return;
         }
         let wide = inst.ty == Type::V256;
+        if wide && !self.host.avx {
+            return self.frame.unsupported("256-bit move");
+        }
         let home = state(layout::vec(r as usize));
         if r >= self.pins {
             let mut x = self.xreg(v);

@@ -4,8 +4,8 @@ use super::Job;
 use crate::diff::campaign::{self, Options, Plan, ResultFile, Tally};
 use crate::diff::generate::Family;
 use crate::diff::{Case, Kind, LegKind, Outcome, World, reasons, report};
+use crate::engines::switches::Off;
 use anyhow::{Context, Result, bail};
-use emu_core::ir::PassSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -64,6 +64,9 @@ struct CampaignArgs {
     /// What the interpreter is compared with: eval (before the passes), optimized, jit, host; separated by commas
     #[arg(long, value_delimiter = ',', value_name = "LEGS", default_value = "eval,optimized,jit")]
     legs: Vec<String>,
+    /// Switch passes off in optimized and jit, or something of the emitter in jit; separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "PASSES")]
+    passes_off: Vec<String>,
     /// Write the result to a file, for 'calque diff merge'
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -85,14 +88,24 @@ fn parse_shard(text: &str) -> Result<(u64, u64), String> {
     if shard.0 == 0 || shard.0 > shard.1 { Err(wrong()) } else { Ok(shard) }
 }
 
-fn leg(name: &str) -> Result<LegKind> {
+/// A leg by name, with `off` switched off.
+fn leg(name: &str, off: Off) -> Result<LegKind> {
     Ok(match name {
         "eval" => LegKind::Engine(Kind::Eval),
-        "optimized" => LegKind::Engine(Kind::Optimized(PassSet::ALL.0)),
-        "jit" => LegKind::Engine(Kind::Jit),
+        "optimized" => LegKind::Engine(Kind::Optimized(off.passes().0)),
+        "jit" if off == Off::default() => LegKind::Engine(Kind::Jit),
+        "jit" => LegKind::Engine(Kind::JitWithout(off)),
         "host" => LegKind::Host,
         _ => bail!("--legs: there is no leg '{name}'; there are eval, optimized, jit and host"),
     })
+}
+
+impl CampaignArgs {
+    /// The legs' names for the result file, with what is off: such results belong to campaigns of their own.
+    fn names(&self) -> Vec<String> {
+        let off = self.passes_off.iter().map(|name| format!("-{name}")).collect::<String>();
+        self.legs.iter().map(|leg| format!("{leg}{off}")).collect()
+    }
 }
 
 impl DiffArgs {
@@ -119,12 +132,13 @@ fn say(text: &str) {
 
 /// 0, or 1 when something differs.
 fn run(args: &CampaignArgs) -> Result<u8> {
-    let legs = args.legs.iter().map(|l| leg(l)).collect::<Result<Vec<_>>>()?;
+    let off = Off::named(&args.passes_off).map_err(anyhow::Error::msg).context("--passes-off")?;
+    let legs = args.legs.iter().map(|l| leg(l, off)).collect::<Result<Vec<_>>>()?;
     if legs.contains(&LegKind::Host) {
         crate::diff::native::Native::new().context("--legs host")?;
     }
     let family = if legs.contains(&LegKind::Host) { Family::Host } else { Family::Engines };
-    let plan = Plan { cases: args.cases, seed: args.seed, family, legs: args.legs.clone() };
+    let plan = Plan { cases: args.cases, seed: args.seed, family, legs: args.names() };
     let options =
         Options { shard: args.shard, keep: args.keep, limit: args.seconds.map(Duration::from_secs) };
     // A panic of an engine is a failure to report, not the end.

@@ -2,12 +2,11 @@
 
 use super::{Request, Usage};
 use crate::config::{Boot, Chardev, ClockKind, Disk, EngineKind, Machine, host_memory, parse_memory};
-use crate::engines::LINKS;
+use crate::engines::switches::Off;
 use crate::guests;
 use crate::log::Topic;
 use emu_core::crew::MAX_VCPUS;
 use emu_core::features::Features;
-use emu_core::ir::passes::PassSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -216,11 +215,6 @@ pub(super) fn checked(m: Machine) -> Result<Machine, Usage> {
             host >> 20
         )));
     }
-    for pass in &m.passes_off {
-        if PassSet::named(pass).is_none() && !LINKS.contains(&pass.as_str()) {
-            let all: Vec<_> = PassSet::NAMES.iter().map(|(name, _)| *name).chain(LINKS).collect();
-            return Err(Usage(format!("there is no pass '{pass}': the passes are {}", all.join(", "))));
-        }
-    }
+    Off::named(&m.passes_off).map_err(Usage)?;
     Ok(m)
 }

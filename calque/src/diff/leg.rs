@@ -151,7 +151,7 @@ impl Leg {
     pub fn new(kind: Kind) -> Result<Self, LegError> {
         let mem = PhysMem::new(RAM as u64)?;
         let mut cpu = Cpu::new(Wiring::bare(mem), Features::max(), 0);
-        if kind != Kind::Jit {
+        if kind.host_code().is_none() {
             cpu.mmu.trap_writes = true;
             cpu.mmu.journal = Some(Vec::new());
         }
@@ -206,7 +206,7 @@ impl Leg {
             let old = e.old.to_le_bytes();
             self.put(e.addr.0, &old[..usize::from(e.len).min(8)]);
         }
-        if self.kind == Kind::Jit {
+        if self.kind.host_code().is_some() {
             for n in std::mem::take(&mut self.wrote) {
                 self.restore_page(n, base);
                 if (CODE as usize / PAGE..CODE as usize / PAGE + 4).contains(&n) {

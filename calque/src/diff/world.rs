@@ -269,7 +269,7 @@ impl World {
                 if table && ran.table != want.table {
                     list.push("page tables differ".into());
                 }
-                if self.legs[n].kind == Kind::Jit {
+                if self.legs[n].kind.host_code().is_some() {
                     let pages = written_pages(&want.journal);
                     list.extend(self.host_code_memory(n, case, &want.journal, &pages, end == Some(i)));
                     self.legs[n].wrote = pages;

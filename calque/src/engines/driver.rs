@@ -6,6 +6,7 @@
 //! Invariant: translated blocks end at the stop address, if there is one, and are entered only while all of their
 //! instructions may run; everything else is interpreted, which is the same by the equivalence that `diff` checks.
 
+use super::switches::Off;
 use backend_jit::{Jit, JitConfig, JitError, RunExit};
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::{CodeHit, Cpu};
@@ -34,6 +35,8 @@ pub enum Kind {
     Optimized(u32),
     /// Host code.
     Jit,
+    /// Host code, made with something switched off.
+    JitWithout(Off),
 }
 
 impl Kind {
@@ -47,6 +50,7 @@ impl Kind {
             Kind::Eval => "evaluator",
             Kind::Optimized(_) => "evaluator after passes",
             Kind::Jit => "host code",
+            Kind::JitWithout(_) => "host code with something off",
         }
     }
 
@@ -55,7 +59,16 @@ impl Kind {
         match self {
             Kind::Interp => "interp",
             Kind::Eval | Kind::Optimized(_) => "eval",
-            Kind::Jit => "jit",
+            Kind::Jit | Kind::JitWithout(_) => "jit",
+        }
+    }
+
+    /// What is switched off, if it is host code.
+    pub fn host_code(self) -> Option<Off> {
+        match self {
+            Kind::Jit => Some(Off::default()),
+            Kind::JitWithout(off) => Some(off),
+            _ => None,
         }
     }
 }
@@ -133,22 +146,23 @@ impl Driver {
     /// # Errors
     /// When the host has no back-end, or gives no memory for code.
     pub fn new(config: DriverConfig) -> Result<Self, JitError> {
-        let jit = match config.kind {
-            Kind::Jit => Some(Jit::new(JitConfig {
+        let host_code = config.kind.host_code();
+        let jit = host_code.map(|off| {
+            Jit::new(JitConfig {
                 cache_bytes: config.cache_bytes,
                 chain: config.chain,
                 single_block: !config.chain,
-                ..JitConfig::default()
-            })?),
-            _ => None,
-        };
+                ..off.config()
+            })
+        });
+        let jit = jit.transpose()?;
         let passes = match config.kind {
             Kind::Interp | Kind::Eval => PassSet::NONE,
             Kind::Optimized(bits) => PassSet(bits),
-            Kind::Jit => PassSet::ALL,
+            Kind::Jit | Kind::JitWithout(_) => host_code.unwrap_or_default().passes(),
         };
         let mut lifter = Lifter::new(MAX_INSNS);
-        if config.kind == Kind::Jit {
+        if jit.is_some() {
             lifter.set_emits(backend_jit::emits);
         }
         Ok(Self {

@@ -5,6 +5,7 @@ pub mod jit;
 pub mod lockstep;
 pub mod profile;
 mod replay;
+pub mod switches;
 pub mod translator;
 
 use crate::config::{ClockKind, EngineKind, Machine};
@@ -14,20 +15,12 @@ use anyhow::{Context, Result};
 use backend_jit::JitConfig;
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::engine::Engine;
-use emu_core::ir::passes::PassSet;
 use jit::JitEngine;
 use lockstep::Lockstep;
 use profile::Profile;
 use std::sync::Arc;
+use switches::Off;
 use translator::Translator;
-
-/// What of the emitter can be switched off beside the passes: links across pages, predicted returns, shared looks into
-/// the translation cache, addresses as parts of operands, large pages, going on right after an interpreted instruction,
-/// copies of translations for other RIPs, the stack's page at hand.
-pub const LINKS: [&str; 10] =
-    ["links", "returns", "share", "addresses", LARGE_PAGES, "resume", "copies", "window", "apart", "segment"];
-/// Large host pages behind RAM and translated code.
-pub const LARGE_PAGES: &str = "pages";
 
 /// After the blocks under `hits` have been dropped from every cache: the bytes are data again, and once no decoded
 /// byte is left in a page, stores to it need not pass the slow path.
@@ -56,43 +49,29 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
     if machine.engine == EngineKind::Interp {
         return Ok(Box::new(interp::Interp::new()));
     }
-    let mut passes = PassSet::ALL;
-    let on = |name: &str| !machine.passes_off.iter().any(|off| off == name);
-    let [links, returns, share, addresses, pages, resume, copies, window, apart, segment] = LINKS;
-    for name in machine.passes_off.iter().filter(|name| !LINKS.contains(&name.as_str())) {
-        passes = passes.without(PassSet::named(name).with_context(|| format!("there is no pass '{name}'"))?);
-    }
+    let off = Off::named(&machine.passes_off).map_err(anyhow::Error::msg)?;
     let lockstep = machine.engine == EngineKind::Lockstep;
-    let default = JitConfig::default();
+    let config = off.config();
     let config = JitConfig {
         // The processors share the room for code.
-        cache_bytes: (default.cache_bytes / machine.cpus as usize).max(32 << 20),
+        cache_bytes: (config.cache_bytes / machine.cpus as usize).max(32 << 20),
         single_block: lockstep,
         chain: !lockstep,
-        link_pages: on(links),
-        predict_returns: on(returns),
-        share_probes: on(share),
-        large_pages: on(pages),
         // Under the real clock nothing waits for a turn to end but what raises a signal.
         heed_budget: machine.clock == ClockKind::Virtual,
         count_insns: machine.counts_instructions(),
-        fold_addresses: on(addresses),
-        copy_blocks: on(copies),
-        stack_window: on(window),
-        stubs_apart: on(apart),
-        set_in_segment: on(segment),
         perf_map: machine.perf_map,
         // With one processor on the virtual clock, devices work in its thread.
         ordered: machine.cpus > 1 || machine.clock != ClockKind::Virtual,
-        ..default
+        ..config
     };
-    let translator = Translator::new(config, passes, log.clone(), lockstep)
+    let translator = Translator::new(config, off.passes(), log.clone(), lockstep)
         .context("--engine jit is not possible on this host; use --engine interp")?;
     Ok(match lockstep {
         true => Box::new(Lockstep::new(translator)),
         false => {
             let mut engine = JitEngine::new(translator, machine.hot, machine.stats);
-            engine.resume = on(resume);
+            engine.resume = !off.has(switches::RESUME);
             if machine.profile {
                 let mut symbols = Symbols::default();
                 machine.symbols.iter().try_for_each(|path| symbols.load(path))?;
