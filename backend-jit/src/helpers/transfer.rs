@@ -38,8 +38,8 @@ pub(super) fn do_transfer(cpu: &mut Cpu) -> Done {
     // does, and all that is changed of a switch is in cells.
     let switch = unsafe { &*(s.scratch[layout::SWITCH] as *const Switch) };
     match switch.to(s.mode, s.scratch[layout::RETURNS]) {
-        Some((jumps, returns)) => {
-            s.scratch[layout::JUMP_CACHE] = jumps;
+        Some((doors, returns)) => {
+            s.scratch[layout::DOORS] = doors;
             s.scratch[layout::RETURNS] = returns;
             s.scratch[layout::RESULT] = target.rip;
             Ok(())
