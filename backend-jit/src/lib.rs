@@ -1,7 +1,7 @@
 //! From IR to host code, and running it.
 //!
 //! [`Jit`] owns a code cache for one vCPU: [`Jit::compile`] translates a block, [`Jit::run`] enters it, goes from
-//! block to block along links and the jump cache, and comes back with a [`RunExit`] and an exact processor state.
+//! block to block along links and through doors, and comes back with a [`RunExit`] and an exact processor state.
 //! The parts at the crate's root know nothing of the host; `x64/` and `aarch64/` emit code.
 
 mod addresses;
@@ -67,7 +67,7 @@ pub enum JitError {
 pub struct JitConfig {
     /// Size of the code cache in bytes; memory is used as code comes.
     pub cache_bytes: usize,
-    /// Link blocks and use the jump cache.
+    /// Link blocks and let computed jumps find them.
     pub chain: bool,
     /// Count completed instructions in `icount`.
     pub count_insns: bool,
@@ -322,8 +322,8 @@ impl Jit {
         }
     }
 
-    /// Goes on in translated code after the interpreter has executed what [`Jit::run`] came back for, if the jump cache
-    /// has the place; None: nothing was done. What would make [`Jit::run`] wrong there makes this wrong.
+    /// Goes on in translated code after the interpreter has executed what [`Jit::run`] came back for, if the place
+    /// is known; None: nothing was done. What would make [`Jit::run`] wrong there makes this wrong.
     pub fn resume(&mut self, cpu: &mut Cpu) -> Option<RunExit> {
         let mode = cpu.state.mode;
         if !mode.contains(Mode::FLAT) || !self.cfg.chain || self.cfg.single_block {
@@ -342,10 +342,11 @@ impl Jit {
         })
     }
 
-    /// The translated block that the processor's RIP leads to, if it is flat code.
+    /// The translated block that the processor's RIP leads to, if it is flat code and was not come to by a computed jump: what
+    /// has no door then is mostly cold, which the engine finds out sooner.
     fn known(&self, cpu: &mut Cpu) -> Option<BlockId> {
         let (rip, mode) = (cpu.state.rip, cpu.state.mode);
-        if !mode.contains(Mode::FLAT) {
+        if self.computed || !mode.contains(Mode::FLAT) {
             return None;
         }
         let phys = cpu.fetch_gpa(rip).ok()?;
