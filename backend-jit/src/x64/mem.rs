@@ -255,7 +255,7 @@ impl Codegen {
     }
 
     /// `entry`, from a linear address, becomes that of the set's entry for it, before the table's displacement.
-    fn entry_of(&mut self, entry: Reg, lin: Reg) {
+    pub fn entry_of(&mut self, entry: Reg, lin: Reg) {
         self.rotated(entry, lin, 8);
         self.asm.alu_imm(Type::I32, Alu::And, Rm::R(entry), ((1 << TLB_BITS) - 1) << 4);
         if !self.gs {

@@ -9,6 +9,7 @@ mod r#gen;
 mod golden;
 mod jumps;
 mod random;
+mod strings;
 mod vectors;
 mod x87;
 

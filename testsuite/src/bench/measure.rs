@@ -12,6 +12,8 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Longest that a guest may take to come up.
+const START: Duration = Duration::from_secs(300);
 /// Longest that a workload may take.
 const LIMIT: Duration = Duration::from_secs(180);
 /// The same where processor time is taken: the host is busy with other work then.
@@ -128,6 +130,7 @@ impl Contender {
                 guest,
                 self.cpus,
                 &logs.join(format!("{}.err", self.name.replace(' ', "-"))),
+                START,
             ) {
                 Ok(place) => self.place.insert(place),
                 Err(e) => {

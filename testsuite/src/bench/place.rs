@@ -113,15 +113,21 @@ impl Place {
     /// Starts `machine` with `cpus` processors and waits until it takes commands.
     ///
     /// # Errors
-    /// When it does not come up in five minutes.
-    pub fn start(machine: &Machine, guest: &Guest, cpus: u32, errors: &Path) -> Result<Self> {
+    /// When it does not come up in `limit`.
+    pub fn start(
+        machine: &Machine,
+        guest: &Guest,
+        cpus: u32,
+        errors: &Path,
+        limit: Duration,
+    ) -> Result<Self> {
         let started = Instant::now();
         let file = File::create(errors).with_context(|| format!("{}", errors.display()))?;
         let command = machine.command(guest, cpus);
         let console = Console::start(command, file, None).with_context(|| format!("starting {machine:?}"))?;
         let mut place =
             Self { machine: machine.clone(), console, flags: Vec::new(), boot: 0.0, errors: errors.into() };
-        let until = started + Duration::from_secs(300);
+        let until = started + limit;
         let flags = place.marker("@@flags", until)?;
         place.flags = flags.text.split_whitespace().map(String::from).collect();
         place.boot = place.marker("@@ready", until)?.at.duration_since(started).as_secs_f64();

@@ -12,7 +12,7 @@ use testsuite::bench::measure::Entrant;
 use testsuite::bench::place::{Guest, Machine};
 use testsuite::bench::results::{BARE, CALQUE, Results};
 use testsuite::bench::workloads::{self, Workload};
-use testsuite::bench::{boots, compare, measure, plot, table};
+use testsuite::bench::{boots, compare, lockstep, measure, plot, table};
 
 /// Times programs bare, in calque and in QEMU, by turns.
 #[derive(Debug, Parser)]
@@ -37,6 +37,14 @@ enum What {
     Nightly {
         /// The stored results.json; made from this run if it is not there
         stored: PathBuf,
+        #[command(flatten)]
+        run: RunOptions,
+    },
+    /// Run the beginning of each workload with translator and interpreter in step; status 1 if they differ
+    Lockstep {
+        /// Seconds of the guest's time for each: a nanosecond an instruction
+        #[arg(long, default_value_t = 0.1, value_name = "SECONDS")]
+        seconds: f64,
         #[command(flatten)]
         run: RunOptions,
     },
@@ -88,6 +96,7 @@ fn main() -> ExitCode {
         }
         Some(What::Compare { before, after }) => load(before).and_then(|b| Ok(compared(&b, &load(after)?))),
         Some(What::Nightly { stored, run }) => nightly(stored, run),
+        Some(What::Lockstep { seconds, run }) => in_step(*seconds, run),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -154,10 +163,8 @@ fn version(qemu: &str) -> Result<String> {
     Ok(full.split('.').take(2).collect::<Vec<_>>().join("."))
 }
 
-/// Measures, and writes the report folder.
-fn measured(o: &RunOptions) -> Result<Results> {
-    let chosen = workloads::chosen(&o.only, o.quick).map_err(|e| anyhow!(e))?;
-    let runs = if o.quick { 1 } else { o.runs };
+/// The guest, what its kernel is, and the report's folder.
+fn prepared(o: &RunOptions) -> Result<(Guest, String, PathBuf)> {
     let folder = PathBuf::from(
         std::env::var_os("CALQUE_BENCH").context("CALQUE_BENCH names no folder: start bench.sh")?,
     );
@@ -174,8 +181,33 @@ fn measured(o: &RunOptions) -> Result<Results> {
         append: kernel.append,
         memory: o.memory,
     };
+    Ok((guest, kernel.description, out))
+}
+
+/// Whether the beginning of no workload shows a difference.
+fn in_step(seconds: f64, o: &RunOptions) -> Result<bool> {
+    let chosen = workloads::chosen(&o.only, o.quick).map_err(|e| anyhow!(e))?;
+    let (guest, kernel, out) = prepared(o)?;
+    let (machines, _) = machines(&RunOptions { qemu: Vec::new(), ..o.clone() })?;
+    let Some((_, Machine::Calque(binary, args), _)) = machines.iter().find(|(n, ..)| n == CALQUE) else {
+        bail!("there is no calque");
+    };
+    println!("guest: {kernel}");
+    let say = &mut |line: &str| println!("{line}");
+    let differ = lockstep::run(binary, args, &guest, &chosen, seconds, &out.join("logs"), say)?;
+    if !differ.is_empty() {
+        println!("differences: {}", differ.join(" "));
+    }
+    Ok(differ.is_empty())
+}
+
+/// Measures, and writes the report folder.
+fn measured(o: &RunOptions) -> Result<Results> {
+    let chosen = workloads::chosen(&o.only, o.quick).map_err(|e| anyhow!(e))?;
+    let runs = if o.quick { 1 } else { o.runs };
+    let (guest, kernel, out) = prepared(o)?;
     let (machines, qemus) = machines(o)?;
-    let mut results = Results { qemus, notes: notes(o, runs, &kernel.description), ..Results::default() };
+    let mut results = Results { qemus, notes: notes(o, runs, &kernel), ..Results::default() };
 
     for cpus in [1, 2] {
         let workloads: Vec<_> = chosen.iter().filter(|w| w.cpus() == cpus).copied().collect();
