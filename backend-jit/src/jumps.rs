@@ -42,7 +42,7 @@ pub struct JumpEntry {
     /// Host address of the block's entry.
     host: u64,
     /// Offset in a set of the inline cache of the number to compare with `exec`.
-    page: u32,
+    page: u64,
 }
 
 impl JumpEntry {
@@ -56,7 +56,7 @@ impl JumpEntry {
 
 /// No fetch translation has this number.
 const NEVER: u32 = u32::MAX;
-const EMPTY: JumpEntry = JumpEntry { rip: 0, exec: NEVER, code: 0, host: 0, page: exec_id(0) as u32 };
+const EMPTY: JumpEntry = JumpEntry { rip: 0, exec: NEVER, code: 0, host: 0, page: exec_id(0) as u64 };
 
 /// One predicted return.
 #[derive(Clone, Copy, Debug)]
@@ -216,7 +216,7 @@ impl Jumps {
     pub fn remember(&mut self, i: usize, rip: u64, exec: u32, code: usize, host: *const u8) {
         if exec != 0 {
             let page = exec_id(tlb::index(rip)) as u32;
-            let entry = JumpEntry { rip, exec, code: code as u32, host: host as u64, page };
+            let entry = JumpEntry { rip, exec, code: code as u32, host: host as u64, page: page.into() };
             self.sets[i].jumps[jump_index(rip)] = entry;
         }
     }

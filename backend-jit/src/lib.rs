@@ -87,6 +87,9 @@ pub struct JitConfig {
     pub pin_vectors: bool,
     /// Keep the guest's order of loads and stores where the host's is weaker: when other threads share memory.
     pub ordered: bool,
+    /// Do so without barriers in loads and stores of translated code, because those others have its thread pass one
+    /// where they need it: see [`emu_core::order`].
+    pub plain: bool,
     /// Let accesses share looks into the translation cache.
     pub share_probes: bool,
     /// Ask the host for large pages behind translated code.
@@ -117,6 +120,7 @@ impl Default for JitConfig {
             baseline: false,
             pin_vectors: true,
             ordered: true,
+            plain: false,
             share_probes: true,
             fold_addresses: true,
             copy_blocks: true,

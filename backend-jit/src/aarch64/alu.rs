@@ -308,6 +308,13 @@ impl Codegen {
             }
             (Some(a), None) => a,
             (None, Some(b)) if inst.aux == 0 => b,
+            (None, Some(b))
+                if disp != 0 && !Asm::is_imm12(disp) && !Asm::is_imm12(ty.truncate(disp.wrapping_neg())) =>
+            {
+                self.asm.mov_imm(S1, disp);
+                self.asm.add(wide, d.reg, S1, b, inst.aux as u8);
+                return self.finish(me, d, Self::is_wide(ty));
+            }
             (None, Some(b)) => {
                 self.asm.lsl_imm(wide, part, b, inst.aux as u8);
                 part

@@ -5,19 +5,21 @@
 //! the number of the translation in force (`emu_core::mmu::execid`) with the one they were linked under, and so does
 //! every lookup in the jump cache. The number is a word of data beside the code, which the cache patches.
 //!
-//! No value is alive where a block is left, so the temporaries are free there.
+//! No value is alive where a block is left but the RIP of a computed jump, so the temporaries are free there.
 
-use super::asm::{Logic, Reg};
-use super::vals::{ICOUNT, S0, S1, STATE, TLB, slot};
+use super::asm::{Cond, Logic, Reg, ZR};
+use super::lazy::Parts;
+use super::share::Offset;
+use super::vals::{ICOUNT, RETURNS, S0, S1, STATE, TLB, slot};
 use super::{Codegen, Loc};
 use crate::cache::Role;
 use crate::frame::{NOT_LINKED, Return, exec_id};
 use crate::jumps::{JUMP_SLOTS, JumpEntry, jump_index};
 use crate::layout;
-use crate::sidetable::{Last, Recipe};
+use crate::sidetable::Last;
 use dynasmrt::DynamicLabel;
 use emu_core::ir::{BrKind, Inst, Type};
-use emu_core::mmu::tlb::{self, ExecEntry, TLB_BITS};
+use emu_core::mmu::tlb;
 use emu_core::state::CpuState;
 use std::mem::offset_of;
 
@@ -29,7 +31,7 @@ pub struct Side {
     pub undo: u32,
     pub back: bool,
     /// What the guest's flags are to be made of, if their word is not right.
-    pub flags: Option<Recipe>,
+    pub flags: Option<Parts>,
     /// The x87 instruction before it.
     pub x87: Option<Last>,
 }
@@ -55,8 +57,8 @@ impl Codegen {
         self.asm.cbz(true, false, S0, stub);
         if self.count {
             self.asm.ldr(Type::I64, S0, STATE, slot(layout::BUDGET));
-            self.asm.arith(true, true, true, super::asm::ZR, ICOUNT, S0, 0);
-            self.asm.b_cond(super::asm::Cond::Cs, stub);
+            self.asm.arith(true, true, true, ZR, ICOUNT, S0, 0);
+            self.asm.b_cond(Cond::Cs, stub);
         }
     }
 
@@ -82,11 +84,12 @@ impl Codegen {
         } else if self.link_pages {
             self.guarded(exit, rip, stub);
         } else {
-            self.asm.mov_imm(0, rip);
+            let r = self.const_reg(rip);
             self.asm.ldr(Type::I64, S0, STATE, slot(layout::JUMP_CACHE));
             self.asm.mov_imm(S1, (size_of::<JumpEntry>() * jump_index(rip)) as u64);
             self.asm.add(true, S0, S0, S1, 0);
-            self.lookup(stub);
+            self.lookup(r, stub);
+            self.drop_temp(r);
         }
     }
 
@@ -117,58 +120,70 @@ impl Codegen {
         }
     }
 
-    /// Compares the jump-cache entry at [`S0`] with x0 and the number of its fetch translation; jumps to its code or to
-    /// `miss`.
-    fn lookup(&mut self, miss: DynamicLabel) {
-        let (rip, entry, number): (Reg, Reg, Reg) = (1, 2, 3);
-        self.asm.ldp(rip, entry, S0, 0);
-        self.asm.sub(true, rip, rip, 0);
-        self.asm.cbz(true, true, rip, miss);
-        self.asm.ubfx(true, number, 0, 12, TLB_BITS as u8);
-        const { assert!(size_of::<ExecEntry>() == 32) };
-        self.asm.add(true, number, TLB, number, 5);
-        let at = exec_id(0);
-        self.asm.add_imm(true, number, number, (at & !0xfff) as u64);
-        self.asm.ldr(Type::I32, number, number, at & 0xfff);
-        self.asm.sub(false, number, number, entry);
-        self.asm.cbz(true, false, number, miss);
-        self.asm.ldr(Type::I64, S0, STATE, slot(layout::CODE_BASE));
-        self.asm.lsr_imm(true, entry, entry, 32);
-        self.asm.add(true, S0, S0, entry, 0);
-        self.asm.br(S0);
+    /// Compares the jump-cache entry at [`S0`] with the RIP in `to` and the number of its fetch translation; jumps to its
+    /// code or to `miss`. Keeps `to`. Changes NZCV.
+    fn lookup(&mut self, to: Reg, miss: DynamicLabel) {
+        let (rip, number, host) = (self.temp(), self.temp(), self.temp());
+        const { assert!(JumpEntry::EXEC == 8 && JumpEntry::HOST == 16 && JumpEntry::PAGE == 24) };
+        self.asm.ldp(rip, number, S0, 0);
+        self.asm.ldp(host, S1, S0, JumpEntry::HOST);
+        self.asm.load_at(Type::I32, S1, TLB, Offset::Reg(S1));
+        self.asm.arith(true, true, true, ZR, rip, to, 0);
+        self.asm.ccmp(false, number, S1, Cond::Eq);
+        self.asm.b_cond(Cond::Ne, miss);
+        self.asm.br(host);
+        [rip, number, host].map(|t| self.drop_temp(t));
     }
 
-    /// Behind a call: predicts the return to relative RIP `rel`. Keeps x0.
+    /// The register with the newest return: [`S0`] where it has none of its own.
+    fn returns(&mut self) -> Reg {
+        if !self.count {
+            return RETURNS;
+        }
+        self.asm.ldr(Type::I64, S0, STATE, slot(layout::RETURNS));
+        S0
+    }
+
+    /// Moves the newest return by one entry.
+    fn move_returns(&mut self, r: Reg, pop: bool) {
+        self.asm.arith_imm(true, pop, false, S1, r, 16);
+        self.asm.bfxil(true, r, S1, 0, 16);
+        if self.count {
+            self.asm.str(Type::I64, r, STATE, slot(layout::RETURNS));
+        }
+    }
+
+    /// Behind a call: predicts the return to relative RIP `rel`.
     fn push_return(&mut self, rel: i64) {
         if !self.chain || !self.frame.flat() || !self.predict_returns {
             return;
         }
         let (rip, label) = (self.frame.rip(rel), self.asm.label());
         self.frame.returns.push(Return { label, rip });
-        self.asm.ldr(Type::I64, S0, STATE, slot(layout::RETURNS));
-        self.asm.add_imm(true, S1, S0, 16);
-        self.asm.bfi(true, S0, S1, 0, 16);
-        self.asm.str(Type::I64, S0, STATE, slot(layout::RETURNS));
-        self.asm.mov_imm(1, rip);
-        self.asm.adr(2, label);
-        self.asm.stp(1, 2, S0, 0);
+        let (back, host) = (self.const_reg(rip), self.temp());
+        let r = self.returns();
+        self.move_returns(r, false);
+        self.asm.adr(host, label);
+        self.asm.stp(back, host, r, 0);
+        self.drop_temp(host);
     }
 
-    /// A return to x0: goes where the newest call predicts if that is right.
-    fn pop_return(&mut self) {
+    /// A return to the RIP in `to`: goes where the newest call predicts if that is right. Keeps `to`.
+    fn pop_return(&mut self, to: Reg) {
         if !self.predict_returns {
             return;
         }
         let miss = self.asm.label();
-        self.asm.ldr(Type::I64, S0, STATE, slot(layout::RETURNS));
-        self.asm.ldp(1, 2, S0, 0);
-        self.asm.sub(true, 1, 1, 0);
-        self.asm.cbz(true, true, 1, miss);
-        self.asm.arith_imm(true, true, false, S1, S0, 16);
-        self.asm.bfi(true, S0, S1, 0, 16);
-        self.asm.str(Type::I64, S0, STATE, slot(layout::RETURNS));
-        self.asm.br(2);
+        let (rip, host) = (self.temp(), self.temp());
+        let r = self.returns();
+        self.asm.ldp(rip, host, r, 0);
+        self.asm.sub(true, rip, rip, to);
+        self.asm.cbz(true, true, rip, miss);
+        self.move_returns(r, true);
+        self.asm.br(host);
         self.asm.bind(miss);
+        self.drop_temp(rip);
+        self.drop_temp(host);
     }
 
     pub fn goto(&mut self, inst: &Inst) {
@@ -180,6 +195,10 @@ impl Codegen {
 
     /// Jumps to `l` if truth value `v` holds.
     fn jump_if(&mut self, v: emu_core::ir::Value, not: bool, l: DynamicLabel) {
+        if let Some(if_not_zero) = self.zero_test() {
+            let r = self.reg_nz(v);
+            return self.asm.cbz(if_not_zero != not, self.insts[v.index()].ty == Type::I64, r, l);
+        }
         match self.val[v.index()].loc {
             Loc::Cc(c) => self.asm.b_cond(if not { c.invert() } else { c }, l),
             _ => {
@@ -191,7 +210,7 @@ impl Codegen {
 
     pub fn branch(&mut self, inst: &Inst) {
         let (taken, other) = (inst.imm, i64::from(inst.aux as i32));
-        if let Some(c) = self.constant(inst.args[0]) {
+        if let (Some(c), None) = (self.constant(inst.args[0]), self.zero_test()) {
             let rel = if c != 0 { taken } else { other };
             return self.direct(rel, self.frame.back(rel));
         }
@@ -206,7 +225,8 @@ impl Codegen {
         let rel = inst.imm;
         let undo = self.frame.total_insns.saturating_sub(self.frame.done_insns + 1);
         let label = self.asm.label();
-        if let Some(c) = self.constant(inst.args[0]) {
+        let flags = self.flags_of_exit();
+        if let (Some(c), None) = (self.constant(inst.args[0]), self.zero_test()) {
             if c != 0 {
                 self.asm.b(label);
             }
@@ -214,14 +234,13 @@ impl Codegen {
             self.jump_if(inst.args[0], false, label);
         }
         let back = self.frame.back(rel);
-        self.sides.push(Side { label, rel, undo, back, flags: self.lazy, x87: self.x87_last });
+        self.sides.push(Side { label, rel, undo, back, flags, x87: self.x87_last });
     }
 
     pub fn goto_reg(&mut self, inst: &Inst) {
-        let r = self.reg(inst.args[0]);
-        self.asm.mov(true, 0, r);
+        let to = self.reg_nz(inst.args[0]);
         let miss = self.asm.label();
-        self.indirect_miss = Some(miss);
+        self.indirect_miss = Some((miss, to));
         if !self.chain || !self.frame.flat() {
             self.asm.b(miss);
             return;
@@ -229,16 +248,16 @@ impl Codegen {
         if inst.aux == BrKind::Call as u32 {
             self.push_return(inst.imm);
         } else if inst.aux == BrKind::Ret as u32 {
-            self.pop_return();
+            self.pop_return(to);
         }
         self.poll(miss);
         // index = (rip ^ rip >> 12) mod slots.
         const { assert!(size_of::<JumpEntry>() == 32) };
-        self.asm.logic_lsr(Logic::Eor, true, S1, 0, 0, 12);
+        self.asm.logic_lsr(Logic::Eor, true, S1, to, to, 12);
         self.asm.logic_imm(Logic::And, true, S1, S1, JUMP_SLOTS as u64 - 1);
         self.asm.ldr(Type::I64, S0, STATE, slot(layout::JUMP_CACHE));
         self.asm.add(true, S0, S0, S1, 5);
-        self.lookup(miss);
+        self.lookup(to, miss);
     }
 
     pub fn interpret(&mut self, inst: &Inst) {
@@ -264,8 +283,11 @@ impl Codegen {
             self.x87_note(s.x87);
             self.direct(s.rel, s.back);
         }
-        if let Some(l) = self.indirect_miss.take() {
+        if let Some((l, to)) = self.indirect_miss.take() {
             self.asm.bind(l);
+            if to != 0 {
+                self.asm.mov(true, 0, to);
+            }
             let at = self.entry.way_out;
             self.asm.b_abs(false, at);
         }

@@ -263,7 +263,8 @@ impl Codegen {
     pub fn set_flags(&mut self, inst: &Inst) {
         let f = inst.args[0];
         self.lazy = self.recipe_here();
-        if self.lazy.is_some() || self.val[f.index()].loc == Loc::Word {
+        // What only the exit behind it sees is nobody's either.
+        if !f.is_some() || self.lazy.is_some() || self.val[f.index()].loc == Loc::Word {
             return;
         }
         let r = self.word(f);

@@ -8,7 +8,8 @@
 //! instruction not begun, so a block never runs on after it has modified itself.
 //!
 //! Order: the guest expects that loads and stores happen in program order, but for a load passing an earlier store. With
-//! `JitConfig::ordered` a barrier behind each load and one before each store see to that.
+//! `JitConfig::ordered` a barrier behind each load and one before each store see to that, unless (`JitConfig::plain`) those
+//! who share the memory do.
 
 use super::asm::{Logic, Reg, ZR};
 use super::share::{Alone, At, Slow, Touch};
@@ -78,14 +79,14 @@ pub struct Stub {
 impl Codegen {
     /// Behind a load.
     pub fn loaded(&mut self) {
-        if self.ordered {
+        if self.barriers {
             self.asm.dmb_load();
         }
     }
 
     /// Before a store.
     pub fn storing(&mut self) {
-        if self.ordered {
+        if self.barriers {
             self.asm.dmb_store();
         }
     }

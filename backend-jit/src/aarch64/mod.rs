@@ -41,7 +41,7 @@ use crate::hold::Holds;
 use crate::regalloc::Analysis;
 use crate::sidetable::{Last, Recipe};
 use crate::{JitConfig, JitError};
-use asm::{Asm, Cond};
+use asm::{Asm, Cond, Reg};
 use coded::Coded;
 use emu_core::ir::{Block, Inst, Op, Type, Value};
 use flags::Carry;
@@ -122,13 +122,14 @@ pub struct Entry {
     indirect: usize,
     interpret: usize,
     way_out: usize,
+    empty: usize,
     vec_begin: usize,
 }
 
 impl Entry {
-    /// Offset of the code that leaves for the RIP in x0.
+    /// Offset of the code that empty entries of the ring of returns lead to, which are for RIP 0: it leaves for that.
     pub fn way_out(&self) -> usize {
-        self.way_out
+        self.empty
     }
 }
 
@@ -140,8 +141,8 @@ pub struct Codegen {
     an: Analysis,
     halves: avx::Halves,
     holds: Holds,
-    /// By index of a `SetFlags`: what stands for its flags.
-    recipes: Vec<(u32, Recipe)>,
+    /// What stands for flags that are not made.
+    found: lazy::Found,
     /// What the guest's flags are to be made of here, if their word is not right.
     lazy: Option<Recipe>,
     share_probes: bool,
@@ -150,6 +151,10 @@ pub struct Codegen {
     /// By value: it is read as a flags word.
     worded: Vec<bool>,
     owner: [Owner; 5],
+    /// By temporary: the constant that it has been left with, while it is free.
+    known: [Option<u64>; 5],
+    /// What that is since: see [`asm::Asm::joins`].
+    known_joins: u32,
     locked: u32,
     vowner: [Owner; vecregs::VTEMPS],
     vlocked: u32,
@@ -163,7 +168,8 @@ pub struct Codegen {
     sides: Vec<branch::Side>,
     withheld: Vec<system::Withheld>,
     literals: Vec<branch::Literal>,
-    indirect_miss: Option<dynasmrt::DynamicLabel>,
+    /// The way out of a jump to the RIP in this register.
+    indirect_miss: Option<(dynasmrt::DynamicLabel, Reg)>,
     thunks: [usize; Helper::ALL.len()],
     entry: Entry,
     /// The block in hand, with its exits and sites.
@@ -174,6 +180,8 @@ pub struct Codegen {
     predict_returns: bool,
     count: bool,
     ordered: bool,
+    /// Loads and stores have barriers.
+    barriers: bool,
     lse: bool,
     wides: Vec<vecregs::Wide>,
     runs: Vec<run::Run>,
@@ -227,13 +235,15 @@ impl Codegen {
             an: Analysis::default(),
             halves: avx::Halves::default(),
             holds: Holds::default(),
-            recipes: Vec::new(),
+            found: lazy::Found::default(),
             lazy: None,
             share_probes: cfg.share_probes,
             fold_addresses: cfg.fold_addresses,
             val: Vec::new(),
             worded: Vec::new(),
             owner: [Owner::Free; 5],
+            known: [None; 5],
+            known_joins: 0,
             locked: 0,
             vowner: [Owner::Free; vecregs::VTEMPS],
             vlocked: 0,
@@ -257,6 +267,7 @@ impl Codegen {
             predict_returns: cfg.predict_returns,
             count: cfg.count_insns,
             ordered: cfg.ordered,
+            barriers: cfg.ordered && !cfg.plain,
             lse: !cfg.baseline && has_lse(),
             wides: Vec::new(),
             runs: Vec::new(),
@@ -285,6 +296,7 @@ impl Codegen {
         self.insts.extend_from_slice(&block.insts);
         self.val.clear();
         self.owner = [Owner::Free; 5];
+        (self.known, self.known_joins) = ([None; 5], 0);
         self.locked = 0;
         self.vowner = [Owner::Free; vecregs::VTEMPS];
         self.vlocked = 0;
@@ -326,8 +338,9 @@ impl Codegen {
             return Err(JitError::Unsupported("an operation that the Arm emitter does not know"));
         }
         self.val.resize(insts.len(), NEW_VAL);
-        lazy::find(&mut insts, &mut self.recipes);
+        lazy::find(&mut insts, &mut self.found);
         self.an.run(&insts);
+        self.found.prolong(&mut self.an);
         if self.fold_addresses {
             addresses::find(&insts, &mut self.an);
         }

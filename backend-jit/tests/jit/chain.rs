@@ -214,6 +214,21 @@ fn calls_and_links_cross_pages() {
     }
 }
 
+/// An empty ring predicts a return to 0, which leaves for 0 wherever the block has the RIP.
+#[test]
+fn a_return_to_nowhere_is_one_to_zero() {
+    for register in [RAX, RCX, RDX] {
+        let mut g = Guest::new(JitConfig::default());
+        g.add(0x2000, 1, |b| {
+            let to = b.get_reg(Type::I64, register);
+            b.op_imm(Op::GotoReg, Type::Void, &[to], 0, BrKind::Ret as u32);
+        });
+        g.cpu.state.gpr[register] = 0;
+        assert_eq!(g.run(0x2000), RunExit::NeedBlock);
+        assert_eq!(g.cpu.state.rip, 0);
+    }
+}
+
 #[test]
 fn removed_blocks_are_unlinked() {
     let mut g = Guest::new(JitConfig::default());

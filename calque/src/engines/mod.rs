@@ -82,8 +82,9 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
         stubs_apart: on(apart),
         set_in_segment: on(segment),
         perf_map: machine.perf_map,
-        // With one processor on the virtual clock, devices work in its thread.
+        // With one processor on the virtual clock, devices work in its thread; else on the real one they see to order.
         ordered: machine.cpus > 1 || machine.clock != ClockKind::Virtual,
+        plain: machine.cpus == 1 && emu_core::order::one_sided(),
         ..default
     };
     let translator = Translator::new(config, passes, log.clone(), lockstep)
