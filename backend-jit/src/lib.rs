@@ -367,7 +367,7 @@ impl Jit {
         let s = &mut cpu.state;
         self.cache.jumps.left(s.scratch[layout::RETURNS]);
         s.mxcsr |= s.scratch[layout::MX_GUEST] as u32 & 0x3f;
-        s.rflags = s.rflags & !rflags::STATUS | host::from_word(s.scratch[layout::FLAGS]);
+        s.rflags = s.rflags & !rflags::STATUS | host::status_flags(&s.scratch);
         self.after(cpu, word)
     }
 

@@ -132,7 +132,9 @@ impl Codegen {
         self.asm.ccmp(false, number, S1, Cond::Eq);
         self.asm.b_cond(Cond::Ne, miss);
         self.asm.br(host);
-        [rip, number, host].map(|t| self.drop_temp(t));
+        for t in [rip, number, host] {
+            self.drop_temp(t);
+        }
     }
 
     /// The register with the newest return: [`S0`] where it has none of its own.

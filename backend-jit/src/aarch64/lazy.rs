@@ -8,8 +8,9 @@
 //! because [`find`] has looked ahead to the next `SetFlags`.
 
 use super::Codegen;
-use super::asm::{Logic, Reg, ZR};
-use super::vals::{FLAGS, GUEST, S0, S1, TEMPS};
+use super::asm::Reg;
+use super::record::Kind;
+use super::vals::{GUEST, S0, S1};
 use crate::regalloc::Analysis;
 use crate::sidetable::{Place, Recipe};
 use emu_core::ir::{Cc, Inst, Op, Type, Value};
@@ -266,37 +267,17 @@ impl Codegen {
 
     /// Makes the guest's flags of `p`. No other value is alive.
     pub fn make_flags(&mut self, p: Parts) {
-        let held = [p.x, p.y].map(|p| if let Part::Reg(r) = p { r } else { ZR });
-        let mut free = TEMPS.into_iter().filter(|t| !held.contains(t));
-        let mut next = || free.next().unwrap_or(S1);
-        let (a, result, spare) = (next(), next(), next());
-        let x = self.part_in(a, p.x);
-        let wide = p.ty == Type::I64;
-        let shift = if Self::is_wide(p.ty) { 0 } else { 32 - p.ty.bits() as u8 };
+        let x = self.part_in(S1, p.x);
         if p.op == Op::And {
-            self.asm.lsl_imm(wide, result, x, shift);
-            self.asm.logic(Logic::Ands, wide, ZR, result, result, 0);
-            self.asm.mrs_nzcv(FLAGS);
-            self.asm.logic_imm(Logic::Eor, false, FLAGS, FLAGS, 1 << 29);
-            self.asm.bfxil(false, FLAGS, x, 0, 8);
-            return self.asm.bfi(false, FLAGS, x, 8, 8);
+            return self.write_record(Kind::Logic, p.ty, x, Part::Const(0));
         }
-        let y = self.part_in(spare, p.y);
-        match (p.op, p.by_result) {
-            (Op::Add, _) => self.asm.sub(wide, a, x, y),
-            (_, true) => self.asm.add(wide, a, x, y, 0),
-            _ => self.asm.mov(wide, a, x),
+        if p.op == Op::Sub && !p.by_result {
+            return self.write_record(Kind::Sub, p.ty, x, p.y);
         }
-        self.asm.lsl_imm(wide, result, a, shift);
-        self.asm.arith(wide, p.op == Op::Sub, true, result, result, y, shift);
-        self.asm.mrs_nzcv(FLAGS);
-        if p.op == Op::Add {
-            self.asm.logic_imm(Logic::Eor, false, FLAGS, FLAGS, 1 << 29);
-        }
-        self.asm.lsr_imm(wide, result, result, shift);
-        self.asm.bfxil(false, FLAGS, result, 0, 8);
-        self.asm.logic(Logic::Eor, false, S0, a, y, 0);
-        self.asm.bfi(false, FLAGS, S0, 8, 8);
+        // The first operand from the result.
+        let y = self.part_in(S0, p.y);
+        self.asm.arith(p.ty == Type::I64, p.op == Op::Add, false, S1, x, y, 0);
+        self.write_record(if p.op == Op::Add { Kind::Add } else { Kind::Sub }, p.ty, S1, p.y);
     }
 
     fn part_in(&mut self, r: Reg, p: Part) -> Reg {

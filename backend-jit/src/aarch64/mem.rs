@@ -33,6 +33,8 @@ pub enum StubKind {
     Raise(Helper),
     /// Leaves for the interpreter.
     Leave,
+    /// Makes a word of flags on record.
+    Settle,
     /// Gives the host the guest's vector registers and modes of floating point.
     VecBegin,
     /// An x87 instruction between registers that is not done in line.
@@ -292,6 +294,10 @@ impl Codegen {
                         let n = layout::RESULT + usize::from(!quotient);
                         self.asm.ldr(Type::I64, S0, STATE, slot(n));
                     }
+                }
+                StubKind::Settle => {
+                    let at = self.entry.settle;
+                    self.asm.b_abs(true, at);
                 }
                 StubKind::VecBegin => {
                     let at = self.entry.vec_begin;

@@ -21,6 +21,7 @@ pub mod lazy;
 pub mod mem;
 pub mod mov;
 pub mod muldiv;
+pub mod record;
 pub mod run;
 pub mod share;
 pub mod shift;
@@ -46,6 +47,7 @@ use coded::Coded;
 use emu_core::ir::{Block, Inst, Op, Type, Value};
 use flags::Carry;
 pub use flags::{from_word, to_word};
+pub use record::status_flags;
 pub use trampoline::enter;
 
 /// The largest code cache: a branch reaches from end to end.
@@ -123,6 +125,7 @@ pub struct Entry {
     interpret: usize,
     way_out: usize,
     empty: usize,
+    settle: usize,
     vec_begin: usize,
 }
 
@@ -145,6 +148,8 @@ pub struct Codegen {
     found: lazy::Found,
     /// What the guest's flags are to be made of here, if their word is not right.
     lazy: Option<Recipe>,
+    /// The flags value that is the guest's by a record.
+    recorded: Option<Value>,
     share_probes: bool,
     fold_addresses: bool,
     val: Vec<Val>,
@@ -237,6 +242,7 @@ impl Codegen {
             holds: Holds::default(),
             found: lazy::Found::default(),
             lazy: None,
+            recorded: None,
             share_probes: cfg.share_probes,
             fold_addresses: cfg.fold_addresses,
             val: Vec::new(),
@@ -305,6 +311,7 @@ impl Codegen {
         self.slots = 0;
         self.native = None;
         self.lazy = None;
+        self.recorded = None;
         self.bools.clear();
         self.guest_flags.clear();
         self.stubs.clear();

@@ -68,6 +68,8 @@ impl Codegen {
         e.way_out = self.here();
         self.asm.str(Type::I64, 0, STATE, offset_of!(CpuState, rip));
         self.asm.b_abs(false, e.indirect);
+        e.settle = self.here();
+        self.settle_code();
         e.vec_begin = self.here();
         self.vec_guests(true);
         self.fp_begin();

@@ -28,7 +28,7 @@ pub mod window;
 pub mod x87;
 
 pub use crate::cache::Place;
-pub use crate::exit::{from_word, to_word};
+pub use crate::exit::{status_flags, to_word};
 use crate::frame::Frame;
 use crate::helpers::Helper;
 use crate::hold::Holds;
