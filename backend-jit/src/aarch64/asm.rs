@@ -598,6 +598,11 @@ impl Asm {
         self.reloc(l, Aarch64Relocation::ADR);
     }
 
+    /// 64 bits at base + 8 * index.
+    pub fn ldr_scaled(&mut self, d: Reg, base: Reg, index: Reg) {
+        self.raw(0xf860_7800 | rm(index) | rn(base) | rd(d));
+    }
+
     /// Loads the 32-bit word at a label.
     pub fn ldr_literal(&mut self, d: Reg, l: DynamicLabel) {
         self.raw(0x1800_0000 | rd(d));

@@ -1,25 +1,22 @@
-//! Leaving a block: direct links, the inline jump-cache lookup, side exits, and the tests for signals and budget.
+//! Leaving a block: direct links, jumps to computed places, side exits, and the tests for signals and budget.
 //!
 //! Invariant: a page is entered only through a current fetch translation. A link within the page needs no more than
 //! that; a link into another page, the return thunk of a call and a block that reaches into a second page first compare
 //! the number of the translation in force (`emu_core::mmu::execid`) with the one they were linked under, and so does
-//! every lookup in the jump cache. The number is a word of data beside the code, which the cache patches.
+//! every door (`door.rs`), by which computed jumps go. The number is a word of data beside the code, which the cache patches.
 //!
 //! No value is alive where a block is left but the RIP of a computed jump, so the temporaries are free there.
 
-use super::asm::{Cond, Logic, Reg, ZR};
+use super::asm::{Cond, Reg, ZR};
 use super::lazy::Parts;
-use super::share::Offset;
-use super::vals::{ICOUNT, RETURNS, S0, S1, STATE, TLB, slot};
+use super::vals::{ICOUNT, RETURNS, S0, S1, STATE, slot};
 use super::{Codegen, Loc};
 use crate::cache::Role;
-use crate::frame::{NOT_LINKED, Return, exec_id};
-use crate::jumps::{JUMP_SLOTS, JumpEntry, jump_index};
+use crate::frame::{NOT_LINKED, Return};
 use crate::layout;
 use crate::sidetable::Last;
 use dynasmrt::DynamicLabel;
 use emu_core::ir::{BrKind, Inst, Type};
-use emu_core::mmu::tlb;
 use emu_core::state::CpuState;
 use std::mem::offset_of;
 
@@ -84,12 +81,8 @@ impl Codegen {
         } else if self.link_pages {
             self.guarded(exit, rip, stub);
         } else {
-            let r = self.const_reg(rip);
-            self.asm.ldr(Type::I64, S0, STATE, slot(layout::JUMP_CACHE));
-            self.asm.mov_imm(S1, (size_of::<JumpEntry>() * jump_index(rip)) as u64);
-            self.asm.add(true, S0, S0, S1, 0);
-            self.lookup(r, stub);
-            self.drop_temp(r);
+            self.asm.mov_imm(0, rip);
+            self.to_door();
         }
     }
 
@@ -97,12 +90,7 @@ impl Codegen {
     fn guard(&mut self, exit: usize, rip: u64, stub: DynamicLabel) {
         let label = self.asm.label();
         self.literals.push(Literal { label, exit });
-        let at = exec_id(tlb::index(rip));
-        self.asm.add_imm(true, S0, TLB, (at & !0xfff) as u64);
-        self.asm.ldr(Type::I32, S0, S0, at & 0xfff);
-        self.asm.ldr_literal(S1, label);
-        self.asm.sub(false, S0, S0, S1);
-        self.asm.cbz(true, false, S0, stub);
+        self.compare_exec(rip, label, stub);
     }
 
     /// A link to a block that may lie in another page.
@@ -117,23 +105,6 @@ impl Codegen {
             let rip = self.frame.key.rip;
             let (exit, stub) = self.new_exit(rip, Role::Entry);
             self.guard(exit, crate::next_page(rip, self.frame.key.mode), stub);
-        }
-    }
-
-    /// Compares the jump-cache entry at [`S0`] with the RIP in `to` and the number of its fetch translation; jumps to its
-    /// code or to `miss`. Keeps `to`. Changes NZCV.
-    fn lookup(&mut self, to: Reg, miss: DynamicLabel) {
-        let (rip, number, host) = (self.temp(), self.temp(), self.temp());
-        const { assert!(JumpEntry::EXEC == 8 && JumpEntry::HOST == 16 && JumpEntry::PAGE == 24) };
-        self.asm.ldp(rip, number, S0, 0);
-        self.asm.ldp(host, S1, S0, JumpEntry::HOST);
-        self.asm.load_at(Type::I32, S1, TLB, Offset::Reg(S1));
-        self.asm.arith(true, true, true, ZR, rip, to, 0);
-        self.asm.ccmp(false, number, S1, Cond::Eq);
-        self.asm.b_cond(Cond::Ne, miss);
-        self.asm.br(host);
-        for t in [rip, number, host] {
-            self.drop_temp(t);
         }
     }
 
@@ -239,11 +210,18 @@ impl Codegen {
         self.sides.push(Side { label, rel, undo, back, flags, x87: self.x87_last });
     }
 
+    fn rip_in_x0(&mut self, to: Reg) {
+        if to != 0 {
+            self.asm.mov(true, 0, to);
+        }
+    }
+
     pub fn goto_reg(&mut self, inst: &Inst) {
         let to = self.reg_nz(inst.args[0]);
         let miss = self.asm.label();
-        self.indirect_miss = Some((miss, to));
+        self.indirect_miss = Some(miss);
         if !self.chain || !self.frame.flat() {
+            self.rip_in_x0(to);
             self.asm.b(miss);
             return;
         }
@@ -252,14 +230,9 @@ impl Codegen {
         } else if inst.aux == BrKind::Ret as u32 {
             self.pop_return(to);
         }
+        self.rip_in_x0(to);
         self.poll(miss);
-        // index = (rip ^ rip >> 12) mod slots.
-        const { assert!(size_of::<JumpEntry>() == 32) };
-        self.asm.logic_lsr(Logic::Eor, true, S1, to, to, 12);
-        self.asm.logic_imm(Logic::And, true, S1, S1, JUMP_SLOTS as u64 - 1);
-        self.asm.ldr(Type::I64, S0, STATE, slot(layout::JUMP_CACHE));
-        self.asm.add(true, S0, S0, S1, 5);
-        self.lookup(to, miss);
+        self.to_door();
     }
 
     pub fn interpret(&mut self, inst: &Inst) {
@@ -285,11 +258,8 @@ impl Codegen {
             self.x87_note(s.x87);
             self.direct(s.rel, s.back);
         }
-        if let Some((l, to)) = self.indirect_miss.take() {
+        if let Some(l) = self.indirect_miss.take() {
             self.asm.bind(l);
-            if to != 0 {
-                self.asm.mov(true, 0, to);
-            }
             let at = self.entry.way_out;
             self.asm.b_abs(false, at);
         }
@@ -305,6 +275,7 @@ impl Codegen {
             let at = self.entry.direct;
             self.asm.b_abs(false, at);
         }
+        self.end_door();
         for l in std::mem::take(&mut self.literals) {
             self.asm.bind(l.label);
             self.frame.exits[l.exit].guard = Some(self.asm.buf.len() as u32);

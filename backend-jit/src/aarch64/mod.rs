@@ -13,6 +13,7 @@ pub mod avx;
 pub mod bits;
 pub mod branch;
 pub mod coded;
+pub mod door;
 pub mod flags;
 pub mod fp;
 pub mod fp_coded;
@@ -42,7 +43,7 @@ use crate::hold::Holds;
 use crate::regalloc::Analysis;
 use crate::sidetable::{Last, Recipe};
 use crate::{JitConfig, JitError};
-use asm::{Asm, Cond, Reg};
+use asm::{Asm, Cond};
 use coded::Coded;
 use emu_core::ir::{Block, Inst, Op, Type, Value};
 use flags::Carry;
@@ -52,6 +53,8 @@ pub use trampoline::enter;
 
 /// The largest code cache: a branch reaches from end to end.
 pub const MAX_ARENA: usize = 128 << 20;
+
+pub use door::DOOR_BYTES;
 
 /// Returns are predicted by a ring: see `jumps`.
 pub const RETURN_RING: bool = true;
@@ -130,8 +133,13 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Offset of the code that empty entries of the ring of returns lead to, which are for RIP 0: it leaves for that.
+    /// Offset of the code that leaves for the RIP in x0.
     pub fn way_out(&self) -> usize {
+        self.way_out
+    }
+
+    /// Offset of the code that empty entries of the ring of returns lead to, which are for RIP 0: it leaves for that.
+    pub fn no_return(&self) -> usize {
         self.empty
     }
 }
@@ -173,8 +181,8 @@ pub struct Codegen {
     sides: Vec<branch::Side>,
     withheld: Vec<system::Withheld>,
     literals: Vec<branch::Literal>,
-    /// The way out of a jump to the RIP in this register.
-    indirect_miss: Option<(dynasmrt::DynamicLabel, Reg)>,
+    indirect_miss: Option<dynasmrt::DynamicLabel>,
+    own_door: Option<door::Elsewhere>,
     thunks: [usize; Helper::ALL.len()],
     entry: Entry,
     /// The block in hand, with its exits and sites.
@@ -264,6 +272,7 @@ impl Codegen {
             withheld: Vec::new(),
             literals: Vec::new(),
             indirect_miss: None,
+            own_door: None,
             thunks: [0; Helper::ALL.len()],
             entry: Entry::default(),
             frame: Frame::default(),
@@ -319,6 +328,7 @@ impl Codegen {
         self.withheld.clear();
         self.literals.clear();
         self.indirect_miss = None;
+        self.own_door = None;
         self.wides.clear();
         self.runs.clear();
         self.form = run::Form::Single;
@@ -354,6 +364,9 @@ impl Codegen {
         self.holds.run(if self.share_probes { &insts } else { &[] });
         self.insts = insts;
         self.find_words();
+        if place.door {
+            self.begin_with_door();
+        }
         self.guard_entry(block.next_page.is_some());
         self.count_block();
         self.emit_ops(0, self.insts.len());

@@ -256,7 +256,7 @@ fn arm_code_is_as_recorded() {
     codegen.prologue();
     let (mut text, mut rows) = (String::new(), String::new());
     for (name, ir) in CASES {
-        let place = Place { base: 0x10000, cold_end: None, first_exit: 0, first_site: 0 };
+        let place = Place { base: 0x10000, cold_end: None, first_exit: 0, first_site: 0, door: false };
         codegen.compile(&parse(name, ir), place).unwrap();
         let code = codegen.code();
         let (arm, guest) = (usual_way(code), ir.matches("guest.void").count());
