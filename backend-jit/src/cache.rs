@@ -29,6 +29,8 @@ pub struct Place {
     pub first_exit: u32,
     /// Number of its first site.
     pub first_site: u32,
+    /// A computed jump has come to it: it should begin with its door.
+    pub door: bool,
 }
 
 impl Place {
@@ -74,10 +76,20 @@ struct Exit {
     linked: Option<(BlockId, u32)>,
 }
 
+/// A block's own door, in front of its entry: see [`crate::jumps`].
+#[derive(Clone, Copy, Debug)]
+pub struct OwnDoor {
+    /// Offset in the block of its entry.
+    pub entry: u32,
+    /// Offset in the block of the number of the fetch translation that the door is good for.
+    pub guard: u32,
+}
+
 /// Where a block's code lies.
 #[derive(Clone, Copy, Debug)]
 struct Code {
     base: usize,
+    entry: usize,
     hot: usize,
     /// What is out of line.
     cold_base: usize,
@@ -107,6 +119,19 @@ struct BlockInfo {
     /// Its sites: first and number.
     sites: (u32, u32),
     moves: Moves,
+    own_door: Option<OwnDoor>,
+    door: Option<Door>,
+}
+
+/// What computed jumps come to first: see [`crate::jumps`].
+#[derive(Clone, Copy, Debug)]
+struct Door {
+    /// Offset in the arena.
+    at: usize,
+    /// Offset in the arena of the number of the fetch translation that it is good for.
+    guard: usize,
+    /// That number.
+    exec: u32,
 }
 
 /// Translated blocks and what leads to them.
@@ -155,6 +180,8 @@ pub struct NewBlock<'a> {
     pub sites: &'a [Site],
     /// What would change at another RIP, as [`Cache::note_moves`] gave it.
     pub moves: Moves,
+    /// Its door, if it begins with one.
+    pub door: Option<OwnDoor>,
 }
 
 /// A block's list of what changes when it is copied to another RIP: first and number. Copies share it. Empty: it cannot be
@@ -202,12 +229,13 @@ impl Cache {
     }
 
     /// Where the next block lies. What is out of line has its own place with `apart`.
-    pub fn place(&self, apart: bool) -> Place {
+    pub fn place(&self, apart: bool, door: bool) -> Place {
         Place {
             base: self.arena.next(),
             cold_end: apart.then(|| self.arena.cold_end()),
             first_exit: self.exits.len() as u32,
             first_site: self.sites.next(),
+            door,
         }
     }
 
@@ -235,7 +263,8 @@ impl Cache {
             Some(_) => self.arena.append_apart(hot, cold, cold_base)?,
             None => self.arena.append(new.code)?,
         };
-        let code = Code { base, hot: hot.len(), cold_base, cold: cold.len() };
+        let entry = base + new.door.map_or(0, |d| d.entry as usize);
+        let code = Code { base, entry, hot: hot.len(), cold_base, cold: cold.len() };
         let id = BlockId(self.blocks.len() as u32);
         if let Some(old) = self.table.insert(new.key, id) {
             self.remove(old);
@@ -263,6 +292,8 @@ impl Cache {
             exits,
             sites,
             moves: new.moves,
+            own_door: new.door,
+            door: new.door.map(|d| Door { at: base, guard: code.place(d.guard), exec: NOT_LINKED }),
         });
         Some(id)
     }
@@ -283,8 +314,9 @@ impl Cache {
     pub fn copy(&mut self, id: BlockId, rip: u64) -> Option<BlockId> {
         let range = |(first, count): (u32, u32)| first as usize..(first + count) as usize;
         let b = &self.blocks[id.0 as usize];
-        let place = self.place(b.code.cold_base != b.code.base + b.code.hot);
-        let mut there = Code { base: place.base, ..b.code };
+        let place = self.place(b.code.cold_base != b.code.base + b.code.hot, b.own_door.is_some());
+        let entry = place.base + (b.code.entry - b.code.base);
+        let mut there = Code { base: place.base, entry, ..b.code };
         there.cold_base = place.cold(there.hot, there.cold);
         let shift = Shift {
             rip: rip.wrapping_sub(b.key.rip),
@@ -294,18 +326,21 @@ impl Cache {
             exits: place.first_exit.wrapping_sub(b.exits.0),
             sites: place.first_site.wrapping_sub(b.sites.0),
         };
-        let (key, next_page, pages) = (BlockKey { rip, ..b.key }, b.next_page, b.pages);
+        let (key, next_page, pages, door) = (BlockKey { rip, ..b.key }, b.next_page, b.pages, b.own_door);
         let mut code = self.code(b.code);
         let moves = b.moves;
         shift.apply(&mut code, &self.moves[range((moves.0, moves.1))])?;
         let sites: Vec<Site> =
             range(b.sites).filter_map(|n| self.sites.get(n as u32)).map(|s| shift.site(s)).collect();
         let mut exits: Vec<ExitDesc> = self.exits[range(b.exits)].iter().map(|e| e.desc).collect();
+        let mut set = |at: u32, word: u32| {
+            code.get_mut(at as usize..at as usize + 4).map(|w| w.copy_from_slice(&word.to_le_bytes()))
+        };
+        if let Some(door) = door {
+            set(door.guard, NOT_LINKED)?;
+        }
         for exit in &mut exits {
             exit.rip = exit.rip.wrapping_add(shift.rip);
-            let mut set = |at: u32, word: u32| {
-                code.get_mut(at as usize..at as usize + 4).map(|w| w.copy_from_slice(&word.to_le_bytes()))
-            };
             if let Some(guard) = exit.guard {
                 set(guard, NOT_LINKED)?;
             }
@@ -322,6 +357,7 @@ impl Cache {
             exits: &exits,
             sites: &sites,
             moves,
+            door,
         };
         self.insert(&copy, place)
     }
@@ -336,7 +372,7 @@ impl Cache {
     /// Arena offset of a live block's entry.
     #[inline]
     pub fn code_offset(&self, id: BlockId) -> Option<usize> {
-        self.blocks.get(id.0 as usize).filter(|b| b.live).map(|b| b.code.base)
+        self.blocks.get(id.0 as usize).filter(|b| b.live).map(|b| b.code.entry)
     }
 
     /// The host code of a live block and where it lies; what is out of line is the second part.
@@ -381,7 +417,7 @@ impl Cache {
         if target.key.rip != desc.rip || target.key.mode != source.key.mode || !source.live || !target.live {
             return;
         }
-        let (at, to) = (source.code.place(patch), target.code.base);
+        let (at, to) = (source.code.place(patch), target.code.entry);
         match desc.guard {
             Some(_) if exec == 0 => return,
             Some(guard) => {
@@ -422,7 +458,7 @@ impl Cache {
             return;
         }
         b.live = false;
-        let (key, code, pages, (first, count)) = (b.key, b.code, b.pages, b.exits);
+        let (key, code, pages, (first, count), door) = (b.key, b.code, b.pages, b.exits, b.door);
         let incoming = std::mem::take(&mut b.incoming);
         // The ring of returns may still lead here.
         for n in first..first + count {
@@ -458,7 +494,8 @@ impl Cache {
                 list.retain(|&x| x != id);
             }
         }
-        self.jumps.forget(key.mode, key.rip, code.base);
+        let door = door.map(|d| self.address(d.at) as u64);
+        self.jumps.forget(key.mode, key.rip, code.entry, door);
     }
 
     /// Drops every block made from bytes that were hit; the number of them.
@@ -525,13 +562,42 @@ impl Cache {
         }
     }
 
-    /// Lets jumps in the set `jumps` to `id` find it while its fetch translation is `exec`.
+    /// In the set `jumps`, block `id` is found at its RIP while its fetch translation is `exec`.
     pub fn remember(&mut self, jumps: usize, id: BlockId, exec: u32) {
         let b = &self.blocks[id.0 as usize];
         if b.key.mode.contains(Mode::FLAT) {
-            let host = self.arena.base().wrapping_add(b.code.base);
-            self.jumps.remember(jumps, b.key.rip, exec, b.code.base, host);
+            self.jumps.remember(jumps, b.key.rip, exec, b.code.entry);
         }
+    }
+
+    /// Lets computed jumps in the set `jumps` come to block `id` while its fetch translation is `exec`, if it has a door.
+    pub fn open_door(&mut self, jumps: usize, id: BlockId, exec: u32) -> bool {
+        let b = &mut self.blocks[id.0 as usize];
+        let (rip, Some(door)) = (b.key.rip, &mut b.door) else { return false };
+        let Door { at, guard, exec: was } = *door;
+        door.exec = exec;
+        if was != exec {
+            self.arena.patch_u32(guard, exec);
+        }
+        self.jumps.open(jumps, rip, self.address(at) as u64);
+        true
+    }
+
+    /// What a door for block `id` is made of: where it will lie, the block's key and its entry.
+    pub fn door_place(&self, id: BlockId) -> (usize, BlockKey, usize) {
+        let b = &self.blocks[id.0 as usize];
+        (self.arena.cold_end().saturating_sub(crate::host::DOOR_BYTES) & !15, b.key, b.code.entry)
+    }
+
+    /// Gives block `id` a door, made for [`Cache::door_place`], with the number of the fetch translation it is good for at
+    /// `guard` in its code. False: there is no room.
+    pub fn add_door(&mut self, id: BlockId, exec: u32, code: &[u8], guard: usize) -> bool {
+        let (at, ..) = self.door_place(id);
+        let fits = code.len() <= crate::host::DOOR_BYTES && self.arena.append_apart(&[], code, at).is_some();
+        if fits {
+            self.blocks[id.0 as usize].door = Some(Door { at, guard: at + guard, exec });
+        }
+        fits
     }
 }
 

@@ -2,7 +2,7 @@
 //! exits and sites that it has so far.
 
 use crate::JitError;
-use crate::cache::{ExitDesc, Place, Role};
+use crate::cache::{ExitDesc, OwnDoor, Place, Role};
 use crate::moves::{Field, Move};
 use crate::sidetable::{Last, Recipe, Site};
 use dynasmrt::DynamicLabel;
@@ -63,6 +63,8 @@ pub struct Frame {
     pub exit_stubs: Vec<ExitStub>,
     /// Return thunks to be written.
     pub returns: Vec<Return>,
+    /// The block's door, if it begins with one.
+    pub door: Option<OwnDoor>,
     /// Number of the block's first exit.
     pub first_exit: u32,
     first_site: u32,
@@ -84,6 +86,7 @@ impl Default for Frame {
             moves: Vec::new(),
             exit_stubs: Vec::new(),
             returns: Vec::new(),
+            door: None,
             first_exit: 0,
             first_site: 0,
             begun: false,
@@ -133,6 +136,7 @@ impl Frame {
         self.moves.clear();
         self.exit_stubs.clear();
         self.returns.clear();
+        self.door = None;
         self.first_exit = place.first_exit;
         self.first_site = place.first_site;
         self.begun = false;

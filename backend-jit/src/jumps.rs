@@ -1,62 +1,58 @@
-//! What jumps to computed places look up: for each mode a jump cache and, where calls are not the host's own
+//! What jumps to computed places look up: for each mode a table of doors and, where calls are not the host's own
 //! (`host::RETURN_RING`), a stack of predicted returns.
 //!
-//! A jump-cache entry is (RIP, number of the fetch translation, code); a hit needs both, so entries stay good across
-//! address spaces, and nothing is cleared when translations change. Modes have sets of their own, because translated
-//! code looks only into the set of the mode it runs in.
+//! A *door* is a piece of host code, of the arena, before a block that computed jumps have come to. It compares the
+//! wanted RIP and the number of that page's fetch translation with those that it was made for, and goes on to its block or
+//! leaves. The table has its address at some low bits of its RIP, so a jump is one load and one indirect branch,
+//! and who comes to a wrong door finds out there. Doors stay good across address spaces, and nothing is cleared when
+//! translations change. Modes have tables of their own, because translated code looks only into that of the mode it
+//! runs in.
+//!
+//! Beside it stand the places by which [`crate::Jit::resume`] finds code: (RIP, number of the fetch translation, code).
 //!
 //! The stack of returns is a ring of 4096 entries that begins at a multiple of its size, so that adding to the low 16
 //! bits of its pointer wraps. An entry is the RIP behind a call and the host address of the call's return thunk, which
 //! checks for itself that the place behind the call is still what it was linked to. An empty entry leads out.
 //!
-//! Invariant: every host address in a ring is that of a return thunk in the arena or of the way out; thunks of removed
-//! blocks lead to their stubs, and a flush of the arena empties the rings.
+//! Invariants: every host address in a table is that of a live block's door or of the way out, and every one in a ring that
+//! of a return thunk in the arena or of the way out; thunks of removed blocks lead to their stubs, and a flush of the
+//! arena empties tables and rings.
 
-use crate::frame::exec_id;
-use emu_core::mmu::tlb;
 use emu_core::state::Mode;
 use std::cell::Cell;
-use std::mem::offset_of;
 
-/// Number of jump-cache entries.
-pub const JUMP_SLOTS: usize = 16384;
+/// The bits of a RIP that choose a door: a multiple of 4. Its place in the table is twice as far in bytes.
+pub const DOOR_BITS: u32 = 0x3fffc;
+const DOORS: usize = DOOR_BITS as usize / 4 + 1;
+/// Number of places by which code is found.
+const PLACES: usize = 8192;
 /// Number of entries of the ring of returns: with 16 bytes each, the low 16 bits of a pointer name the entry.
 const RETURNS: usize = 4096;
 /// Most modes with a set; a further one takes the place of the oldest.
 const SETS: usize = 24;
 
-/// Slot of the jump cache for `rip`.
-pub const fn jump_index(rip: u64) -> usize {
-    (rip ^ rip >> 12) as usize & (JUMP_SLOTS - 1)
+/// Where in a table of doors the one for `rip` stands.
+pub const fn door_index(rip: u64) -> usize {
+    (rip as usize & DOOR_BITS as usize) / 4
 }
 
-/// One entry of the jump cache, as translated code reads it.
+const fn place_index(rip: u64) -> usize {
+    (rip ^ rip >> 12) as usize & (PLACES - 1)
+}
+
+/// Code at a RIP.
 #[derive(Clone, Copy, Debug)]
-#[repr(C, align(32))]
-pub struct JumpEntry {
+struct Place {
     rip: u64,
     /// Number of the fetch translation it is good for.
     exec: u32,
     /// Arena offset of the block's entry.
     code: u32,
-    /// Host address of the block's entry.
-    host: u64,
-    /// Offset in a set of the inline cache of the number to compare with `exec`.
-    page: u32,
-}
-
-impl JumpEntry {
-    /// Byte offset of the host address.
-    pub const HOST: i32 = offset_of!(Self, host) as i32;
-    /// Byte offset of the number's.
-    pub const EXEC: i32 = offset_of!(Self, exec) as i32;
-    /// Byte offset of its place in the inline cache.
-    pub const PAGE: i32 = offset_of!(Self, page) as i32;
 }
 
 /// No fetch translation has this number.
 const NEVER: u32 = u32::MAX;
-const EMPTY: JumpEntry = JumpEntry { rip: 0, exec: NEVER, code: 0, host: 0, page: exec_id(0) as u32 };
+const EMPTY: Place = Place { rip: 0, exec: NEVER, code: 0 };
 
 /// One predicted return.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +65,9 @@ struct Return {
 #[derive(Debug)]
 struct JumpSet {
     mode: Mode,
-    jumps: Box<[JumpEntry]>,
+    /// Host addresses.
+    doors: Box<[u64]>,
+    places: Box<[Place]>,
     /// Twice the ring, so that an aligned one is in it.
     returns: Box<[Return]>,
     /// Pointer to the newest return.
@@ -77,6 +75,12 @@ struct JumpSet {
 }
 
 impl JumpSet {
+    fn empty(&mut self, way_out: u64) {
+        self.doors.fill(way_out);
+        self.places.fill(EMPTY);
+        self.returns.fill(Return { rip: 0, host: way_out });
+    }
+
     fn ring(&self) -> u64 {
         let bytes = (RETURNS * size_of::<Return>()) as u64;
         (self.returns.as_ptr() as u64).next_multiple_of(bytes)
@@ -93,8 +97,8 @@ const NO_MODE: u32 = u32::MAX;
 struct Near {
     mode: Cell<u32>,
     set: Cell<usize>,
-    /// Host address of its jump cache.
-    jumps: Cell<u64>,
+    /// Host address of its doors.
+    doors: Cell<u64>,
     /// Host address of its newest return, good while the set is here and not in force.
     top: Cell<u64>,
 }
@@ -112,7 +116,7 @@ pub struct Switch {
 impl Default for Switch {
     fn default() -> Self {
         let none =
-            |_| Near { mode: Cell::new(NO_MODE), set: Cell::new(0), jumps: Cell::new(0), top: Cell::new(0) };
+            |_| Near { mode: Cell::new(NO_MODE), set: Cell::new(0), doors: Cell::new(0), top: Cell::new(0) };
         Self { near: std::array::from_fn(none), current: Cell::new(0), next: Cell::new(0) }
     }
 }
@@ -126,13 +130,13 @@ impl Switch {
         self.near.iter().position(|n| n.mode.get() == mode.0)
     }
 
-    /// Puts the set of `mode` in force, whose jump cache and newest return are the result; `top` is the newest return of
+    /// Puts the set of `mode` in force, whose doors and newest return are the result; `top` is the newest return of
     /// the one that was. None, and nothing has happened, if the set is not at hand.
     pub fn to(&self, mode: Mode, top: u64) -> Option<(u64, u64)> {
         let i = self.find(mode)?;
         self.near[self.current.get()].top.set(top);
         self.current.set(i);
-        Some((self.near[i].jumps.get(), self.near[i].top.get()))
+        Some((self.near[i].doors.get(), self.near[i].top.get()))
     }
 }
 
@@ -147,7 +151,7 @@ pub struct Jumps {
 }
 
 impl Jumps {
-    /// No sets; empty returns lead to host address `way_out`.
+    /// No sets; where there is no door or return, host address `way_out` stands.
     pub fn new(way_out: u64) -> Self {
         Self { sets: Vec::new(), switch: Box::default(), oldest: 0, way_out }
     }
@@ -160,11 +164,12 @@ impl Jumps {
         if let Some(i) = self.sets.iter().position(|s| s.mode == mode) {
             return i;
         }
-        let none = Return { rip: 0, host: self.way_out };
         if self.sets.len() < SETS {
+            let none = Return { rip: 0, host: self.way_out };
             let mut set = JumpSet {
                 mode,
-                jumps: vec![EMPTY; JUMP_SLOTS].into(),
+                doors: vec![self.way_out; DOORS].into(),
+                places: vec![EMPTY; PLACES].into(),
                 returns: vec![none; if crate::host::RETURN_RING { 2 * RETURNS } else { 0 }].into(),
                 top: 0,
             };
@@ -179,12 +184,11 @@ impl Jumps {
         }
         let set = &mut self.sets[i];
         set.mode = mode;
-        set.jumps.fill(EMPTY);
-        set.returns.fill(none);
+        set.empty(self.way_out);
         i
     }
 
-    /// Puts set `i` in force; host addresses of its jump cache, its newest return and the switch.
+    /// Puts set `i` in force; host addresses of its doors, its newest return and the switch.
     pub fn enter(&mut self, i: usize) -> (u64, u64, u64) {
         let set = &self.sets[i];
         let switch = &*self.switch;
@@ -198,13 +202,13 @@ impl Jumps {
             let set = &self.sets[i];
             near.mode.set(set.mode.0);
             near.set.set(i);
-            near.jumps.set(set.jumps.as_ptr() as u64);
+            near.doors.set(set.doors.as_ptr() as u64);
             near.top.set(set.top);
             n
         });
         switch.current.set(n);
         let near = &switch.near[n];
-        (near.jumps.get(), near.top.get(), &raw const *switch as u64)
+        (near.doors.get(), near.top.get(), &raw const *switch as u64)
     }
 
     /// Keeps where translated code left the ring of the set in force.
@@ -212,37 +216,42 @@ impl Jumps {
         self.switch.near[self.switch.current.get()].top.set(top);
     }
 
-    /// Lets jumps in set `i` to `rip` find `code`, which lies at host address `host`, while its fetch translation is `exec`.
-    pub fn remember(&mut self, i: usize, rip: u64, exec: u32, code: usize, host: *const u8) {
+    /// In set `i`, `code` is found at `rip` while its fetch translation is `exec`.
+    pub fn remember(&mut self, i: usize, rip: u64, exec: u32, code: usize) {
         if exec != 0 {
-            let page = exec_id(tlb::index(rip)) as u32;
-            let entry = JumpEntry { rip, exec, code: code as u32, host: host as u64, page };
-            self.sets[i].jumps[jump_index(rip)] = entry;
+            self.sets[i].places[place_index(rip)] = Place { rip, exec, code: code as u32 };
         }
+    }
+
+    /// Lets computed jumps in set `i` to `rip` come to the door at host address `door`.
+    pub fn open(&mut self, i: usize, rip: u64, door: u64) {
+        self.sets[i].doors[door_index(rip)] = door;
     }
 
     /// Arena offset of the code that set `i` has for `rip` under fetch translation `exec`.
     pub fn find(&self, i: usize, rip: u64, exec: u32) -> Option<usize> {
-        let e = &self.sets[i].jumps[jump_index(rip)];
+        let e = &self.sets[i].places[place_index(rip)];
         (exec != 0 && e.rip == rip && e.exec == exec).then_some(e.code as usize)
     }
 
-    /// The block at `rip` and arena offset `code` has gone.
-    pub fn forget(&mut self, mode: Mode, rip: u64, code: usize) {
+    /// The block at `rip` and arena offset `code` has gone, and its door with it.
+    pub fn forget(&mut self, mode: Mode, rip: u64, code: usize, door: Option<u64>) {
         if let Some(set) = self.sets.iter_mut().find(|s| s.mode == mode) {
-            let e = &mut set.jumps[jump_index(rip)];
-            if e.rip == rip && e.code as usize == code {
-                *e = EMPTY;
+            let place = &mut set.places[place_index(rip)];
+            if place.rip == rip && place.code as usize == code {
+                *place = EMPTY;
+            }
+            let open = &mut set.doors[door_index(rip)];
+            if Some(*open) == door {
+                *open = self.way_out;
             }
         }
     }
 
     /// Forgets everything.
     pub fn flush(&mut self) {
-        let none = Return { rip: 0, host: self.way_out };
         for set in &mut self.sets {
-            set.jumps.fill(EMPTY);
-            set.returns.fill(none);
+            set.empty(self.way_out);
         }
     }
 }

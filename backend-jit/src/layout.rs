@@ -13,8 +13,8 @@ pub const BIAS: i32 = 128;
 
 /// The guest's status flags in canonical form while translated code runs: see [`crate::exit`].
 pub const FLAGS: usize = 0;
-/// Host address of the current mode's jump cache.
-pub const JUMP_CACHE: usize = 2;
+/// Host address of the current mode's doors: see [`crate::jumps`].
+pub const DOORS: usize = 2;
 /// Page-aligned linear address of the page that the stack is in: see `x64/window.rs`.
 pub const STACK_TAG: usize = 3;
 /// Host address minus linear address in that page, modulo 2^64.
@@ -76,6 +76,8 @@ pub const CALL_BASE: usize = NO_ADDEND + 3;
 pub const CALL_LIMIT: usize = NO_ADDEND + 4;
 /// Address of the [`crate::jumps::Switch`] of the code that runs.
 pub const SWITCH: usize = NO_ADDEND + 5;
+/// Host address of what stands where there is no door.
+pub const NO_DOOR: usize = NO_ADDEND + 6;
 
 /// Of the first argument of [`crate::helpers::Helper::X87`]: the result is flags.
 pub const X87_FLAGS: u64 = 1 << 33;

@@ -1,7 +1,7 @@
 //! From IR to host code, and running it.
 //!
 //! [`Jit`] owns a code cache for one vCPU: [`Jit::compile`] translates a block, [`Jit::run`] enters it, goes from
-//! block to block along links and the jump cache, and comes back with a [`RunExit`] and an exact processor state.
+//! block to block along links and through doors, and comes back with a [`RunExit`] and an exact processor state.
 //! The parts at the crate's root know nothing of the host; `x64/` and `aarch64/` emit code.
 
 mod addresses;
@@ -67,7 +67,7 @@ pub enum JitError {
 pub struct JitConfig {
     /// Size of the code cache in bytes; memory is used as code comes.
     pub cache_bytes: usize,
-    /// Link blocks and use the jump cache.
+    /// Link blocks and let computed jumps find them.
     pub chain: bool,
     /// Count completed instructions in `icount`.
     pub count_insns: bool,
@@ -77,7 +77,7 @@ pub struct JitConfig {
     pub single_block: bool,
     /// Write `/tmp/perf-PID.map` for `perf`.
     pub perf_map: bool,
-    /// Link blocks across pages, guarded by the fetch translation (otherwise through the jump cache).
+    /// Link blocks across pages, guarded by the fetch translation (otherwise as computed jumps go).
     pub link_pages: bool,
     /// Predict returns.
     pub predict_returns: bool,
@@ -139,6 +139,8 @@ pub struct JitStats {
     pub guest_insns: u64,
     /// Bytes of host code made.
     pub host_bytes: u64,
+    /// Doors made apart for blocks that computed jumps came to when they were there already.
+    pub doors: u64,
     /// Direct links made.
     pub links: u64,
     /// Whole-cache flushes.
@@ -172,6 +174,10 @@ pub struct Jit {
     budget: u64,
     /// The exit that came back last and may be linked to what is run next.
     pending: Option<u32>,
+    /// Translated code was left last at a jump to a computed place.
+    computed: bool,
+    /// There was no room for a door.
+    full: bool,
     perf: Option<std::fs::File>,
 }
 
@@ -195,7 +201,18 @@ impl Jit {
             None
         };
         let stats = JitStats::default();
-        Ok(Self { cfg, cache, codegen, entry, stats, budget: u64::MAX, pending: None, perf })
+        Ok(Self {
+            cfg,
+            cache,
+            codegen,
+            entry,
+            stats,
+            budget: u64::MAX,
+            pending: None,
+            computed: false,
+            full: false,
+            perf,
+        })
     }
 
     /// The translated block with `key`.
@@ -224,7 +241,7 @@ impl Jit {
     /// [`JitError::Unsupported`] or [`JitError::Internal`]: the block has to be interpreted.
     pub fn compile(&mut self, block: &Block) -> Result<BlockId, JitError> {
         for again in [true, false] {
-            let place = self.cache.place(self.cfg.stubs_apart);
+            let place = self.cache.place(self.cfg.stubs_apart, self.computed);
             self.codegen.compile(block, place)?;
             let moves = if self.cfg.copy_blocks { &self.codegen.frame.moves[..] } else { &[] };
             let moves = self.cache.note_moves(moves);
@@ -237,6 +254,7 @@ impl Jit {
                 exits: &self.codegen.frame.exits,
                 sites: &self.codegen.frame.sites,
                 moves,
+                door: self.codegen.frame.door,
             };
             if let Some(id) = self.cache.insert(&new, place) {
                 self.stats.blocks += 1;
@@ -290,6 +308,10 @@ impl Jit {
         let mut id = id;
         loop {
             let exit = self.run_linked(cpu, id);
+            if self.full {
+                self.flush();
+                return exit;
+            }
             if exit != RunExit::NeedBlock || !self.cfg.chain || self.cfg.single_block {
                 return exit;
             }
@@ -300,8 +322,8 @@ impl Jit {
         }
     }
 
-    /// Goes on in translated code after the interpreter has executed what [`Jit::run`] came back for, if the jump cache
-    /// has the place; None: nothing was done. What would make [`Jit::run`] wrong there makes this wrong.
+    /// Goes on in translated code after the interpreter has executed what [`Jit::run`] came back for, if the place
+    /// is known; None: nothing was done. What would make [`Jit::run`] wrong there makes this wrong.
     pub fn resume(&mut self, cpu: &mut Cpu) -> Option<RunExit> {
         let mode = cpu.state.mode;
         if !mode.contains(Mode::FLAT) || !self.cfg.chain || self.cfg.single_block {
@@ -320,10 +342,11 @@ impl Jit {
         })
     }
 
-    /// The translated block that the processor's RIP leads to, if it is flat code.
+    /// The translated block that the processor's RIP leads to, if it is flat code and was not come to by a computed jump: what
+    /// has no door then is mostly cold, which the engine finds out sooner.
     fn known(&self, cpu: &mut Cpu) -> Option<BlockId> {
         let (rip, mode) = (cpu.state.rip, cpu.state.mode);
-        if !mode.contains(Mode::FLAT) {
+        if self.computed || !mode.contains(Mode::FLAT) {
             return None;
         }
         let phys = cpu.fetch_gpa(rip).ok()?;
@@ -336,7 +359,31 @@ impl Jit {
         let exec = if self.cfg.chain && !self.cfg.single_block { self.entered(cpu, id) } else { 0 };
         let set = self.cache.jumps.select(cpu.state.mode);
         self.cache.remember(set, id, exec);
+        if std::mem::take(&mut self.computed) && exec != 0 {
+            self.open_door(set, id, exec);
+        }
         self.run_code(cpu, set, code)
+    }
+
+    /// Lets computed jumps in `set` come to block `id` from here on while its fetch translation is `exec`.
+    fn open_door(&mut self, set: usize, id: BlockId, exec: u32) {
+        if self.cache.open_door(set, id, exec) {
+            return;
+        }
+        let (at, key, code) = self.cache.door_place(id);
+        let Some(guard) = self.codegen.door(at, &key, exec, code) else { return };
+        if !self.cache.add_door(id, exec, self.codegen.code(), guard) {
+            self.full = true;
+            return;
+        }
+        self.cache.open_door(set, id, exec);
+        self.stats.doors += 1;
+        if let Some(file) = &mut self.perf {
+            // A profile without a name is no reason to stop.
+            let len = self.codegen.code().len();
+            let _ =
+                writeln!(file, "{:p} {len:x} door_{:x}_{:x}", self.cache.address(at), key.rip, key.mode.0);
+        }
     }
 
     /// Runs the code at an offset of the arena, a live block's that the processor's RIP leads to in the mode of `set`.
@@ -344,8 +391,9 @@ impl Jit {
         self.stats.entries += 1;
         let s = &mut cpu.state;
         s.scratch[layout::FLAGS] = host::to_word(s.rflags);
-        let (jumps, returns, switch) = self.cache.jumps.enter(set);
-        s.scratch[layout::JUMP_CACHE] = jumps;
+        let (doors, returns, switch) = self.cache.jumps.enter(set);
+        s.scratch[layout::DOORS] = doors;
+        s.scratch[layout::NO_DOOR] = self.cache.address(self.entry.way_out()) as u64;
         s.scratch[layout::RETURNS] = returns;
         s.scratch[layout::SWITCH] = switch;
         s.scratch[layout::CODE_BASE] = self.cache.address(0) as u64;
@@ -395,7 +443,9 @@ impl Jit {
     fn after(&mut self, cpu: &mut Cpu, word: u64) -> RunExit {
         let n = (word >> 32) as u32;
         self.x87_pointers(cpu, word);
-        let exit = match Kind::from_word(word) {
+        let kind = Kind::from_word(word);
+        self.computed = kind == Some(Kind::Indirect);
+        let exit = match kind {
             Some(Kind::Direct) => {
                 self.stats.exits_direct += 1;
                 if let Some((rip, linkable)) = self.cache.exit(n) {
@@ -468,6 +518,7 @@ impl Jit {
     /// Forgets every block.
     pub fn flush(&mut self) {
         self.pending = None;
+        self.full = false;
         self.cache.flush();
     }
 
@@ -483,6 +534,7 @@ impl Jit {
             ("code cache bytes in use", c.cache_used),
             ("code cache flushes", c.flushes),
             ("blocks invalidated", c.invalidated),
+            ("doors added to blocks", c.doors),
             ("direct links", c.links),
             ("direct links that were there, behind a page not yet fetched from", self.cache.relinks),
             ("entries into translated code", c.entries),

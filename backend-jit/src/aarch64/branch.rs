@@ -1,23 +1,22 @@
-//! Leaving a block: direct links, the inline jump-cache lookup, side exits, and the tests for signals and budget.
+//! Leaving a block: direct links, jumps to computed places, side exits, and the tests for signals and budget.
 //!
 //! Invariant: a page is entered only through a current fetch translation. A link within the page needs no more than
 //! that; a link into another page, the return thunk of a call and a block that reaches into a second page first compare
 //! the number of the translation in force (`emu_core::mmu::execid`) with the one they were linked under, and so does
-//! every lookup in the jump cache. The number is a word of data beside the code, which the cache patches.
+//! every door (`door.rs`), by which computed jumps go. The number is a word of data beside the code, which the cache patches.
 //!
 //! No value is alive where a block is left, so the temporaries are free there.
 
-use super::asm::{Logic, Reg};
-use super::vals::{ICOUNT, S0, S1, STATE, TLB, slot};
+use super::asm::Logic;
+use super::vals::{ICOUNT, S0, S1, STATE, slot};
 use super::{Codegen, Loc};
 use crate::cache::Role;
-use crate::frame::{NOT_LINKED, Return, exec_id};
-use crate::jumps::{JUMP_SLOTS, JumpEntry, jump_index};
+use crate::frame::{NOT_LINKED, Return};
+use crate::jumps::DOOR_BITS;
 use crate::layout;
 use crate::sidetable::{Last, Recipe};
 use dynasmrt::DynamicLabel;
 use emu_core::ir::{BrKind, Inst, Type};
-use emu_core::mmu::tlb::{self, ExecEntry, TLB_BITS};
 use emu_core::state::CpuState;
 use std::mem::offset_of;
 
@@ -83,10 +82,8 @@ impl Codegen {
             self.guarded(exit, rip, stub);
         } else {
             self.asm.mov_imm(0, rip);
-            self.asm.ldr(Type::I64, S0, STATE, slot(layout::JUMP_CACHE));
-            self.asm.mov_imm(S1, (size_of::<JumpEntry>() * jump_index(rip)) as u64);
-            self.asm.add(true, S0, S0, S1, 0);
-            self.lookup(stub);
+            self.asm.mov_imm(S1, rip & u64::from(DOOR_BITS));
+            self.to_door();
         }
     }
 
@@ -94,12 +91,7 @@ impl Codegen {
     fn guard(&mut self, exit: usize, rip: u64, stub: DynamicLabel) {
         let label = self.asm.label();
         self.literals.push(Literal { label, exit });
-        let at = exec_id(tlb::index(rip));
-        self.asm.add_imm(true, S0, TLB, (at & !0xfff) as u64);
-        self.asm.ldr(Type::I32, S0, S0, at & 0xfff);
-        self.asm.ldr_literal(S1, label);
-        self.asm.sub(false, S0, S0, S1);
-        self.asm.cbz(true, false, S0, stub);
+        self.compare_exec(rip, label, stub);
     }
 
     /// A link to a block that may lie in another page.
@@ -115,27 +107,6 @@ impl Codegen {
             let (exit, stub) = self.new_exit(rip, Role::Entry);
             self.guard(exit, crate::next_page(rip, self.frame.key.mode), stub);
         }
-    }
-
-    /// Compares the jump-cache entry at [`S0`] with x0 and the number of its fetch translation; jumps to its code or to
-    /// `miss`.
-    fn lookup(&mut self, miss: DynamicLabel) {
-        let (rip, entry, number): (Reg, Reg, Reg) = (1, 2, 3);
-        self.asm.ldp(rip, entry, S0, 0);
-        self.asm.sub(true, rip, rip, 0);
-        self.asm.cbz(true, true, rip, miss);
-        self.asm.ubfx(true, number, 0, 12, TLB_BITS as u8);
-        const { assert!(size_of::<ExecEntry>() == 32) };
-        self.asm.add(true, number, TLB, number, 5);
-        let at = exec_id(0);
-        self.asm.add_imm(true, number, number, (at & !0xfff) as u64);
-        self.asm.ldr(Type::I32, number, number, at & 0xfff);
-        self.asm.sub(false, number, number, entry);
-        self.asm.cbz(true, false, number, miss);
-        self.asm.ldr(Type::I64, S0, STATE, slot(layout::CODE_BASE));
-        self.asm.lsr_imm(true, entry, entry, 32);
-        self.asm.add(true, S0, S0, entry, 0);
-        self.asm.br(S0);
     }
 
     /// Behind a call: predicts the return to relative RIP `rel`. Keeps x0.
@@ -232,13 +203,8 @@ impl Codegen {
             self.pop_return();
         }
         self.poll(miss);
-        // index = (rip ^ rip >> 12) mod slots.
-        const { assert!(size_of::<JumpEntry>() == 32) };
-        self.asm.logic_lsr(Logic::Eor, true, S1, 0, 0, 12);
-        self.asm.logic_imm(Logic::And, true, S1, S1, JUMP_SLOTS as u64 - 1);
-        self.asm.ldr(Type::I64, S0, STATE, slot(layout::JUMP_CACHE));
-        self.asm.add(true, S0, S0, S1, 5);
-        self.lookup(miss);
+        self.asm.logic_imm(Logic::And, true, S1, 0, DOOR_BITS.into());
+        self.to_door();
     }
 
     pub fn interpret(&mut self, inst: &Inst) {

@@ -13,6 +13,7 @@ pub mod avx;
 pub mod bits;
 pub mod branch;
 pub mod coded;
+pub mod door;
 pub mod flags;
 pub mod fp;
 pub mod fp_coded;
@@ -50,6 +51,8 @@ pub use trampoline::enter;
 
 /// The largest code cache: a branch reaches from end to end.
 pub const MAX_ARENA: usize = 128 << 20;
+
+pub use door::DOOR_BYTES;
 
 /// Returns are predicted by a ring: see `jumps`.
 pub const RETURN_RING: bool = true;

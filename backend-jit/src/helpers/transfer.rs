@@ -34,12 +34,12 @@ pub(super) fn do_transfer(cpu: &mut Cpu) -> Done {
     let target = target.ok_or(Leave::Interpret)?;
     go(cpu, &target);
     let s = &mut cpu.state;
-    // SAFETY: `Jit::run_code` has put the address of the switch of its own jump caches there; they live as long as it
+    // SAFETY: `Jit::run_code` has put the address of the switch of its own doors there; they live as long as it
     // does, and all that is changed of a switch is in cells.
     let switch = unsafe { &*(s.scratch[layout::SWITCH] as *const Switch) };
     match switch.to(s.mode, s.scratch[layout::RETURNS]) {
-        Some((jumps, returns)) => {
-            s.scratch[layout::JUMP_CACHE] = jumps;
+        Some((doors, returns)) => {
+            s.scratch[layout::DOORS] = doors;
             s.scratch[layout::RETURNS] = returns;
             s.scratch[layout::RESULT] = target.rip;
             Ok(())

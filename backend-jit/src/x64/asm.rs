@@ -531,11 +531,6 @@ impl Asm {
         self.rel(target);
     }
 
-    /// `call [m]`.
-    pub fn call_mem(&mut self, m: Mem) {
-        self.op(false, Opc(0, 0, 0xff), 2, Rm::M(m), 0);
-    }
-
     /// `jmp [m]`.
     pub fn jmp_mem(&mut self, m: Mem) {
         self.op(false, Opc(0, 0, 0xff), 4, Rm::M(m), 0);

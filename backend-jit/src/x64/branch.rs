@@ -1,24 +1,23 @@
-//! Leaving a block: direct links, the inline jump-cache lookup, side exits, and the tests for signals and budget.
+//! Leaving a block: direct links, jumps to computed places, side exits, and the tests for signals and budget.
 //!
 //! Invariant: a page is entered only through a current fetch translation. A link within the page needs no more than
 //! that; a link into another page, the return thunk of a call and a block that reaches into a second page first compare
 //! the number of the translation in force (`emu_core::mmu::execid`) with the one they were linked under, and so does
-//! every lookup in the jump cache.
+//! every door (`door.rs`), by which computed jumps go.
 
 use super::asm::{Alu, Branch, Mem, RAX, RCX, RDX, Rm, state};
-use super::flags::{AE, NE};
+use super::flags::{AE, E, NE};
 use super::mem::{Stub, StubKind};
 use super::{Codegen, Loc, NO_SLOT};
 use crate::cache::Role;
-use crate::frame::{NOT_LINKED, exec_id};
+use crate::frame::NOT_LINKED;
 use crate::helpers::Helper;
-use crate::jumps::{JUMP_SLOTS, JumpEntry, jump_index};
+use crate::jumps::{DOOR_BITS, door_index};
 use crate::layout;
 use crate::moves::Field;
 use crate::sidetable::{Last, Place, Recipe};
-use dynasmrt::DynamicLabel;
+use dynasmrt::{DynamicLabel, dynasm};
 use emu_core::ir::{BrKind, Inst, Op, Type};
-use emu_core::mmu::tlb;
 use emu_core::state::CpuState;
 use std::mem::offset_of;
 
@@ -93,10 +92,10 @@ impl Codegen {
             if back {
                 self.poll(stub);
             }
-            let at = (jump_index(rip) * size_of::<JumpEntry>()) as i32;
             self.asm.mov_imm(RAX, rip);
-            self.asm.load(Type::I64, RCX, state(layout::slot(layout::JUMP_CACHE)));
-            self.lookup(RCX, at, None, stub);
+            self.asm.load(Type::I64, RDX, state(layout::slot(layout::DOORS)));
+            let disp = 8 * door_index(rip) as i32;
+            self.asm.jmp_mem(Mem { base: RDX, index: None, scale: 0, disp });
         } else {
             self.asm.jmp(stub);
         }
@@ -104,16 +103,7 @@ impl Codegen {
 
     /// Goes on behind this if the fetch translation of `rip` is the one that exit `exit` was linked under.
     fn guard(&mut self, exit: usize, rip: u64, stub: DynamicLabel) {
-        // cmp dword [set + disp32], imm32 with an aligned immediate: it is patched.
-        if self.gs {
-            self.asm.align_for(8);
-            self.asm.buf.extend_from_slice(&[0x65, 0x81, 0x3c, 0x25]);
-        } else {
-            self.asm.load(Type::I64, RCX, state(layout::field(offset_of!(CpuState, tlb))));
-            self.asm.align_for(6);
-            self.asm.buf.extend_from_slice(&[0x81, 0xb9]);
-        }
-        self.asm.buf.extend_from_slice(&(exec_id(tlb::index(rip)) as i32).to_le_bytes());
+        self.compare_exec(rip, self.gs);
         self.note(Field::Page);
         self.frame.exits[exit].guard = Some(self.asm.buf.len() as u32);
         self.asm.buf.extend_from_slice(&NOT_LINKED.to_le_bytes());
@@ -149,30 +139,6 @@ impl Codegen {
             let rip = self.frame.key.rip;
             let (exit, stub) = self.new_exit(rip, Role::Entry);
             self.guard(exit, crate::next_page(rip, self.frame.key.mode), stub);
-        }
-    }
-
-    /// Compares the jump-cache entry at `disp` from RCX with RAX and the number of its fetch translation; jumps to its
-    /// code or to `miss`, as a call if there is a RIP behind it.
-    fn lookup(&mut self, base: super::asm::Reg, disp: i32, behind: Option<u64>, miss: DynamicLabel) {
-        let at = |d: i32| Mem { base, index: None, scale: 0, disp: disp + d };
-        self.asm.alu(Type::I64, Alu::Cmp, RAX, Rm::M(at(0)));
-        self.asm.jcc(NE, miss);
-        self.asm.load(Type::I32, RDX, at(JumpEntry::PAGE));
-        if !self.gs {
-            self.asm.alu(Type::I64, Alu::Add, RDX, Rm::M(state(layout::field(offset_of!(CpuState, tlb)))));
-        }
-        self.in_set();
-        self.asm.load(Type::I32, RDX, Mem { base: RDX, index: None, scale: 0, disp: 0 });
-        self.asm.alu(Type::I32, Alu::Cmp, RDX, Rm::M(at(JumpEntry::EXEC)));
-        self.asm.jcc(NE, miss);
-        match behind {
-            None => self.asm.jmp_mem(at(JumpEntry::HOST)),
-            Some(behind) => {
-                self.push_guest(behind);
-                self.asm.call_mem(at(JumpEntry::HOST));
-                self.landing(behind);
-            }
         }
     }
 
@@ -294,8 +260,7 @@ impl Codegen {
             return self.frame.fail("jump to a truth value");
         }
         self.copy_fixed(RAX, v, Type::I64);
-        let miss = self.asm.label();
-        self.indirect_miss = Some(miss);
+        let miss = self.miss();
         if !self.chain || !self.frame.flat() {
             self.asm.jmp(miss);
             return;
@@ -309,20 +274,29 @@ impl Codegen {
         self.computed(behind, miss);
     }
 
-    /// Goes on at RIP RAX by the jump cache, as a call if there is a RIP behind it, or at `miss`.
-    fn computed(&mut self, behind: Option<u64>, miss: DynamicLabel) {
-        self.poll(miss);
-        // index = (rip ^ rip >> 12) mod slots.
-        const { assert!(size_of::<JumpEntry>() == 32) };
-        self.rotated(RCX, RAX, 32 - 5);
-        self.rotated(RDX, RAX, 12 - 5);
-        self.asm.alu(Type::I32, Alu::Xor, RCX, Rm::R(RDX));
-        self.asm.alu_imm(Type::I32, Alu::And, Rm::R(RCX), (JUMP_SLOTS as i32 - 1) << 5);
-        self.asm.alu(Type::I64, Alu::Add, RCX, Rm::M(state(layout::slot(layout::JUMP_CACHE))));
-        self.lookup(RCX, 0, behind, miss);
+    /// Goes on at RIP RAX by its door, as a call if there is a RIP behind it, or at `pending` when a request is.
+    fn computed(&mut self, behind: Option<u64>, pending: DynamicLabel) {
+        self.poll(pending);
+        self.asm.mov(Type::I32, RCX, RAX);
+        self.asm.alu_imm(Type::I32, Alu::And, Rm::R(RCX), DOOR_BITS as i32);
+        self.asm.load(Type::I64, RDX, state(layout::slot(layout::DOORS)));
+        let door = Mem { base: RDX, index: Some(RCX), scale: 1, disp: 0 };
+        let Some(behind) = behind else { return self.asm.jmp_mem(door) };
+        // Leaving with a call that does not return would mislead the host's predictions of all returns that follow.
+        self.asm.load(Type::I64, RDX, door);
+        self.asm.alu(Type::I64, Alu::Cmp, RDX, Rm::M(state(layout::slot(layout::NO_DOOR))));
+        self.asm.jcc(E, pending);
+        self.push_guest(behind);
+        dynasm!(self.asm; .arch x64; call rdx);
+        self.landing(behind);
     }
 
-    /// See [`emu_core::ir::TransferKind`]: a helper changes the state and puts the new mode's jump cache in force.
+    /// Where the block in hand is left for the RIP in RAX.
+    pub fn miss(&mut self) -> DynamicLabel {
+        *self.indirect_miss.get_or_insert_with(|| self.asm.label())
+    }
+
+    /// See [`emu_core::ir::TransferKind`]: a helper changes the state and puts the new mode's doors in force.
     pub fn transfer(&mut self, inst: &Inst) {
         self.save_flags(false);
         let arg = |n: usize| state(layout::slot(layout::ARG + n));
@@ -335,8 +309,7 @@ impl Codegen {
         // Where it goes may be the system's code.
         self.gs = false;
         self.asm.load(Type::I64, RAX, state(layout::slot(layout::RESULT)));
-        let miss = self.asm.label();
-        self.indirect_miss = Some(miss);
+        let miss = self.miss();
         if self.chain && self.frame.flat() {
             self.computed(None, miss);
         } else {

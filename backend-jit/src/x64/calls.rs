@@ -6,7 +6,7 @@
 //! still what it was linked to.
 //!
 //! A return that finds another guest address has perhaps passed over a call that has not returned (`call next; pop`), so it
-//! tries the frame above; else it goes by the jump cache. Whatever leaves translated code leaves all frames behind: the
+//! tries the frame above; else it goes as any computed jump. Whatever leaves translated code leaves all frames behind: the
 //! stack then begins anew, with a frame that no guest knows the address of and that leads out.
 //!
 //! A change of mode within translated code (SYSCALL and the like) drops all frames, since landings are of the mode of their
@@ -18,7 +18,7 @@
 //! for requests.
 
 use super::Codegen;
-use super::asm::{Alu, Mem, RCX, RDX, Reg, Rm, state};
+use super::asm::{Alu, Mem, RCX, Reg, Rm, state};
 use super::flags::NE;
 use crate::cache::Role;
 use crate::layout;
@@ -59,7 +59,7 @@ impl Codegen {
         self.asm.store(Type::I64, state(layout::slot(layout::CALL_LIMIT)), RCX);
     }
 
-    /// Half a frame: the guest's address behind the call. Changes RDX; RAX stays.
+    /// Half a frame: the guest's address behind the call. Changes RCX.
     pub fn push_guest(&mut self, rip: u64) {
         let full = Full { label: self.asm.label(), back: self.asm.label() };
         self.asm.alu(Type::I64, Alu::Cmp, RSP, Rm::M(state(layout::slot(layout::CALL_LIMIT))));
@@ -73,8 +73,8 @@ impl Codegen {
                 self.note(Field::PcSigned);
             }
             Err(_) => {
-                self.mov_pc(RDX, rip);
-                dynasm!(self.asm; .arch x64; push rdx);
+                self.mov_pc(RCX, rip);
+                dynasm!(self.asm; .arch x64; push rcx);
             }
         }
     }

@@ -9,6 +9,7 @@ pub mod atomic;
 pub mod bits;
 pub mod branch;
 pub mod calls;
+pub mod door;
 pub mod flags;
 pub mod lazy;
 pub mod mem;
@@ -40,7 +41,7 @@ use asm::{Alu, Asm, Reg};
 use emu_core::ir::{Block, Inst, Op, Value};
 pub use trampoline::enter;
 
-/// The largest code cache: displacements are 32 bits, and so are offsets in the jump cache.
+/// The largest code cache: displacements are 32 bits.
 pub const MAX_ARENA: usize = 1 << 30;
 
 /// The word of a jump whose displacement lies at arena offset `at` and which goes to `to`.
@@ -52,6 +53,7 @@ pub const fn jump_word(at: usize, to: usize) -> u32 {
 pub const RETURN_RING: bool = false;
 
 pub use crate::hold::no_addend;
+pub use door::DOOR_BYTES;
 
 /// Whether the emitter knows each of the instructions: it does, or the host says at translation that it has not got one.
 pub const fn emits(_: &[Inst], _: usize) -> bool {
@@ -363,6 +365,9 @@ impl Codegen {
         }
         self.holds.run(if self.share_probes { &insts } else { &[] });
         self.insts = insts;
+        if place.door {
+            self.begin_with_door();
+        }
         self.guard_entry(block.next_page.is_some());
         self.count_block();
         for i in 0..self.insts.len() {

@@ -1,4 +1,4 @@
-//! Several blocks: links, the jump cache, signals, budget, invalidation, faults and stores to code.
+//! Several blocks: links, doors, signals, budget, invalidation, faults and stores to code.
 
 use crate::r#gen::{Rng, cpu};
 use crate::to_user;
@@ -13,15 +13,15 @@ use emu_core::state::gpr::{RAX, RCX, RDX};
 use std::collections::HashMap;
 
 /// Blocks by RIP; linear addresses are physical ones.
-struct Guest {
+pub struct Guest {
     blocks: HashMap<u64, Block>,
-    jit: Jit,
-    cpu: Box<Cpu>,
+    pub jit: Jit,
+    pub cpu: Box<Cpu>,
     needed: u32,
 }
 
 impl Guest {
-    fn new(cfg: JitConfig) -> Self {
+    pub fn new(cfg: JitConfig) -> Self {
         let mut cpu = cpu(&mut Rng(5));
         cpu.state.icount = 0;
         // Flat, as 64-bit code is.
@@ -33,7 +33,7 @@ impl Guest {
         BlockKey { phys: PhysAddr(rip), rip, mode: self.cpu.state.mode }
     }
 
-    fn add(&mut self, rip: u64, insns: u32, build: impl FnOnce(&mut Block)) {
+    pub fn add(&mut self, rip: u64, insns: u32, build: impl FnOnce(&mut Block)) {
         let mut b = Block::new(self.key(rip));
         b.op_imm(Op::Guest, Type::Void, &[], 0, 4);
         build(&mut b);
@@ -44,7 +44,7 @@ impl Guest {
     }
 
     /// Runs from `rip` until there is no such block or translated code comes back for another reason.
-    fn run(&mut self, rip: u64) -> RunExit {
+    pub fn run(&mut self, rip: u64) -> RunExit {
         self.cpu.state.rip = rip;
         loop {
             let rip = self.cpu.state.rip;
@@ -330,85 +330,4 @@ fn accesses_across_pages_and_to_nothing() {
     g.cpu.state.gpr[RCX] = 0xc000_0000;
     assert_eq!(g.run(0x5000), RunExit::NeedBlock);
     assert_eq!(g.cpu.state.gpr[RDX], u64::MAX, "nobody answers there");
-}
-
-/// A block of one instruction that calls `to`.
-fn call(g: &mut Guest, at: u64, to: u64) {
-    g.add(at, 1, |b| {
-        b.op_imm(Op::Goto, Type::Void, &[], to.wrapping_sub(at) as i64, BrKind::Call as u32);
-    });
-}
-
-/// A block of one instruction that returns to `to`.
-fn ret(g: &mut Guest, at: u64, to: u64) {
-    g.add(at, 1, |b| {
-        let to = b.iconst(Type::I64, to);
-        b.op_imm(Op::GotoReg, Type::Void, &[to], 0, BrKind::Ret as u32);
-    });
-}
-
-/// A block of one instruction that adds `n` to `reg` and branches on whether the sum is not 0.
-fn step(g: &mut Guest, at: u64, reg: usize, n: u64, ways: [u64; 2]) {
-    g.add(at, 1, |b| {
-        let (old, n) = (b.get_reg(Type::I64, reg), b.iconst(Type::I64, n));
-        let new = b.op(Op::Add, Type::I64, &[old, n]);
-        let f = b.flags_of(new);
-        b.set_reg(Type::I64, reg, new);
-        b.set_flags(f);
-        let t = b.test_cc(Cc::NE, f);
-        let [yes, no] = ways.map(|to| to.wrapping_sub(at) as i64);
-        b.op_imm(Op::Branch, Type::Void, &[t], yes, no as u32);
-    });
-}
-
-#[test]
-fn calls_go_deeper_than_can_be_predicted() {
-    // f: if (--rdx) { rcx++; f() }; return, to where rcx says.
-    let mut g = Guest::new(JitConfig::default());
-    call(&mut g, 0x2000, 0x3000);
-    step(&mut g, 0x3000, RDX, !0, [0x3100, 0x3200]);
-    step(&mut g, 0x3100, RCX, 1, [0x3110, 0x3110]);
-    call(&mut g, 0x3110, 0x3000);
-    step(&mut g, 0x3114, RCX, !0, [0x3200, 0x3200]);
-    step(&mut g, 0x3200, RCX, 0, [0x3210, 0x3220]);
-    ret(&mut g, 0x3210, 0x3114);
-    ret(&mut g, 0x3220, 0x2004);
-    const DEEP: u64 = 40_000;
-    for _ in 0..2 {
-        (g.cpu.state.gpr[RDX], g.cpu.state.gpr[RCX], g.cpu.state.icount) = (DEEP, 0, 0);
-        assert_eq!(g.run(0x2000), RunExit::NeedBlock);
-        let s = &g.cpu.state;
-        assert_eq!((s.rip, s.gpr[RDX], s.gpr[RCX]), (0x2004, 0, 0));
-        // The first call and the last return; then three on the way in and three on the way out of each.
-        assert_eq!(s.icount, 1 + 1 + 2 + 6 * (DEEP - 1));
-    }
-}
-
-#[test]
-fn a_call_that_never_returns_does_not_spoil_the_others() {
-    // rdx times: call a function that begins with `call next; pop`.
-    let mut g = Guest::new(JitConfig::default());
-    call(&mut g, 0x2000, 0x3000);
-    call(&mut g, 0x3000, 0x3004);
-    ret(&mut g, 0x3004, 0x2004);
-    step(&mut g, 0x2004, RDX, !0, [0x2000, 0x2100]);
-    g.cpu.state.gpr[RDX] = 10_000;
-    assert_eq!(g.run(0x2000), RunExit::NeedBlock);
-    assert_eq!((g.cpu.state.rip, g.cpu.state.icount), (0x2100, 40_000));
-    assert!(g.jit.counters().entries < 24, "{}", g.jit.counters().entries);
-}
-
-#[test]
-fn a_return_that_nobody_called_for_can_be_stopped() {
-    let mut g = Guest::new(JitConfig::default());
-    call(&mut g, 0x2000, 0x3000);
-    ret(&mut g, 0x3000, 0x3000);
-    let signals = g.cpu.signals.clone();
-    let stopper = std::thread::spawn(move || {
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        signals.raise(request::STOP);
-    });
-    assert_eq!(g.run(0x2000), RunExit::Signal);
-    stopper.join().unwrap();
-    assert_eq!(g.cpu.state.rip, 0x3000);
 }

@@ -241,7 +241,7 @@ fn arm_code_is_as_recorded() {
     codegen.prologue();
     let mut text = String::new();
     for (name, ir) in CASES {
-        let place = Place { base: 0x10000, cold_end: None, first_exit: 0, first_site: 0 };
+        let place = Place { base: 0x10000, cold_end: None, first_exit: 0, first_site: 0, door: false };
         codegen.compile(&parse(name, ir), place).unwrap();
         let code = codegen.code();
         let _ = writeln!(text, "; {name}: {}", usual_way(code));

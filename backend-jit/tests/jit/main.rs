@@ -7,6 +7,7 @@ mod forms;
 #[path = "../../../emu-core/tests/ir/gen.rs"]
 mod r#gen;
 mod golden;
+mod jumps;
 mod random;
 mod vectors;
 mod x87;

@@ -1,0 +1,155 @@
+//! Jumps to computed places, by doors, and calls and returns.
+
+use crate::chain::Guest;
+use backend_jit::{JitConfig, RunExit};
+use emu_core::addr::PhysAddr;
+use emu_core::cpu::CodeHit;
+use emu_core::ir::{BrKind, Cc, Op, Type};
+use emu_core::signals::request;
+use emu_core::state::gpr::{RCX, RDX};
+
+/// A block of one instruction that calls `to`.
+fn call(g: &mut Guest, at: u64, to: u64) {
+    g.add(at, 1, |b| {
+        b.op_imm(Op::Goto, Type::Void, &[], to.wrapping_sub(at) as i64, BrKind::Call as u32);
+    });
+}
+
+/// A block of one instruction that returns to `to`.
+fn ret(g: &mut Guest, at: u64, to: u64) {
+    g.add(at, 1, |b| {
+        let to = b.iconst(Type::I64, to);
+        b.op_imm(Op::GotoReg, Type::Void, &[to], 0, BrKind::Ret as u32);
+    });
+}
+
+/// A block of one instruction that adds `n` to `reg` and branches on whether the sum is not 0.
+fn step(g: &mut Guest, at: u64, reg: usize, n: u64, ways: [u64; 2]) {
+    g.add(at, 1, |b| {
+        let (old, n) = (b.get_reg(Type::I64, reg), b.iconst(Type::I64, n));
+        let new = b.op(Op::Add, Type::I64, &[old, n]);
+        let f = b.flags_of(new);
+        b.set_reg(Type::I64, reg, new);
+        b.set_flags(f);
+        let t = b.test_cc(Cc::NE, f);
+        let [yes, no] = ways.map(|to| to.wrapping_sub(at) as i64);
+        b.op_imm(Op::Branch, Type::Void, &[t], yes, no as u32);
+    });
+}
+
+/// A block of one instruction that jumps to where RCX says.
+fn jump_to_rcx(g: &mut Guest, at: u64) {
+    g.add(at, 1, |b| {
+        let to = b.get_reg(Type::I64, RCX);
+        b.op_imm(Op::GotoReg, Type::Void, &[to], 0, 0);
+    });
+}
+
+#[test]
+fn computed_jumps_to_places_whose_doors_stand_at_one() {
+    let mut g = Guest::new(JitConfig::default());
+    jump_to_rcx(&mut g, 0x2000);
+    // Both go on at the other's, so the one door that is in the table is the wrong one each time.
+    step(&mut g, 0x3000, RCX, 2, [0x3100, 0x3100]);
+    step(&mut g, 0x3002, RCX, !1, [0x3100, 0x3100]);
+    step(&mut g, 0x3100, RDX, !0, [0x2000, 0x4000]);
+    (g.cpu.state.gpr[RDX], g.cpu.state.gpr[RCX]) = (1001, 0x3000);
+    assert_eq!(g.run(0x2000), RunExit::NeedBlock);
+    assert_eq!((g.cpu.state.rip, g.cpu.state.gpr[RCX], g.cpu.state.icount), (0x4000, 0x3002, 3003));
+}
+
+#[test]
+fn a_door_goes_with_its_block() {
+    // A block to which a computed jump comes first begins with its door, any other gets one apart.
+    for known in [false, true] {
+        let mut g = Guest::new(JitConfig::default());
+        jump_to_rcx(&mut g, 0x2000);
+        step(&mut g, 0x3000, RDX, 1, [0x3100, 0x3100]);
+        g.cpu.state.gpr[RCX] = 0x3000;
+        if known {
+            assert_eq!(g.run(0x3000), RunExit::NeedBlock);
+        }
+        for _ in 0..3 {
+            assert_eq!(g.run(0x2000), RunExit::NeedBlock);
+            assert_eq!(g.cpu.state.rip, 0x3100);
+        }
+        assert_eq!(g.jit.counters().doors, u64::from(known));
+        g.jit.invalidate(&[CodeHit { page: PhysAddr(0x3000), index: 3, chunks: 1 }]);
+        step(&mut g, 0x3000, RDX, 1, [0x3200, 0x3200]);
+        assert_eq!(g.run(0x2000), RunExit::NeedBlock);
+        assert_eq!(g.cpu.state.rip, 0x3200);
+    }
+}
+
+#[test]
+fn where_there_is_no_room_for_a_door_everything_goes() {
+    let mut g = Guest::new(JitConfig { cache_bytes: 1 << 16, ..JitConfig::default() });
+    jump_to_rcx(&mut g, 0x2000);
+    assert_eq!(g.run(0x2000), RunExit::NeedBlock);
+    let mut blocks = Vec::new();
+    while g.jit.counters().cache_used < (1 << 16) - 1000 {
+        let at = 0x3000 + 16 * blocks.len() as u64;
+        step(&mut g, at, RDX, 1, [0x2800, 0x2800]);
+        blocks.push(at);
+        assert_eq!(g.run(at), RunExit::NeedBlock);
+    }
+    assert_eq!(g.jit.counters().flushes, 0);
+    for at in blocks {
+        (g.cpu.state.gpr[RCX], g.cpu.state.gpr[RDX]) = (at, 7);
+        assert_eq!(g.run(0x2000), RunExit::NeedBlock);
+        assert_eq!((g.cpu.state.rip, g.cpu.state.gpr[RDX]), (0x2800, 8));
+    }
+    assert!(g.jit.counters().flushes > 0);
+}
+
+#[test]
+fn calls_go_deeper_than_can_be_predicted() {
+    // f: if (--rdx) { rcx++; f() }; return, to where rcx says.
+    let mut g = Guest::new(JitConfig::default());
+    call(&mut g, 0x2000, 0x3000);
+    step(&mut g, 0x3000, RDX, !0, [0x3100, 0x3200]);
+    step(&mut g, 0x3100, RCX, 1, [0x3110, 0x3110]);
+    call(&mut g, 0x3110, 0x3000);
+    step(&mut g, 0x3114, RCX, !0, [0x3200, 0x3200]);
+    step(&mut g, 0x3200, RCX, 0, [0x3210, 0x3220]);
+    ret(&mut g, 0x3210, 0x3114);
+    ret(&mut g, 0x3220, 0x2004);
+    const DEEP: u64 = 40_000;
+    for _ in 0..2 {
+        (g.cpu.state.gpr[RDX], g.cpu.state.gpr[RCX], g.cpu.state.icount) = (DEEP, 0, 0);
+        assert_eq!(g.run(0x2000), RunExit::NeedBlock);
+        let s = &g.cpu.state;
+        assert_eq!((s.rip, s.gpr[RDX], s.gpr[RCX]), (0x2004, 0, 0));
+        // The first call and the last return; then three on the way in and three on the way out of each.
+        assert_eq!(s.icount, 1 + 1 + 2 + 6 * (DEEP - 1));
+    }
+}
+
+#[test]
+fn a_call_that_never_returns_does_not_spoil_the_others() {
+    // rdx times: call a function that begins with `call next; pop`.
+    let mut g = Guest::new(JitConfig::default());
+    call(&mut g, 0x2000, 0x3000);
+    call(&mut g, 0x3000, 0x3004);
+    ret(&mut g, 0x3004, 0x2004);
+    step(&mut g, 0x2004, RDX, !0, [0x2000, 0x2100]);
+    g.cpu.state.gpr[RDX] = 10_000;
+    assert_eq!(g.run(0x2000), RunExit::NeedBlock);
+    assert_eq!((g.cpu.state.rip, g.cpu.state.icount), (0x2100, 40_000));
+    assert!(g.jit.counters().entries < 24, "{}", g.jit.counters().entries);
+}
+
+#[test]
+fn a_return_that_nobody_called_for_can_be_stopped() {
+    let mut g = Guest::new(JitConfig::default());
+    call(&mut g, 0x2000, 0x3000);
+    ret(&mut g, 0x3000, 0x3000);
+    let signals = g.cpu.signals.clone();
+    let stopper = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        signals.raise(request::STOP);
+    });
+    assert_eq!(g.run(0x2000), RunExit::Signal);
+    stopper.join().unwrap();
+    assert_eq!(g.cpu.state.rip, 0x3000);
+}
