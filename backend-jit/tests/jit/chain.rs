@@ -287,7 +287,7 @@ fn status_by_hand(op: Op, ty: Type, a: u64, b: u64) -> u64 {
     };
     let bit = |on: bool, flag: u64| if on { flag } else { 0 };
     bit(carry, rflags::CF)
-        | bit((r as u8).count_ones() % 2 == 0, rflags::PF)
+        | bit((r as u8).count_ones().is_multiple_of(2), rflags::PF)
         | bit(aux & 16 != 0, rflags::AF)
         | bit(r == 0, rflags::ZF)
         | bit(r >> top & 1 != 0, rflags::SF)
