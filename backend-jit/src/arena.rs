@@ -116,6 +116,10 @@ impl Arena {
     }
 
     fn write(&mut self, at: usize, code: &[u8]) {
+        // Emulated hosts refuse to change the protection of nothing.
+        if code.is_empty() {
+            return;
+        }
         assert!(at.checked_add(code.len()).is_some_and(|end| end <= self.len), "outside the code arena");
         if code.is_empty() {
             return;

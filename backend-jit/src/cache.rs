@@ -200,11 +200,11 @@ pub fn pages(at: PhysAddr, guest_len: u32, further: u64, next: Option<PhysAddr>)
 
 impl Cache {
     /// An empty cache whose arena begins with `prologue`.
-    /// At offset `way_out` of that, code leaves for the RIP in the accumulator.
-    pub fn new(mut arena: Arena, prologue: &[u8], way_out: usize) -> Option<Self> {
+    /// At offset `way_out` of that, code leaves for the RIP in the accumulator, and at `no_return` for RIP 0.
+    pub fn new(mut arena: Arena, prologue: &[u8], way_out: usize, no_return: usize) -> Option<Self> {
         arena.append(prologue)?;
         let reserved = arena.used();
-        let jumps = Jumps::new(arena.base() as u64 + way_out as u64);
+        let jumps = Jumps::new(arena.base() as u64 + way_out as u64, arena.base() as u64 + no_return as u64);
         Some(Self {
             arena,
             sites: SideTable::default(),

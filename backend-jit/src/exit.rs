@@ -62,6 +62,11 @@ pub fn from_word(word: u64) -> u64 {
     word >> 8 & low | (word & 1) << 11
 }
 
+/// The status flags that translated code has left in the scratch slots.
+pub fn status_flags(scratch: &[u64]) -> u64 {
+    from_word(scratch[crate::layout::FLAGS])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -75,10 +75,10 @@ struct JumpSet {
 }
 
 impl JumpSet {
-    fn empty(&mut self, way_out: u64) {
+    fn empty(&mut self, way_out: u64, no_return: u64) {
         self.doors.fill(way_out);
         self.places.fill(EMPTY);
-        self.returns.fill(Return { rip: 0, host: way_out });
+        self.returns.fill(Return { rip: 0, host: no_return });
     }
 
     fn ring(&self) -> u64 {
@@ -148,12 +148,14 @@ pub struct Jumps {
     oldest: usize,
     /// Host address that leaves translated code for the RIP in the accumulator.
     way_out: u64,
+    no_return: u64,
 }
 
 impl Jumps {
-    /// No sets; where there is no door or return, host address `way_out` stands.
-    pub fn new(way_out: u64) -> Self {
-        Self { sets: Vec::new(), switch: Box::default(), oldest: 0, way_out }
+    /// No sets; where there is no door, host address `way_out` stands, and where no return is predicted, RIP 0 and
+    /// `no_return`.
+    pub fn new(way_out: u64, no_return: u64) -> Self {
+        Self { sets: Vec::new(), switch: Box::default(), oldest: 0, way_out, no_return }
     }
 
     /// The set of `mode`, made if there is none.
@@ -165,7 +167,7 @@ impl Jumps {
             return i;
         }
         if self.sets.len() < SETS {
-            let none = Return { rip: 0, host: self.way_out };
+            let none = Return { rip: 0, host: self.no_return };
             let mut set = JumpSet {
                 mode,
                 doors: vec![self.way_out; DOORS].into(),
@@ -184,7 +186,7 @@ impl Jumps {
         }
         let set = &mut self.sets[i];
         set.mode = mode;
-        set.empty(self.way_out);
+        set.empty(self.way_out, self.no_return);
         i
     }
 
@@ -251,7 +253,7 @@ impl Jumps {
     /// Forgets everything.
     pub fn flush(&mut self) {
         for set in &mut self.sets {
-            set.empty(self.way_out);
+            set.empty(self.way_out, self.no_return);
         }
     }
 }

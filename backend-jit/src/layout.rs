@@ -19,6 +19,8 @@ pub const DOORS: usize = 2;
 pub const STACK_TAG: usize = 3;
 /// Host address minus linear address in that page, modulo 2^64.
 pub const STACK_ADDEND: usize = 4;
+/// On hosts that put flags on record, two slots: see `aarch64/record.rs`. The stack's page is not kept there.
+pub const RECORD: usize = STACK_TAG;
 /// So many bytes from that page's start on, accesses may begin; 0: there is no such page.
 pub const STACK_LIMIT: usize = 6;
 /// What of the guest's state the host's own units hold: byte 0 the x87's, byte 1 the vector registers' (see

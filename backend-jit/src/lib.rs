@@ -87,6 +87,9 @@ pub struct JitConfig {
     pub pin_vectors: bool,
     /// Keep the guest's order of loads and stores where the host's is weaker: when other threads share memory.
     pub ordered: bool,
+    /// Do so without barriers in loads and stores of translated code, because those others have its thread pass one
+    /// where they need it: see [`emu_core::order`].
+    pub plain: bool,
     /// Let accesses share looks into the translation cache.
     pub share_probes: bool,
     /// Ask the host for large pages behind translated code.
@@ -117,6 +120,7 @@ impl Default for JitConfig {
             baseline: false,
             pin_vectors: true,
             ordered: true,
+            plain: false,
             share_probes: true,
             fold_addresses: true,
             copy_blocks: true,
@@ -193,7 +197,7 @@ impl Jit {
         let mut codegen = host::Codegen::new(&cfg)?;
         let arena = Arena::new(cfg.cache_bytes.clamp(1 << 16, host::MAX_ARENA), cfg.large_pages)?;
         let entry = codegen.prologue();
-        let cache = Cache::new(arena, codegen.code(), entry.way_out())
+        let cache = Cache::new(arena, codegen.code(), entry.way_out(), entry.no_return())
             .ok_or(JitError::Internal("the trampolines do not fit"))?;
         let perf = if cfg.perf_map {
             Some(std::fs::File::create(format!("/tmp/perf-{}.map", std::process::id()))?)
@@ -411,7 +415,7 @@ impl Jit {
         let s = &mut cpu.state;
         self.cache.jumps.left(s.scratch[layout::RETURNS]);
         s.mxcsr |= s.scratch[layout::MX_GUEST] as u32 & 0x3f;
-        s.rflags = s.rflags & !rflags::STATUS | host::from_word(s.scratch[layout::FLAGS]);
+        s.rflags = s.rflags & !rflags::STATUS | host::status_flags(&s.scratch);
         self.after(cpu, word)
     }
 

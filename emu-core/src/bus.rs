@@ -6,6 +6,7 @@
 use crate::addr::PhysAddr;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// A device that answers I/O ports. `offset` is relative to the first port of the range it was attached with.
 pub trait PortDevice: Send + Sync + Debug {
@@ -97,9 +98,11 @@ pub trait CpuInterrupts: Send + Sync + Debug {
     fn apic_mmio_write(&self, offset: u64, value: u32);
 }
 
-/// A processor without an APIC and without interrupts, for bare-CPU tests.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct NoInterrupts;
+/// A processor without an APIC and without interrupts; only CR8 holds what is written to it.
+#[derive(Debug, Default)]
+pub struct NoInterrupts {
+    cr8: AtomicU8,
+}
 impl CpuInterrupts for NoInterrupts {
     fn has_interrupt(&self) -> bool {
         false
@@ -108,9 +111,11 @@ impl CpuInterrupts for NoInterrupts {
         None
     }
     fn cr8(&self) -> u8 {
-        0
+        self.cr8.load(Ordering::Relaxed)
     }
-    fn set_cr8(&self, _value: u8) {}
+    fn set_cr8(&self, value: u8) {
+        self.cr8.store(value & 15, Ordering::Relaxed);
+    }
     fn apic_base(&self) -> u64 {
         0xfee0_0100
     }

@@ -125,7 +125,7 @@ impl Wiring {
         Self {
             mem,
             bus: Arc::new(EmptyBus),
-            irq: Arc::new(NoInterrupts),
+            irq: Arc::new(NoInterrupts::default()),
             signals,
             mailbox,
             clock: Clock::virtual_clock(),

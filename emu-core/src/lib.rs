@@ -17,6 +17,7 @@ pub mod features;
 pub mod ir;
 pub mod mem;
 pub mod mmu;
+pub mod order;
 pub mod pages;
 pub mod signals;
 pub mod softfloat;

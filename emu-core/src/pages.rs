@@ -19,6 +19,7 @@
 use crate::addr::{PAGE_MASK, PhysAddr};
 use crate::crew::{Crew, Mail};
 use crate::mem::{page, zeroed};
+use crate::order::fence_others;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
@@ -201,6 +202,10 @@ impl Pages {
                     self.untrack(index, bit(i));
                 }
             });
+        }
+        if me.is_none() && attrs & (page::CODE | page::TABLE) != 0 {
+            // Who sees the new bytes finds the news.
+            fence_others();
         }
         store();
         if hit.chunks != 0 {

@@ -27,6 +27,10 @@ pub fn code_offered(f: &Features, code: Code) -> bool {
     if matches!(code, Code::Rdsspd_r32 | Code::Rdsspq_r64) {
         return has(f, F::MULTIBYTENOP);
     }
+    // The decoder counts it to MMX, but it came with SSE2 (SDM vol. 1, 5.6.3).
+    if code == Code::Paddq_mm_mmm64 && !has(f, F::SSE2) {
+        return false;
+    }
     code.cpuid_features().iter().all(|&x| has(f, x))
 }
 

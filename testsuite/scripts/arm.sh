@@ -3,6 +3,7 @@
 #
 #   arm.sh                    the tests, as in CI
 #   arm.sh guest [RUN...]     Debian's kernel with python3, openssl and floating point: see arm-guest.sh; takes long
+#   arm.sh count [PROGRAM...] Arm instructions executed for each guest instruction: see arm-count.sh
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -31,9 +32,14 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="timeout 1200 $qemu"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/arm
 if [ "${1:-}" = guest ]; then
   shift
-  cargo build --target aarch64-unknown-linux-gnu -p calque
-  calque=$CARGO_TARGET_DIR/aarch64-unknown-linux-gnu/debug/calque
+  cargo build --release --target aarch64-unknown-linux-gnu -p calque
+  calque=$CARGO_TARGET_DIR/aarch64-unknown-linux-gnu/release/calque
   RUSTC=$host_rustc CARGO_TARGET_DIR=$host_target CALQUE_QEMU=$qemu exec bash testsuite/scripts/arm-guest.sh "$calque" "$@"
+fi
+if [ "${1:-}" = count ]; then
+  shift
+  cargo build --target aarch64-unknown-linux-gnu -p calque
+  CALQUE_QEMU=$qemu exec bash testsuite/scripts/arm-count.sh "$CARGO_TARGET_DIR/aarch64-unknown-linux-gnu/debug/calque" "$@"
 fi
 # Tests under qemu-user are slow, so they take their short form.
 export CALQUE_TEST_SCALE=${CALQUE_TEST_SCALE:-0.05}

@@ -22,7 +22,9 @@ pub enum Fate {
     Lifted,
     /// The interpreter does it.
     Interpreted,
-    /// No model has these features, or the decoder takes it for an older processor's.
+    /// The bytes are WAIT and this form, one after the other.
+    AfterWait(Code),
+    /// No model has these features, or the decoder takes it for an older processor's or another maker's.
     NotOffered(Vec<CpuidFeature>),
     /// It is offered and nobody executes it: a bug.
     Missing,
@@ -81,10 +83,18 @@ fn fate(code: Code, cpu: &Cpu) -> Fate {
         // Both, or a translated block could not be left in its middle.
         (true, true) => Fate::Lifted,
         (false, true) => Fate::Interpreted,
+        _ if after_wait(code).is_some() => after_wait(code).map_or(Fate::Missing, Fate::AfterWait),
         // The decoder itself refuses it unless it is told that the processor is of another make.
-        _ if encodings == 0 || never_decoded(code) => Fate::NotOffered(code.cpuid_features().to_vec()),
+        _ if encodings != 0 && never_decoded(code) => Fate::NotOffered(code.cpuid_features().to_vec()),
         _ => Fate::Missing,
     }
+}
+
+/// The form behind WAIT, where assemblers take both for one instruction.
+fn after_wait(code: Code) -> Option<Code> {
+    let bytes = encode(code, 32).pop().filter(|b| b[0] == 0x9b)?;
+    let i = iced_x86::Decoder::new(32, &bytes[1..], iced_x86::DecoderOptions::NONE).decode();
+    (i.len() == bytes.len() - 1).then(|| i.code())
 }
 
 /// Whether none of the encodings of `code` is decoded as `code` with the options calque decodes with.
@@ -117,6 +127,9 @@ fn lifts(bytes: &[u8], bits: u32) -> bool {
         Lifted::Interpret { .. } => false,
     }
 }
+
+/// Where the encodings stand, and where their branches lead.
+const HERE: u64 = 0x1000;
 
 /// Encodings of `code`: with registers and with memory, where it has the choice.
 pub fn encode(code: Code, bits: u32) -> Vec<Vec<u8>> {
@@ -174,18 +187,26 @@ fn encode_one(code: Code, bits: u32, memory: bool) -> Option<Vec<u8>> {
             K::imm8sex16 => ins.set_op_kind(i, OpKind::Immediate8to16),
             K::imm8sex32 => ins.set_op_kind(i, OpKind::Immediate8to32),
             K::imm8sex64 => ins.set_op_kind(i, OpKind::Immediate8to64),
-            K::imm16 => ins.set_op_kind(i, OpKind::Immediate16),
+            K::imm16 => {
+                ins.set_op_kind(i, OpKind::Immediate16);
+                immediates += 1;
+            }
             K::imm32 => ins.set_op_kind(i, OpKind::Immediate32),
             K::imm32sex64 => ins.set_op_kind(i, OpKind::Immediate32to64),
             K::imm64 => ins.set_op_kind(i, OpKind::Immediate64),
             K::farbr2_2 => ins.set_op_kind(i, OpKind::FarBranch16),
             K::farbr4_2 => ins.set_op_kind(i, OpKind::FarBranch32),
-            K::br16_1 | K::br16_2 | K::xbegin_2 | K::brdisp_2 => ins.set_op_kind(i, OpKind::NearBranch16),
+            K::br16_1 | K::br16_2 | K::xbegin_2 | K::brdisp_2 => {
+                ins.set_op_kind(i, OpKind::NearBranch16);
+                ins.set_near_branch16(HERE as u16);
+            }
             K::br32_1 | K::br32_4 | K::xbegin_4 | K::brdisp_4 if bits != 64 => {
                 ins.set_op_kind(i, OpKind::NearBranch32);
+                ins.set_near_branch32(HERE as u32);
             }
             K::br64_1 | K::br64_4 | K::xbegin_4 | K::br32_1 | K::br32_4 => {
                 ins.set_op_kind(i, OpKind::NearBranch64);
+                ins.set_near_branch64(HERE);
             }
             K::seg_rSI => ins
                 .set_op_kind(i, pick(bits, OpKind::MemorySegSI, OpKind::MemorySegESI, OpKind::MemorySegRSI)),
@@ -204,7 +225,7 @@ fn encode_one(code: Code, bits: u32, memory: bool) -> Option<Vec<u8>> {
         }
     }
     let mut encoder = Encoder::new(bits);
-    encoder.encode(&ins, 0x1000).ok()?;
+    encoder.encode(&ins, HERE).ok()?;
     Some(encoder.take_buffer())
 }
 

@@ -6,6 +6,7 @@
 use super::Codegen;
 use super::asm::{Asm, Logic, Reg, ZR};
 use super::flags::{Aux, Carry};
+use super::record::Kind;
 use super::vals::{Dest, S0, S1, S2};
 use emu_core::ir::{Inst, Op, Type, Value};
 use emu_core::state::bits::rflags;
@@ -66,15 +67,23 @@ impl Codegen {
         if !sub && self.constant(a).is_some() {
             std::mem::swap(&mut a, &mut b);
         }
-        let mask = self.an.facts[me.index()].mask;
+        let record = self.records(me);
+        let mask = record.unwrap_or(self.an.facts[me.index()].mask);
         let carry = if sub { Carry::Inverted } else { Carry::Direct };
-        if !Self::is_wide(ty) && mask != 0 {
-            return self.narrow_add_sub(me, ty, sub, a, b, carry);
+        let kind = if sub { Kind::Sub } else { Kind::Add };
+        if !Self::is_wide(ty) && (mask != 0 || record.is_some()) {
+            return self.narrow_add_sub(me, ty, kind, a, b, record);
         }
-        let low = self.wants_low(me);
+        let low = if record.is_some() { 0 } else { self.wants_low(me) };
         let d = self.flags_dest(me, low != 0);
         let ra = self.reg(a);
         let op = self.operand(ty, b);
+        if record.is_some() {
+            self.record(me, kind, ty, ra, b);
+            if mask == 0 && self.an.facts[me.index()].last == 0 {
+                return;
+            }
+        }
         let aux = if low & AF != 0 { self.aux_of(ra, b, op, d.reg) } else { Aux::Clear };
         let flags = mask != 0;
         if flags {
@@ -82,7 +91,9 @@ impl Codegen {
         }
         self.arith_operand(ty == Type::I64, sub, flags, d.reg, ra, op);
         self.finish_wanted(me, d, Self::is_wide(ty));
-        self.flags_done(me, carry, d.reg, aux);
+        if flags {
+            self.flags_done(me, carry, d.reg, aux);
+        }
     }
 
     fn arith_operand(&mut self, wide: bool, sub: bool, flags: bool, d: Reg, a: Reg, op: Operand) {
@@ -107,10 +118,27 @@ impl Codegen {
         Aux::From(S0)
     }
 
-    fn narrow_add_sub(&mut self, me: Value, ty: Type, sub: bool, a: Value, b: Value, carry: Carry) {
+    fn narrow_add_sub(&mut self, me: Value, ty: Type, kind: Kind, a: Value, b: Value, record: Option<u16>) {
         let fact = self.an.facts[me.index()];
-        let low = self.wants_low(me);
-        if sub && fact.last == 0 && fact.mask & !(ZF | CF) == 0 && self.is_clean(a) && self.is_clean(b) {
+        let sub = kind == Kind::Sub;
+        let carry = if sub { Carry::Inverted } else { Carry::Direct };
+        let low = if record.is_some() { 0 } else { self.wants_low(me) };
+        let mask = record.unwrap_or(fact.mask);
+        if record.is_some() {
+            let ra = self.reg(a);
+            self.record(me, kind, ty, ra, b);
+        }
+        if mask == 0 {
+            if fact.last != 0 {
+                let d = self.dest(me);
+                let ra = self.reg(a);
+                let op = self.operand(ty, b);
+                self.arith_operand(false, sub, false, d.reg, ra, op);
+                self.finish(me, d, false);
+            }
+            return;
+        }
+        if sub && fact.last == 0 && mask & !(ZF | CF) == 0 && self.is_clean(a) && self.is_clean(b) {
             let ra = self.reg(a);
             let op = self.operand(ty, b);
             self.save_flags();
@@ -178,12 +206,18 @@ impl Codegen {
             std::mem::swap(&mut a, &mut b);
         }
         let fact = self.an.facts[me.index()];
-        let flags = fact.mask != 0;
+        let record = self.records(me);
+        let flags = record.unwrap_or(fact.mask) != 0;
+        if record == Some(0) && fact.last == 0 && inst.args[0] == inst.args[1] {
+            // Zero, or the operand itself.
+            let r = if op == Logic::Eor { ZR } else { self.reg(a) };
+            return self.record_logic(me, ty, r);
+        }
         let direct = flags && op == Logic::And && Self::is_wide(ty);
         let clean = (self.is_clean(a), self.is_clean(b));
         let clean = if op == Logic::And { clean.0 || clean.1 } else { clean.0 && clean.1 };
-        let low = self.wants_low(me);
-        let d = self.flags_dest(me, !direct || low != 0);
+        let low = if record.is_some() { 0 } else { self.wants_low(me) };
+        let d = self.flags_dest(me, !direct || low != 0 || record.is_some());
         let ra = self.reg(a);
         let imm = self.constant(b).filter(|&c| Asm::logical_imm(wide, c).is_some());
         if direct {
@@ -198,6 +232,9 @@ impl Codegen {
             }
         }
         self.finish_wanted(me, d, clean || Self::is_wide(ty));
+        if record.is_some() {
+            self.record_logic(me, ty, d.reg);
+        }
         if flags {
             if !direct {
                 self.test_result(ty, d.reg, S0);
@@ -308,6 +345,13 @@ impl Codegen {
             }
             (Some(a), None) => a,
             (None, Some(b)) if inst.aux == 0 => b,
+            (None, Some(b))
+                if disp != 0 && !Asm::is_imm12(disp) && !Asm::is_imm12(ty.truncate(disp.wrapping_neg())) =>
+            {
+                self.asm.mov_imm(S1, disp);
+                self.asm.add(wide, d.reg, S1, b, inst.aux as u8);
+                return self.finish(me, d, Self::is_wide(ty));
+            }
             (None, Some(b)) => {
                 self.asm.lsl_imm(wide, part, b, inst.aux as u8);
                 part

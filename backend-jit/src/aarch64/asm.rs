@@ -86,6 +86,8 @@ pub struct Asm {
     labels: Labels<Aarch64Relocation>,
     /// Arena offset at which the buffer will lie.
     pub base: usize,
+    /// How often ways have come together.
+    pub joins: u32,
 }
 
 const fn sf(wide: bool) -> u32 {
@@ -120,6 +122,7 @@ impl Asm {
         self.buf.clear();
         self.labels.clear();
         self.base = base;
+        self.joins = 0;
     }
 
     /// Appends an instruction word.
@@ -132,7 +135,14 @@ impl Asm {
         self.labels.make()
     }
 
+    /// Something else than what stands before may lead here.
     pub fn bind(&mut self, l: DynamicLabel) {
+        self.joins += 1;
+        self.resume(l);
+    }
+
+    /// A stub comes back here, with all temporaries as they were.
+    pub fn resume(&mut self, l: DynamicLabel) {
         // A label that is bound twice shows as one that does not resolve.
         self.labels.bind(l, self.buf.len());
     }
@@ -386,6 +396,13 @@ impl Asm {
     }
 
     /// 1 if `c`, else 0.
+    /// Compares n with m if `c` holds, else clears NZCV.
+    pub fn ccmp(&mut self, wide: bool, n: Reg, m: Reg, c: Cond) {
+        self.raw(
+            0x7a40_0000 | u32::from(wide) << 31 | u32::from(m) << 16 | (c as u32) << 12 | u32::from(n) << 5,
+        );
+    }
+
     pub fn cset(&mut self, d: Reg, c: Cond) {
         self.raw(0x1a80_0400 | rm(ZR) | (c.invert() as u32) << 12 | rn(ZR) | rd(d));
     }
@@ -579,6 +596,11 @@ impl Asm {
     pub fn adr(&mut self, d: Reg, l: DynamicLabel) {
         self.raw(0x1000_0000 | rd(d));
         self.reloc(l, Aarch64Relocation::ADR);
+    }
+
+    /// 64 bits at base + 8 * index.
+    pub fn ldr_scaled(&mut self, d: Reg, base: Reg, index: Reg) {
+        self.raw(0xf860_7800 | rm(index) | rn(base) | rd(d));
     }
 
     /// Loads the 32-bit word at a label.

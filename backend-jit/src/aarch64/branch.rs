@@ -5,16 +5,16 @@
 //! the number of the translation in force (`emu_core::mmu::execid`) with the one they were linked under, and so does
 //! every door (`door.rs`), by which computed jumps go. The number is a word of data beside the code, which the cache patches.
 //!
-//! No value is alive where a block is left, so the temporaries are free there.
+//! No value is alive where a block is left but the RIP of a computed jump, so the temporaries are free there.
 
-use super::asm::Logic;
-use super::vals::{ICOUNT, S0, S1, STATE, slot};
+use super::asm::{Cond, Reg, ZR};
+use super::lazy::Parts;
+use super::vals::{ICOUNT, RETURNS, S0, S1, STATE, slot};
 use super::{Codegen, Loc};
 use crate::cache::Role;
 use crate::frame::{NOT_LINKED, Return};
-use crate::jumps::DOOR_BITS;
 use crate::layout;
-use crate::sidetable::{Last, Recipe};
+use crate::sidetable::Last;
 use dynasmrt::DynamicLabel;
 use emu_core::ir::{BrKind, Inst, Type};
 use emu_core::state::CpuState;
@@ -28,7 +28,7 @@ pub struct Side {
     pub undo: u32,
     pub back: bool,
     /// What the guest's flags are to be made of, if their word is not right.
-    pub flags: Option<Recipe>,
+    pub flags: Option<Parts>,
     /// The x87 instruction before it.
     pub x87: Option<Last>,
 }
@@ -54,8 +54,8 @@ impl Codegen {
         self.asm.cbz(true, false, S0, stub);
         if self.count {
             self.asm.ldr(Type::I64, S0, STATE, slot(layout::BUDGET));
-            self.asm.arith(true, true, true, super::asm::ZR, ICOUNT, S0, 0);
-            self.asm.b_cond(super::asm::Cond::Cs, stub);
+            self.asm.arith(true, true, true, ZR, ICOUNT, S0, 0);
+            self.asm.b_cond(Cond::Cs, stub);
         }
     }
 
@@ -82,7 +82,6 @@ impl Codegen {
             self.guarded(exit, rip, stub);
         } else {
             self.asm.mov_imm(0, rip);
-            self.asm.mov_imm(S1, rip & u64::from(DOOR_BITS));
             self.to_door();
         }
     }
@@ -109,37 +108,55 @@ impl Codegen {
         }
     }
 
-    /// Behind a call: predicts the return to relative RIP `rel`. Keeps x0.
+    /// The register with the newest return: [`S0`] where it has none of its own.
+    fn returns(&mut self) -> Reg {
+        if !self.count {
+            return RETURNS;
+        }
+        self.asm.ldr(Type::I64, S0, STATE, slot(layout::RETURNS));
+        S0
+    }
+
+    /// Moves the newest return by one entry.
+    fn move_returns(&mut self, r: Reg, pop: bool) {
+        self.asm.arith_imm(true, pop, false, S1, r, 16);
+        self.asm.bfxil(true, r, S1, 0, 16);
+        if self.count {
+            self.asm.str(Type::I64, r, STATE, slot(layout::RETURNS));
+        }
+    }
+
+    /// Behind a call: predicts the return to relative RIP `rel`.
     fn push_return(&mut self, rel: i64) {
         if !self.chain || !self.frame.flat() || !self.predict_returns {
             return;
         }
         let (rip, label) = (self.frame.rip(rel), self.asm.label());
         self.frame.returns.push(Return { label, rip });
-        self.asm.ldr(Type::I64, S0, STATE, slot(layout::RETURNS));
-        self.asm.add_imm(true, S1, S0, 16);
-        self.asm.bfi(true, S0, S1, 0, 16);
-        self.asm.str(Type::I64, S0, STATE, slot(layout::RETURNS));
-        self.asm.mov_imm(1, rip);
-        self.asm.adr(2, label);
-        self.asm.stp(1, 2, S0, 0);
+        let (back, host) = (self.const_reg(rip), self.temp());
+        let r = self.returns();
+        self.move_returns(r, false);
+        self.asm.adr(host, label);
+        self.asm.stp(back, host, r, 0);
+        self.drop_temp(host);
     }
 
-    /// A return to x0: goes where the newest call predicts if that is right.
-    fn pop_return(&mut self) {
+    /// A return to the RIP in `to`: goes where the newest call predicts if that is right. Keeps `to`.
+    fn pop_return(&mut self, to: Reg) {
         if !self.predict_returns {
             return;
         }
         let miss = self.asm.label();
-        self.asm.ldr(Type::I64, S0, STATE, slot(layout::RETURNS));
-        self.asm.ldp(1, 2, S0, 0);
-        self.asm.sub(true, 1, 1, 0);
-        self.asm.cbz(true, true, 1, miss);
-        self.asm.arith_imm(true, true, false, S1, S0, 16);
-        self.asm.bfi(true, S0, S1, 0, 16);
-        self.asm.str(Type::I64, S0, STATE, slot(layout::RETURNS));
-        self.asm.br(2);
+        let (rip, host) = (self.temp(), self.temp());
+        let r = self.returns();
+        self.asm.ldp(rip, host, r, 0);
+        self.asm.sub(true, rip, rip, to);
+        self.asm.cbz(true, true, rip, miss);
+        self.move_returns(r, true);
+        self.asm.br(host);
         self.asm.bind(miss);
+        self.drop_temp(rip);
+        self.drop_temp(host);
     }
 
     pub fn goto(&mut self, inst: &Inst) {
@@ -151,6 +168,10 @@ impl Codegen {
 
     /// Jumps to `l` if truth value `v` holds.
     fn jump_if(&mut self, v: emu_core::ir::Value, not: bool, l: DynamicLabel) {
+        if let Some(if_not_zero) = self.zero_test() {
+            let r = self.reg_nz(v);
+            return self.asm.cbz(if_not_zero != not, self.insts[v.index()].ty == Type::I64, r, l);
+        }
         match self.val[v.index()].loc {
             Loc::Cc(c) => self.asm.b_cond(if not { c.invert() } else { c }, l),
             _ => {
@@ -162,7 +183,7 @@ impl Codegen {
 
     pub fn branch(&mut self, inst: &Inst) {
         let (taken, other) = (inst.imm, i64::from(inst.aux as i32));
-        if let Some(c) = self.constant(inst.args[0]) {
+        if let (Some(c), None) = (self.constant(inst.args[0]), self.zero_test()) {
             let rel = if c != 0 { taken } else { other };
             return self.direct(rel, self.frame.back(rel));
         }
@@ -177,7 +198,8 @@ impl Codegen {
         let rel = inst.imm;
         let undo = self.frame.total_insns.saturating_sub(self.frame.done_insns + 1);
         let label = self.asm.label();
-        if let Some(c) = self.constant(inst.args[0]) {
+        let flags = self.flags_of_exit();
+        if let (Some(c), None) = (self.constant(inst.args[0]), self.zero_test()) {
             if c != 0 {
                 self.asm.b(label);
             }
@@ -185,25 +207,31 @@ impl Codegen {
             self.jump_if(inst.args[0], false, label);
         }
         let back = self.frame.back(rel);
-        self.sides.push(Side { label, rel, undo, back, flags: self.lazy, x87: self.x87_last });
+        self.sides.push(Side { label, rel, undo, back, flags, x87: self.x87_last });
+    }
+
+    fn rip_in_x0(&mut self, to: Reg) {
+        if to != 0 {
+            self.asm.mov(true, 0, to);
+        }
     }
 
     pub fn goto_reg(&mut self, inst: &Inst) {
-        let r = self.reg(inst.args[0]);
-        self.asm.mov(true, 0, r);
+        let to = self.reg_nz(inst.args[0]);
         let miss = self.asm.label();
         self.indirect_miss = Some(miss);
         if !self.chain || !self.frame.flat() {
+            self.rip_in_x0(to);
             self.asm.b(miss);
             return;
         }
         if inst.aux == BrKind::Call as u32 {
             self.push_return(inst.imm);
         } else if inst.aux == BrKind::Ret as u32 {
-            self.pop_return();
+            self.pop_return(to);
         }
+        self.rip_in_x0(to);
         self.poll(miss);
-        self.asm.logic_imm(Logic::And, true, S1, 0, DOOR_BITS.into());
         self.to_door();
     }
 
@@ -247,6 +275,7 @@ impl Codegen {
             let at = self.entry.direct;
             self.asm.b_abs(false, at);
         }
+        self.end_door();
         for l in std::mem::take(&mut self.literals) {
             self.asm.bind(l.label);
             self.frame.exits[l.exit].guard = Some(self.asm.buf.len() as u32);

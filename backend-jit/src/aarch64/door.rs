@@ -2,7 +2,9 @@
 
 use super::Codegen;
 use super::vals::{S0, S1, STATE, TLB, slot};
-use crate::frame::exec_id;
+use crate::cache::OwnDoor;
+use crate::frame::{NOT_LINKED, exec_id};
+use crate::jumps::DOOR_BITS;
 use crate::layout;
 use dynasmrt::DynamicLabel;
 use emu_core::ir::{BlockKey, Type};
@@ -11,12 +13,25 @@ use emu_core::mmu::tlb;
 /// Room for a door.
 pub const DOOR_BYTES: usize = 64;
 
+/// What is still to be written of a block's own door.
+#[derive(Clone, Copy, Debug)]
+pub struct Elsewhere {
+    number: DynamicLabel,
+    elsewhere: DynamicLabel,
+    entry: u32,
+}
+
 impl Codegen {
-    /// Goes to the door for the RIP in x0, of which [`S1`] has the bits that choose it.
+    /// Goes to the door for the RIP in x0.
     pub fn to_door(&mut self) {
+        const {
+            assert!(
+                DOOR_BITS & 3 == 0 && (DOOR_BITS >> 2).trailing_ones() == 32 - DOOR_BITS.leading_zeros() - 2
+            )
+        };
         self.asm.ldr(Type::I64, S0, STATE, slot(layout::DOORS));
-        self.asm.add(true, S0, S0, S1, 1);
-        self.asm.ldr(Type::I64, S0, S0, 0);
+        self.asm.ubfx(true, S1, 0, 2, (DOOR_BITS >> 2).trailing_ones() as u8);
+        self.asm.ldr_scaled(S0, S0, S1);
         self.asm.br(S0);
     }
 
@@ -38,6 +53,32 @@ impl Codegen {
         let guard = self.asm.buf.len();
         self.asm.raw(exec);
         self.asm.finish().then_some(guard)
+    }
+
+    /// The block in hand begins with its door, which is good for no fetch translation yet.
+    pub fn begin_with_door(&mut self) {
+        if !self.chain || !self.frame.flat() {
+            return;
+        }
+        let rip = self.frame.key.rip;
+        let (number, elsewhere) = (self.asm.label(), self.asm.label());
+        self.asm.mov_imm(S1, rip);
+        self.asm.sub(true, S0, 0, S1);
+        self.asm.cbz(true, true, S0, elsewhere);
+        self.compare_exec(rip, number, elsewhere);
+        let entry = self.asm.buf.len() as u32;
+        self.own_door = Some(Elsewhere { number, elsewhere, entry });
+    }
+
+    /// What the block's door needs behind the body.
+    pub fn end_door(&mut self) {
+        let Some(Elsewhere { number, elsewhere, entry }) = self.own_door.take() else { return };
+        self.asm.bind(elsewhere);
+        let way_out = self.entry.way_out;
+        self.asm.b_abs(false, way_out);
+        self.asm.bind(number);
+        self.frame.door = Some(OwnDoor { entry, guard: self.asm.buf.len() as u32 });
+        self.asm.raw(NOT_LINKED);
     }
 
     /// Goes on behind this if the word at `number` is the number of `rip`'s fetch translation, else at `other`.

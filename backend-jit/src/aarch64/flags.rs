@@ -130,19 +130,25 @@ impl Codegen {
 
     /// A register for the word of `f`: the guest's, if it is made the guest's before anybody can see that.
     pub fn word_dest(&mut self, f: Value) -> Reg {
+        if self.goes_to_guest(f) {
+            self.save_guest_flags();
+            return FLAGS;
+        }
+        self.temp()
+    }
+
+    /// Whether `f` is made the guest's flags before anybody can see that.
+    pub fn goes_to_guest(&self, f: Value) -> bool {
         for j in self.at + 1..self.insts.len() {
             let inst = self.insts[j];
             match inst.op {
-                Op::SetFlags if inst.args[0] == f && self.an.facts[j].needed => {
-                    self.save_guest_flags();
-                    return FLAGS;
-                }
+                Op::SetFlags if inst.args[0] == f && self.an.facts[j].needed => return true,
                 Op::SetFlags | Op::GetFlags | Op::ExitIf | Op::System => break,
                 op if op.can_fault() || op.is_terminator() => break,
                 _ => {}
             }
         }
-        self.temp()
+        false
     }
 
     /// `f` has its word in `r`.
@@ -156,7 +162,7 @@ impl Codegen {
     }
 
     /// The guest's word is about to change: values that live on move out.
-    fn save_guest_flags(&mut self) {
+    pub fn save_guest_flags(&mut self) {
         for f in std::mem::take(&mut self.guest_flags) {
             if !self.lives(f) {
                 // An operand of the op in hand keeps its place until that is done.
@@ -175,7 +181,7 @@ impl Codegen {
         }
         let f = Value(fact.flags);
         self.native = Some((f, carry));
-        if !self.worded[f.index()] {
+        if !self.worded[f.index()] || self.recorded == Some(f) {
             return;
         }
         let d = self.word_dest(f);
@@ -256,6 +262,7 @@ impl Codegen {
     }
 
     pub fn get_flags(&mut self, me: Value) {
+        self.settle_flags();
         self.val[me.index()].loc = Loc::Word;
         self.guest_flags.push(me);
     }
@@ -263,7 +270,12 @@ impl Codegen {
     pub fn set_flags(&mut self, inst: &Inst) {
         let f = inst.args[0];
         self.lazy = self.recipe_here();
-        if self.lazy.is_some() || self.val[f.index()].loc == Loc::Word {
+        // What only the exit behind it sees is nobody's either.
+        if !f.is_some()
+            || self.lazy.is_some()
+            || self.recorded == Some(f)
+            || self.val[f.index()].loc == Loc::Word
+        {
             return;
         }
         let r = self.word(f);

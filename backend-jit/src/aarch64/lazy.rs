@@ -1,30 +1,150 @@
 //! Flags that only a fault or a side exit can see: not made, but described by what they are made of (see
-//! [`crate::sidetable::Recipe`]), in the side table for faults; exits make them.
+//! [`crate::sidetable::Recipe`]), in the side table for faults; exits make them. And tests for zero, which need no flags.
+//!
+//! Flags that are for the one exit that tests them need no places outside of the block: the exit makes them of the
+//! operands' registers ([`Near`]).
 //!
 //! Invariant: while `lazy` is set, the guest registers that it names hold what it says at every site and side exit,
 //! because [`find`] has looked ahead to the next `SetFlags`.
 
 use super::Codegen;
-use super::asm::{Logic, Reg, ZR};
-use super::vals::{FLAGS, GUEST, S0};
+use super::asm::Reg;
+use super::record::Kind;
+use super::vals::{GUEST, S0, S1};
+use crate::regalloc::Analysis;
 use crate::sidetable::{Place, Recipe};
-use emu_core::ir::{Inst, Op, Type, Value};
+use emu_core::ir::{Cc, Inst, Op, Type, Value};
 use emu_core::state::gpr;
 
-/// Takes the flags off the `SetFlags` of `insts` that a recipe can stand for, and notes it under the op's index.
-pub fn find(insts: &mut [Inst], recipes: &mut Vec<(u32, Recipe)>) {
-    recipes.clear();
+/// Flags of an operation that only the side exit behind it sees.
+#[derive(Clone, Copy, Debug)]
+pub struct Near {
+    /// Index of the exit.
+    exit: u32,
+    op: Op,
+    ty: Type,
+    /// The result of a logical operation, else the first operand.
+    x: Value,
+    y: Value,
+}
+
+/// A side exit or branch that is taken if its operand is zero, or with `not` if it is not.
+#[derive(Clone, Copy, Debug)]
+pub struct ZeroTest {
+    at: u32,
+    not: bool,
+}
+
+/// An operand of flags that an exit makes.
+#[derive(Clone, Copy, Debug)]
+pub enum Part {
+    Reg(Reg),
+    Const(u64),
+}
+
+/// What an exit makes the guest's flags of: as [`Recipe`], by host registers.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts {
+    op: Op,
+    ty: Type,
+    x: Part,
+    y: Part,
+    by_result: bool,
+}
+
+impl Recipe {
+    fn parts(self) -> Parts {
+        let part = |p| match p {
+            Place::Gpr(g) => Part::Reg(GUEST[g as usize & 15]),
+            Place::Const(c) => Part::Const(c),
+        };
+        Parts { op: self.op, ty: self.ty, x: part(self.x), y: part(self.y), by_result: self.by_result }
+    }
+}
+
+/// What [`find`] finds, by index.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The `SetFlags` that a recipe stands for.
+    recipes: Vec<(u32, Recipe)>,
+    nears: Vec<Near>,
+    zeros: Vec<ZeroTest>,
+    uses: Vec<u8>,
+}
+
+impl Found {
+    /// Prolongs the lives of what exits make flags of.
+    pub fn prolong(&self, an: &mut Analysis) {
+        for n in &self.nears {
+            for v in [n.x, n.y] {
+                let f = &mut an.facts[v.index()];
+                f.last = f.last.max(n.exit);
+                f.needed = true;
+            }
+        }
+    }
+}
+
+/// Takes the flags off the `SetFlags` of `insts` that a description can stand for, and gives side exits what they test for
+/// zero.
+pub fn find(insts: &mut [Inst], found: &mut Found) {
+    found.recipes.clear();
+    found.nears.clear();
+    found.zeros.clear();
     for at in 0..insts.len() {
         let i = insts[at];
         if i.op != Op::SetFlags || i.aux == 0 {
             continue;
         }
-        if let Some(recipe) =
-            Until::next(insts, at).and_then(|u| Recipe::of(insts, i.args[0], |v| u.place(v)))
-        {
-            recipes.push((at as u32, recipe));
-            insts[at].args[0] = Value::NONE;
-            insts[at].aux = 0;
+        let Some(until) = Until::next(insts, at) else { continue };
+        if let Some(recipe) = Recipe::of(insts, i.args[0], |v| until.place(v)) {
+            found.recipes.push((at as u32, recipe));
+        } else if let Some(near) = until.near(at) {
+            found.nears.push(near);
+        } else {
+            continue;
+        }
+        insts[at].args[0] = Value::NONE;
+        insts[at].aux = 0;
+    }
+    find_zero_tests(insts, found);
+}
+
+/// Lets side exits and branches that depend on whether something is zero say so.
+fn find_zero_tests(insts: &mut [Inst], found: &mut Found) {
+    found.uses.clear();
+    found.uses.resize(insts.len(), 0);
+    for v in insts.iter().flat_map(Inst::used) {
+        found.uses[v.index()] = found.uses[v.index()].saturating_add(1);
+    }
+    for at in 0..insts.len() {
+        if !matches!(insts[at].op, Op::ExitIf | Op::Branch) {
+            continue;
+        }
+        // Each for one reader alone.
+        let only = |v: Value| found.uses[v.index()] == 1;
+        let test = insts[at].args[0];
+        let Inst { op: Op::TestCc, args: [flags, ..], imm, .. } = insts[test.index()] else { continue };
+        let not = match Cc::ALL[imm as usize & 15] {
+            Cc::E => false,
+            Cc::NE => true,
+            _ => continue,
+        };
+        let Inst { op: Op::FlagsOf, args: [v, ..], .. } = insts[flags.index()] else { continue };
+        let Inst { op, args: [x, y, _], ty, .. } = insts[v.index()];
+        let zero =
+            |v: Value| insts[v.index()].op == Op::Const && ty.truncate(insts[v.index()].imm as u64) == 0;
+        let itself = match op {
+            Op::Sub => zero(y),
+            Op::And | Op::Or => x == y,
+            _ => false,
+        };
+        // What is narrow has to be clean.
+        let whole = matches!(ty, Type::I32 | Type::I64) || insts[x.index()].op == Op::Load;
+        // As it was then: it may have been the guest register's value.
+        if itself && whole && only(test) && only(flags) && only(v) && insts[x.index()].op != Op::Const {
+            insts[at].args[0] = x;
+            found.zeros.push(ZeroTest { at: at as u32, not });
         }
     }
 }
@@ -52,6 +172,34 @@ impl<'a> Until<'a> {
             }
         }
         None
+    }
+
+    /// The flags of the `SetFlags` at `at` for the one exit behind it, if nothing is emitted between their operation and
+    /// the exit.
+    fn near(&self, at: usize) -> Option<Near> {
+        let exit = self.first;
+        if exit == 0 || self.last != exit || self.insts[exit].op != Op::ExitIf {
+            return None;
+        }
+        let f = self.insts[at].args[0];
+        let Inst { op: Op::FlagsOf, args: [v, ..], .. } = self.insts[f.index()] else { return None };
+        let quiet = |i: &Inst| match i.op {
+            Op::Guest | Op::Const | Op::FlagsOf | Op::SetFlags => true,
+            Op::TestCc => i.args[0] == f,
+            _ => false,
+        };
+        if !self.insts[v.index() + 1..exit].iter().all(quiet) {
+            return None;
+        }
+        let Inst { op, ty, args: [x, y, _], .. } = self.insts[v.index()];
+        let (x, y) = match op {
+            Op::Sub => (x, y),
+            Op::And if x == y => (x, x),
+            Op::And => (v, v),
+            _ => return None,
+        };
+        let value = |v: Value| self.insts[v.index()].op != Op::Lea;
+        (value(x) && value(y)).then_some(Near { exit: exit as u32, op, ty, x, y })
     }
 
     /// Where `v` is wherever flags may be wanted, if that is a guest register or a constant.
@@ -87,8 +235,29 @@ impl<'a> Until<'a> {
 impl Codegen {
     /// The recipe for the flags of the `SetFlags` in hand.
     pub fn recipe_here(&self) -> Option<Recipe> {
-        let n = self.recipes.binary_search_by_key(&(self.at as u32), |r| r.0).ok()?;
-        Some(self.recipes[n].1)
+        let found = &self.found.recipes;
+        let n = found.binary_search_by_key(&(self.at as u32), |r| r.0).ok()?;
+        Some(found[n].1)
+    }
+
+    /// What the side exit in hand makes the guest's flags of, if their word is not right.
+    pub fn flags_of_exit(&mut self) -> Option<Parts> {
+        let at = self.at as u32;
+        let Some(near) = self.found.nears.iter().find(|n| n.exit == at).copied() else {
+            return self.lazy.map(Recipe::parts);
+        };
+        let [x, y] = [near.x, near.y].map(|v| match self.constant(v) {
+            Some(c) => Part::Const(c),
+            None => Part::Reg(self.reg(v)),
+        });
+        Some(Parts { op: near.op, ty: near.ty, x, y, by_result: false })
+    }
+
+    /// Whether the exit or branch in hand is taken if its operand is zero, or not zero.
+    pub fn zero_test(&self) -> Option<bool> {
+        let found = &self.found.zeros;
+        let n = found.binary_search_by_key(&(self.at as u32), |z| z.at).ok()?;
+        Some(found[n].not)
     }
 
     /// Number of a site for the guest instruction in hand.
@@ -96,41 +265,25 @@ impl Codegen {
         self.frame.site(self.lazy, self.x87_last)
     }
 
-    /// Makes the guest's flags as `r` describes them. No value is alive.
-    pub fn make_flags(&mut self, r: Recipe) {
-        let (x, y): (Reg, Reg) = (self.place_in(0, r.x), self.place_in(1, r.y));
-        let wide = r.ty == Type::I64;
-        let shift = if Self::is_wide(r.ty) { 0 } else { 32 - r.ty.bits() as u8 };
-        let (a, result): (Reg, Reg) = (2, 3);
-        if r.op == Op::And {
-            self.asm.lsl_imm(wide, result, x, shift);
-            self.asm.logic(Logic::Ands, wide, ZR, result, result, 0);
-            self.asm.mrs_nzcv(FLAGS);
-            self.asm.logic_imm(Logic::Eor, false, FLAGS, FLAGS, 1 << 29);
-            self.asm.bfxil(false, FLAGS, x, 0, 8);
-            return self.asm.bfi(false, FLAGS, x, 8, 8);
+    /// Makes the guest's flags of `p`. No other value is alive.
+    pub fn make_flags(&mut self, p: Parts) {
+        let x = self.part_in(S1, p.x);
+        if p.op == Op::And {
+            return self.write_record(Kind::Logic, p.ty, x, Part::Const(0));
         }
-        match (r.op, r.by_result) {
-            (Op::Add, _) => self.asm.sub(wide, a, x, y),
-            (_, true) => self.asm.add(wide, a, x, y, 0),
-            _ => self.asm.mov(wide, a, x),
+        if p.op == Op::Sub && !p.by_result {
+            return self.write_record(Kind::Sub, p.ty, x, p.y);
         }
-        self.asm.lsl_imm(wide, result, a, shift);
-        self.asm.arith(wide, r.op == Op::Sub, true, result, result, y, shift);
-        self.asm.mrs_nzcv(FLAGS);
-        if r.op == Op::Add {
-            self.asm.logic_imm(Logic::Eor, false, FLAGS, FLAGS, 1 << 29);
-        }
-        self.asm.lsr_imm(wide, result, result, shift);
-        self.asm.bfxil(false, FLAGS, result, 0, 8);
-        self.asm.logic(Logic::Eor, false, S0, a, y, 0);
-        self.asm.bfi(false, FLAGS, S0, 8, 8);
+        // The first operand from the result.
+        let y = self.part_in(S0, p.y);
+        self.asm.arith(p.ty == Type::I64, p.op == Op::Add, false, S1, x, y, 0);
+        self.write_record(if p.op == Op::Add { Kind::Add } else { Kind::Sub }, p.ty, S1, p.y);
     }
 
-    fn place_in(&mut self, r: Reg, p: Place) -> Reg {
+    fn part_in(&mut self, r: Reg, p: Part) -> Reg {
         match p {
-            Place::Gpr(g) => GUEST[g as usize & 15],
-            Place::Const(c) => {
+            Part::Reg(r) => r,
+            Part::Const(c) => {
                 self.asm.mov_imm(r, c);
                 r
             }

@@ -8,7 +8,8 @@
 //! instruction not begun, so a block never runs on after it has modified itself.
 //!
 //! Order: the guest expects that loads and stores happen in program order, but for a load passing an earlier store. With
-//! `JitConfig::ordered` a barrier behind each load and one before each store see to that.
+//! `JitConfig::ordered` a barrier behind each load and one before each store see to that, unless (`JitConfig::plain`) those
+//! who share the memory do.
 
 use super::asm::{Logic, Reg, ZR};
 use super::share::{Alone, At, Slow, Touch};
@@ -32,6 +33,8 @@ pub enum StubKind {
     Raise(Helper),
     /// Leaves for the interpreter.
     Leave,
+    /// Makes a word of flags on record.
+    Settle,
     /// Gives the host the guest's vector registers and modes of floating point.
     VecBegin,
     /// An x87 instruction between registers that is not done in line.
@@ -78,14 +81,14 @@ pub struct Stub {
 impl Codegen {
     /// Behind a load.
     pub fn loaded(&mut self) {
-        if self.ordered {
+        if self.barriers {
             self.asm.dmb_load();
         }
     }
 
     /// Before a store.
     pub fn storing(&mut self) {
-        if self.ordered {
+        if self.barriers {
             self.asm.dmb_store();
         }
     }
@@ -291,6 +294,10 @@ impl Codegen {
                         let n = layout::RESULT + usize::from(!quotient);
                         self.asm.ldr(Type::I64, S0, STATE, slot(n));
                     }
+                }
+                StubKind::Settle => {
+                    let at = self.entry.settle;
+                    self.asm.b_abs(true, at);
                 }
                 StubKind::VecBegin => {
                     let at = self.entry.vec_begin;

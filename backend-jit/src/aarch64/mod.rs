@@ -22,6 +22,7 @@ pub mod lazy;
 pub mod mem;
 pub mod mov;
 pub mod muldiv;
+pub mod record;
 pub mod run;
 pub mod share;
 pub mod shift;
@@ -47,6 +48,7 @@ use coded::Coded;
 use emu_core::ir::{Block, Inst, Op, Type, Value};
 use flags::Carry;
 pub use flags::{from_word, to_word};
+pub use record::status_flags;
 pub use trampoline::enter;
 
 /// The largest code cache: a branch reaches from end to end.
@@ -125,6 +127,8 @@ pub struct Entry {
     indirect: usize,
     interpret: usize,
     way_out: usize,
+    empty: usize,
+    settle: usize,
     vec_begin: usize,
 }
 
@@ -132,6 +136,11 @@ impl Entry {
     /// Offset of the code that leaves for the RIP in x0.
     pub fn way_out(&self) -> usize {
         self.way_out
+    }
+
+    /// Offset of the code that empty entries of the ring of returns lead to, which are for RIP 0: it leaves for that.
+    pub fn no_return(&self) -> usize {
+        self.empty
     }
 }
 
@@ -143,16 +152,22 @@ pub struct Codegen {
     an: Analysis,
     halves: avx::Halves,
     holds: Holds,
-    /// By index of a `SetFlags`: what stands for its flags.
-    recipes: Vec<(u32, Recipe)>,
+    /// What stands for flags that are not made.
+    found: lazy::Found,
     /// What the guest's flags are to be made of here, if their word is not right.
     lazy: Option<Recipe>,
+    /// The flags value that is the guest's by a record.
+    recorded: Option<Value>,
     share_probes: bool,
     fold_addresses: bool,
     val: Vec<Val>,
     /// By value: it is read as a flags word.
     worded: Vec<bool>,
     owner: [Owner; 5],
+    /// By temporary: the constant that it has been left with, while it is free.
+    known: [Option<u64>; 5],
+    /// What that is since: see [`asm::Asm::joins`].
+    known_joins: u32,
     locked: u32,
     vowner: [Owner; vecregs::VTEMPS],
     vlocked: u32,
@@ -167,6 +182,7 @@ pub struct Codegen {
     withheld: Vec<system::Withheld>,
     literals: Vec<branch::Literal>,
     indirect_miss: Option<dynasmrt::DynamicLabel>,
+    own_door: Option<door::Elsewhere>,
     thunks: [usize; Helper::ALL.len()],
     entry: Entry,
     /// The block in hand, with its exits and sites.
@@ -177,6 +193,8 @@ pub struct Codegen {
     predict_returns: bool,
     count: bool,
     ordered: bool,
+    /// Loads and stores have barriers.
+    barriers: bool,
     lse: bool,
     wides: Vec<vecregs::Wide>,
     runs: Vec<run::Run>,
@@ -230,13 +248,16 @@ impl Codegen {
             an: Analysis::default(),
             halves: avx::Halves::default(),
             holds: Holds::default(),
-            recipes: Vec::new(),
+            found: lazy::Found::default(),
             lazy: None,
+            recorded: None,
             share_probes: cfg.share_probes,
             fold_addresses: cfg.fold_addresses,
             val: Vec::new(),
             worded: Vec::new(),
             owner: [Owner::Free; 5],
+            known: [None; 5],
+            known_joins: 0,
             locked: 0,
             vowner: [Owner::Free; vecregs::VTEMPS],
             vlocked: 0,
@@ -251,6 +272,7 @@ impl Codegen {
             withheld: Vec::new(),
             literals: Vec::new(),
             indirect_miss: None,
+            own_door: None,
             thunks: [0; Helper::ALL.len()],
             entry: Entry::default(),
             frame: Frame::default(),
@@ -260,6 +282,7 @@ impl Codegen {
             predict_returns: cfg.predict_returns,
             count: cfg.count_insns,
             ordered: cfg.ordered,
+            barriers: cfg.ordered && !cfg.plain,
             lse: !cfg.baseline && has_lse(),
             wides: Vec::new(),
             runs: Vec::new(),
@@ -288,6 +311,7 @@ impl Codegen {
         self.insts.extend_from_slice(&block.insts);
         self.val.clear();
         self.owner = [Owner::Free; 5];
+        (self.known, self.known_joins) = ([None; 5], 0);
         self.locked = 0;
         self.vowner = [Owner::Free; vecregs::VTEMPS];
         self.vlocked = 0;
@@ -296,6 +320,7 @@ impl Codegen {
         self.slots = 0;
         self.native = None;
         self.lazy = None;
+        self.recorded = None;
         self.bools.clear();
         self.guest_flags.clear();
         self.stubs.clear();
@@ -303,6 +328,7 @@ impl Codegen {
         self.withheld.clear();
         self.literals.clear();
         self.indirect_miss = None;
+        self.own_door = None;
         self.wides.clear();
         self.runs.clear();
         self.form = run::Form::Single;
@@ -329,14 +355,18 @@ impl Codegen {
             return Err(JitError::Unsupported("an operation that the Arm emitter does not know"));
         }
         self.val.resize(insts.len(), NEW_VAL);
-        lazy::find(&mut insts, &mut self.recipes);
+        lazy::find(&mut insts, &mut self.found);
         self.an.run(&insts);
+        self.found.prolong(&mut self.an);
         if self.fold_addresses {
             addresses::find(&insts, &mut self.an);
         }
         self.holds.run(if self.share_probes { &insts } else { &[] });
         self.insts = insts;
         self.find_words();
+        if place.door {
+            self.begin_with_door();
+        }
         self.guard_entry(block.next_page.is_some());
         self.count_block();
         self.emit_ops(0, self.insts.len());

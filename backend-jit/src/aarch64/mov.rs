@@ -6,6 +6,7 @@ use super::share::{At, Offset};
 use super::vals::{GUEST, S0, S1, STATE};
 use super::{Codegen, Loc};
 use crate::helpers::Helper;
+use crate::regalloc::Hint;
 use emu_core::ir::{Inst, StateField, Type, Value, x87};
 use emu_core::state::{CpuState, FpuState};
 use std::mem::offset_of;
@@ -93,7 +94,15 @@ impl Codegen {
             return self.finish(me, d, true);
         }
         if self.is_clean(a) && !matches!(self.val[a.index()].loc, Loc::None) {
-            return self.share(me, a, true);
+            let bound = matches!(self.an.facts[me.index()].hint, Hint::Full(_));
+            if !(bound && self.lives(a) && matches!(self.val[a.index()].loc, Loc::Temp(_))) {
+                return self.share(me, a, true);
+            }
+            // Straight into the register.
+            let d = self.dest(me);
+            let r = self.reg(a);
+            self.asm.mov(true, d.reg, r);
+            return self.finish(me, d, true);
         }
         let d = self.dest(me);
         let r = self.reg(a);

@@ -152,6 +152,8 @@ impl Codegen {
         self.runs.push(Run { from, end, careful, resume, saved, kept, start, finish: None });
         self.kept = kept;
         self.form = Form::Quick;
+        // The two forms choose the same temporaries.
+        self.known = [None; 5];
         self.asm.mrs_fpsr(S2);
         for r in (0..GUESTS).filter(|r| saved & 1 << r != 0) {
             self.asm.str_q(r, STATE, vec(r.into()));
@@ -170,6 +172,7 @@ impl Codegen {
         }
         self.kept = Kept::default();
         self.form = Form::Single;
+        self.known = [None; 5];
     }
 
     /// Whether the op in hand is the last of the run in hand.
@@ -238,6 +241,7 @@ impl Codegen {
             self.asm.ldr_q(r, STATE, vec(r.into()));
         }
         self.put_places(run.start);
+        self.known = [None; 5];
         self.kept = run.kept;
         self.emit_ops(run.from, run.end);
         self.asm.b(run.resume);

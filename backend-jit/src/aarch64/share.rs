@@ -197,7 +197,7 @@ impl Codegen {
             return a;
         }
         self.look_up_here(a, table, S1, bytes, slow);
-        self.asm.bind(resume);
+        self.asm.resume(resume);
         let path = self.slow(inst, at, bytes, helper, value);
         let site = self.site();
         self.stubs.push(super::mem::Stub {
@@ -235,7 +235,7 @@ impl Codegen {
         let base = self.base_of(hold, at, touch, label);
         let slow = self.slow(inst, at, bytes, touch.helper(), value);
         self.touch(touch, base, Offset::Imm(hold.below));
-        self.asm.bind(resume);
+        self.asm.resume(resume);
         let site = self.site();
         let alone = Alone { slow, touch, failed: hold.first.then_some(base) };
         self.stubs.push(super::mem::Stub { label, resume, site, kind: super::mem::StubKind::Alone(alone) });

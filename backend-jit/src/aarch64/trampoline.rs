@@ -6,7 +6,7 @@
 //! and loads them all.
 
 use super::asm::{LR, Reg, SP};
-use super::vals::{FLAGS, GUEST, ICOUNT, S0, S1, STATE, TEMPS, TLB, VOLATILE, gpr, slot};
+use super::vals::{FLAGS, GUEST, ICOUNT, RETURNS, S0, S1, STATE, TEMPS, TLB, VOLATILE, gpr, slot};
 use super::vecregs::{FIRST, LIVE, VTEMPS};
 use super::{Codegen, Entry};
 use crate::cache::Cache;
@@ -63,9 +63,13 @@ impl Codegen {
             self.asm.add_imm(true, 0, 0, kind as u64);
             self.asm.b_abs(false, e.leave);
         }
+        e.empty = self.here();
+        self.asm.mov_imm(0, 0);
         e.way_out = self.here();
         self.asm.str(Type::I64, 0, STATE, offset_of!(CpuState, rip));
         self.asm.b_abs(false, e.indirect);
+        e.settle = self.here();
+        self.settle_code();
         e.vec_begin = self.here();
         self.vec_guests(true);
         self.fp_begin();
@@ -114,17 +118,21 @@ impl Codegen {
         }
     }
 
-    /// What else is in registers: the flags word, the count, and (only loaded) the translation cache.
+    /// What else is in registers: the flags word, the count or the newest return, and (only loaded) the translation cache.
     fn other(&mut self, load: bool) {
-        let (flags, icount) = (slot(layout::FLAGS), offset_of!(CpuState, icount));
+        let flags = slot(layout::FLAGS);
+        let (r, at) = match self.count {
+            true => (ICOUNT, offset_of!(CpuState, icount)),
+            false => (RETURNS, slot(layout::RETURNS)),
+        };
         if load {
             self.asm.ldr(Type::I64, FLAGS, STATE, flags);
-            self.asm.ldr(Type::I64, ICOUNT, STATE, icount);
+            self.asm.ldr(Type::I64, r, STATE, at);
             self.asm.ldr(Type::I64, TLB, STATE, Self::TLB_AT);
             self.tlb_halves();
         } else {
             self.asm.str(Type::I64, FLAGS, STATE, flags);
-            self.asm.str(Type::I64, ICOUNT, STATE, icount);
+            self.asm.str(Type::I64, r, STATE, at);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Where values are: temporaries, guest registers, spill slots, the host's flags; and how they get into registers.
 //!
 //! Host registers: x0 to x4 are temporaries; x16, x17 and the link register belong to the op in hand; x5 counts
-//! instructions; x6 and x7 point at the write and the read half of the translation cache in force; w15 is the guest's
+//! instructions or, where they are not counted, points at the newest predicted return; x6 and x7 point at the write and the read half of the translation cache in force; w15 is the guest's
 //! flags word (see `flags`); x28 points at the processor's state; x18 is the host system's; x29 is `vecregs::LIVE`; the others are guest
 //! registers ([`GUEST`]), those that a Rust function may change last.
 //!
@@ -14,6 +14,7 @@
 //!   instruction that reads operands.
 
 use super::asm::{Reg, ZR};
+use super::run::Form;
 use super::{Codegen, Loc, Owner};
 use crate::layout;
 use crate::regalloc::Hint;
@@ -25,8 +26,10 @@ pub const GUEST: [Reg; 16] = [19, 20, 21, 22, 23, 24, 25, 26, 27, 8, 9, 10, 11, 
 pub const VOLATILE: usize = 9;
 /// Temporaries.
 pub const TEMPS: [Reg; 5] = [0, 1, 2, 3, 4];
-/// The count of instructions.
+/// The count of instructions, if they are counted.
 pub const ICOUNT: Reg = 5;
+/// If not, the newest predicted return.
+pub const RETURNS: Reg = 5;
 /// The write half of the translation cache.
 pub const TLB_WRITE: Reg = 6;
 /// The read half, where the set begins.
@@ -84,9 +87,7 @@ impl Codegen {
     /// A free temporary for the op in hand; the value that is needed last makes room.
     pub fn temp(&mut self) -> Reg {
         if let Some(t) = self.free_temp().or_else(|| self.evict_base()) {
-            self.owner[t as usize] = Owner::Transient;
-            self.locked |= 1 << t;
-            return t;
+            return self.take(t);
         }
         let mut victim = None;
         for t in TEMPS {
@@ -102,20 +103,51 @@ impl Codegen {
             return TEMPS[0];
         };
         self.spill(v, t);
+        self.take(t)
+    }
+
+    /// Temporary `t` is the op's from now on.
+    fn take(&mut self, t: Reg) -> Reg {
         self.owner[t as usize] = Owner::Transient;
         self.locked |= 1 << t;
+        self.known[t as usize] = None;
+        t
+    }
+
+    /// A temporary that holds `c`: one that has been left with it, if nothing has wanted it since.
+    pub fn const_reg(&mut self, c: u64) -> Reg {
+        if self.known_joins != self.asm.joins {
+            // It may have been left on another way.
+            (self.known, self.known_joins) = ([None; 5], self.asm.joins);
+        }
+        let left = |t: &Reg| {
+            self.known[*t as usize] == Some(c)
+                && matches!(self.owner[*t as usize], Owner::Free | Owner::Transient)
+        };
+        if let Some(t) = TEMPS.into_iter().find(left) {
+            self.take(t);
+            self.known[t as usize] = Some(c);
+            return t;
+        }
+        let t = self.temp();
+        self.asm.mov_imm(t, c);
+        if self.form == Form::Single {
+            self.known[t as usize] = Some(c);
+        }
         t
     }
 
     fn free_temp(&self) -> Option<Reg> {
         let free = |t: &Reg| self.owner[*t as usize] == Owner::Free && self.kept.temps & 1 << t == 0;
-        TEMPS.into_iter().find(free)
+        let known = |t: &Reg| self.known[*t as usize].is_some();
+        TEMPS.into_iter().find(|t| free(t) && !known(t)).or_else(|| TEMPS.into_iter().find(free))
     }
 
     /// Gives `v`, which is clean and lives on, a place of its own; it is in `from`.
     pub fn keep(&mut self, v: Value, from: Reg) {
         match self.free_temp().or_else(|| self.evict_base()) {
             Some(t) => {
+                self.known[t as usize] = None;
                 self.asm.mov(true, t, from);
                 self.set_temp(v, t, true);
             }
@@ -159,11 +191,7 @@ impl Codegen {
     pub fn reg(&mut self, v: Value) -> Reg {
         match self.constant(v) {
             Some(0) => return ZR,
-            Some(c) => {
-                let t = self.temp();
-                self.asm.mov_imm(t, c);
-                return t;
-            }
+            Some(c) => return self.const_reg(c),
             None => {}
         }
         if let Loc::Cc(_) = self.val[v.index()].loc {

@@ -74,7 +74,7 @@ impl Codegen {
         self.vec_live = true;
         let (label, resume) = (self.asm.label(), self.asm.label());
         self.asm.cbz(false, false, LIVE, label);
-        self.asm.bind(resume);
+        self.asm.resume(resume);
         self.stubs.push(Stub { label, resume, site: 0, kind: StubKind::VecBegin });
     }
 

@@ -50,7 +50,7 @@ pub(super) fn do_transfer(cpu: &mut Cpu) -> Done {
 
 /// RFLAGS, whose status bits are in translated code's word.
 fn flags(cpu: &Cpu) -> u64 {
-    cpu.state.rflags & !rflags::STATUS | host::from_word(cpu.state.scratch[layout::FLAGS])
+    cpu.state.rflags & !rflags::STATUS | host::status_flags(&cpu.state.scratch)
 }
 
 /// Changes CS, SS, RIP and flags, and all that hangs on them. RF is not kept: there are no breakpoints, under which

@@ -29,7 +29,7 @@ pub mod window;
 pub mod x87;
 
 pub use crate::cache::Place;
-pub use crate::exit::{from_word, to_word};
+pub use crate::exit::{status_flags, to_word};
 use crate::frame::Frame;
 use crate::helpers::Helper;
 use crate::hold::Holds;
@@ -146,6 +146,11 @@ pub struct Entry {
 impl Entry {
     /// Offset of the code that leaves for the RIP in RAX.
     pub fn way_out(&self) -> usize {
+        self.way_out
+    }
+
+    /// There is no ring of returns here.
+    pub fn no_return(&self) -> usize {
         self.way_out
     }
 }

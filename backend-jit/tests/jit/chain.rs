@@ -214,6 +214,101 @@ fn calls_and_links_cross_pages() {
     }
 }
 
+/// The flags that a block leaves are those that the next one finds.
+#[test]
+fn flags_cross_blocks() {
+    use emu_core::ir::Value;
+    let mut rng = Rng(77);
+    for op in [Op::Add, Op::Sub, Op::And, Op::Or, Op::Xor] {
+        for ty in [Type::I8, Type::I16, Type::I32, Type::I64] {
+            for constant in [None, Some(0), Some(1), Some(-1), Some(-512), Some(511), Some(0x1234_5678)] {
+                let mut g = Guest::new(JitConfig::default());
+                let flags_of = |b: &mut Block, keep: bool| {
+                    let x = b.get_reg(ty, RAX);
+                    let y = match constant {
+                        Some(c) => b.iconst(ty, ty.truncate(c as u64)),
+                        None => b.get_reg(ty, RCX),
+                    };
+                    let v = b.op(op, ty, &[x, y]);
+                    if keep {
+                        b.set_reg(ty, RAX, v);
+                    }
+                    let f = b.op_imm(Op::FlagsOf, Type::Flags, &[v], rflags::STATUS as i64, 0);
+                    b.op(Op::SetFlags, Type::Void, &[f]);
+                };
+                let pack = |b: &mut Block| {
+                    let f: Value = b.op(Op::GetFlags, Type::Flags, &[]);
+                    let v = b.op(Op::PackFlags, Type::I32, &[f]);
+                    b.set_reg(Type::I32, RDX, v);
+                };
+                for (at, keep) in [(0x2000, false), (0x2100, true)] {
+                    g.add(at, 1, |b| {
+                        flags_of(b, keep);
+                        b.op_imm(Op::Goto, Type::Void, &[], 0x3000 - at as i64, 0);
+                    });
+                }
+                g.add(0x3000, 1, |b| {
+                    pack(b);
+                    b.op_imm(Op::Goto, Type::Void, &[], 0x5000 - 0x3000, 0);
+                });
+                for at in [0x2000, 0x2100, 0x2000, 0x2100] {
+                    for corner in [false, true] {
+                        let r = &mut g.cpu.state.gpr;
+                        (r[RAX], r[RCX]) = (rng.next(), if corner { u64::MAX } else { rng.next() });
+                        let (a, c) = (r[RAX], constant.map_or(r[RCX], |c| c as u64));
+                        assert_eq!(g.run(at), RunExit::NeedBlock);
+                        let want = status_by_hand(op, ty, a, c);
+                        let got = g.cpu.state.gpr[RDX] & rflags::STATUS;
+                        assert_eq!(got, want, "{op:?} {ty:?} {constant:?} {a:x} {c:x}: in translated code");
+                        assert_eq!(g.cpu.state.rflags & rflags::STATUS, want, "{op:?} {ty:?} outside");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Intel SDM volume 1, 3.4.3.1; AF of a logical operation, which is undefined there, is clear.
+fn status_by_hand(op: Op, ty: Type, a: u64, b: u64) -> u64 {
+    let mask = ty.truncate(u64::MAX);
+    let (a, b, top) = (a & mask, b & mask, ty.bits() - 1);
+    let (r, carry, overflow, aux) = match op {
+        Op::Add => {
+            let r = a.wrapping_add(b) & mask;
+            (r, r < a, (a ^ r) & (b ^ r), a ^ b ^ r)
+        }
+        Op::Sub => {
+            let r = a.wrapping_sub(b) & mask;
+            (r, a < b, (a ^ b) & (a ^ r), a ^ b ^ r)
+        }
+        Op::And => (a & b, false, 0, 0),
+        Op::Or => (a | b, false, 0, 0),
+        _ => (a ^ b, false, 0, 0),
+    };
+    let bit = |on: bool, flag: u64| if on { flag } else { 0 };
+    bit(carry, rflags::CF)
+        | bit((r as u8).count_ones().is_multiple_of(2), rflags::PF)
+        | bit(aux & 16 != 0, rflags::AF)
+        | bit(r == 0, rflags::ZF)
+        | bit(r >> top & 1 != 0, rflags::SF)
+        | bit(overflow >> top & 1 != 0, rflags::OF)
+}
+
+/// An empty ring predicts a return to 0, which leaves for 0 wherever the block has the RIP.
+#[test]
+fn a_return_to_nowhere_is_one_to_zero() {
+    for register in [RAX, RCX, RDX] {
+        let mut g = Guest::new(JitConfig::default());
+        g.add(0x2000, 1, |b| {
+            let to = b.get_reg(Type::I64, register);
+            b.op_imm(Op::GotoReg, Type::Void, &[to], 0, BrKind::Ret as u32);
+        });
+        g.cpu.state.gpr[register] = 0;
+        assert_eq!(g.run(0x2000), RunExit::NeedBlock);
+        assert_eq!(g.cpu.state.rip, 0);
+    }
+}
+
 #[test]
 fn removed_blocks_are_unlinked() {
     let mut g = Guest::new(JitConfig::default());

@@ -232,6 +232,21 @@ fn usual_way(code: &[u8]) -> usize {
     code.chunks(4).position(ends).unwrap_or(0) + 1
 }
 
+/// Puts the table of what the usual way through each block costs into `docs/arm-code.md`, or compares.
+fn compare_table(rows: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/arm-code.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let (begin, end) = ("<!-- blocks -->\n", "<!-- end of blocks -->\n");
+    let (from, to) = (page.find(begin).unwrap() + begin.len(), page.find(end).unwrap());
+    let heading = "| guest code | instructions | of the Arm host's | for each |\n|---|---|---|---|\n";
+    let want = format!("{}{heading}{rows}{}", &page[..from], &page[to..]);
+    if std::env::var_os("CALQUE_BLESS").is_some() {
+        std::fs::write(&path, &want).unwrap();
+    }
+    let page = std::fs::read_to_string(&path).unwrap();
+    assert!(page == want, "docs/arm-code.md is out of date (CALQUE_BLESS=1 writes it):\n{rows}");
+}
+
 /// Instruction words, as `aarch64-linux-gnu-objdump -D -b binary -m aarch64` takes them after `xxd -r -p`; branches out of
 /// the block lead where this build has its trampolines, and are not told.
 #[test]
@@ -239,12 +254,14 @@ fn arm_code_is_as_recorded() {
     let cfg = JitConfig { count_insns: false, ..JitConfig::default() };
     let mut codegen = Codegen::new(&cfg).unwrap();
     codegen.prologue();
-    let mut text = String::new();
+    let (mut text, mut rows) = (String::new(), String::new());
     for (name, ir) in CASES {
         let place = Place { base: 0x10000, cold_end: None, first_exit: 0, first_site: 0, door: false };
         codegen.compile(&parse(name, ir), place).unwrap();
         let code = codegen.code();
-        let _ = writeln!(text, "; {name}: {}", usual_way(code));
+        let (arm, guest) = (usual_way(code), ir.matches("guest.void").count());
+        let _ = writeln!(text, "; {name}: {arm}");
+        let _ = writeln!(rows, "| `{name}` | {guest} | {arm} | {:.1} |", arm as f64 / guest as f64);
         for (i, w) in code.chunks(4).enumerate() {
             let word = u32::from_le_bytes(w.try_into().unwrap());
             let to = i as i64 + i64::from((word << 6) as i32 >> 6);
@@ -257,6 +274,7 @@ fn arm_code_is_as_recorded() {
         text.push('\n');
     }
     compare(&text, "golden_arm.txt");
+    compare_table(&rows);
 }
 
 #[cfg(target_arch = "x86_64")]

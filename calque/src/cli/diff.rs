@@ -141,6 +141,14 @@ fn run(args: &CampaignArgs) -> Result<u8> {
     let plan = Plan { cases: args.cases, seed: args.seed, family, legs: args.names() };
     let options =
         Options { shard: args.shard, keep: args.keep, limit: args.seconds.map(Duration::from_secs) };
+    // What cannot be written is better known before the hours than after.
+    if let Some(folder) = &args.failures {
+        std::fs::create_dir_all(folder).with_context(|| format!("--failures {}", folder.display()))?;
+    }
+    if let Some(path) = &args.output {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        file.with_context(|| format!("--output {}", path.display()))?;
+    }
     // A panic of an engine is a failure to report, not the end.
     std::panic::set_hook(Box::new(|_| ()));
     let tally = campaign::run(&plan, &legs, options, &mut |line| say(&format!("{line}\n")))?;
@@ -148,7 +156,6 @@ fn run(args: &CampaignArgs) -> Result<u8> {
     say(&format!("seed {}, shard {}/{}: {}", args.seed, args.shard.0, args.shard.1, tally.summary()));
     for f in &tally.failures {
         if let Some(folder) = &args.failures {
-            std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
             let path = folder.join(format!("{}-{}.case", f.case.0, f.case.1));
             let text = format!("# {} differs: {}\n{}", f.leg, f.what.join("; "), f.text);
             std::fs::write(&path, text).with_context(|| path.display().to_string())?;
@@ -198,11 +205,15 @@ fn merge(files: &[PathBuf], output: Option<&Path>) -> Result<u8> {
         all.of,
         all.tally.summary()
     ));
-    let missing = all.missing();
+    let (missing, cut) = (all.missing(), all.cut_short());
     if !missing.is_empty() {
-        say(&format!("missing shards: {missing:?}\n"));
+        let gap = |(a, b): &(u64, u64)| if a == b { a.to_string() } else { format!("{a}-{b}") };
+        say(&format!("missing shards: {}\n", missing.iter().map(gap).collect::<Vec<_>>().join(", ")));
     }
-    Ok(u8::from(!all.tally.failures.is_empty() || !missing.is_empty()))
+    if cut != 0 {
+        say(&format!("{cut} cases of these shards were not run: they were stopped early\n"));
+    }
+    Ok(u8::from(!all.tally.failures.is_empty() || !missing.is_empty() || cut != 0))
 }
 
 fn replay(files: &[PathBuf]) -> Result<u8> {

@@ -78,7 +78,7 @@ pub fn parse(args: Vec<String>) -> Result<Request, Usage> {
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(e) if !e.use_stderr() => return Ok(Request::Print(e.render().to_string())),
-        Err(e) => return Err(Usage(one_line(&e))),
+        Err(e) => return Err(Usage(one_line(&e, args.get(1).map_or("", |a| a)))),
     };
     match cli.command {
         Some(Command::Run(args)) => args.into_request(),
@@ -95,15 +95,17 @@ pub fn parse(args: Vec<String>) -> Result<Request, Usage> {
     }
 }
 
-/// clap's message without its several lines of usage.
-fn one_line(e: &clap::Error) -> String {
+/// clap's message without its several lines of usage, and whose help says more.
+fn one_line(e: &clap::Error, command: &str) -> String {
+    use clap::CommandFactory;
     let text = e.render().to_string();
-    let mut parts = Vec::new();
-    for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
-        if line.starts_with("Usage:") || line.starts_with("For more information") {
-            continue;
-        }
-        parts.push(line.trim_start_matches("error: ").to_owned());
-    }
-    format!("{} (see 'calque run --help')", parts.join("; "))
+    let lines = text.lines().map(str::trim).filter(|l| !l.is_empty());
+    // Usage comes last, in one line for each form.
+    let message: Vec<&str> = lines
+        .take_while(|l| !l.starts_with("Usage:") && !l.starts_with("For more information"))
+        .map(|l| l.trim_start_matches("error: "))
+        .collect();
+    let known = Cli::command().find_subcommand(command).is_some();
+    let help = if known { format!("{command} --help") } else { "--help".to_owned() };
+    format!("{} (see 'calque {help}')", message.join("; "))
 }

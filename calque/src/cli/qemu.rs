@@ -117,7 +117,7 @@ pub(super) fn parse(args: &[String]) -> Result<Request, Usage> {
         return Err(Usage("nothing to run: give -kernel FILE".into()));
     }
     let log_file = m.log_file.take();
-    let own = Own::try_parse_from(own).map_err(|e| Usage(super::one_line(&e)))?;
+    let own = Own::try_parse_from(own).map_err(|e| Usage(super::one_line(&e, "run")))?;
     own.common.apply(&mut m);
     m.log_file = m.log_file.or(log_file);
     m.engine = own.engine.unwrap_or_default();

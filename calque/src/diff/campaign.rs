@@ -4,7 +4,7 @@ use super::counts::ByLeg;
 use super::generate::{self, Family, GROUP, Generator};
 use super::leg::LegError;
 use super::native::HostFlags;
-use super::world::{LegKind, Outcome, World, report, shrink};
+use super::world::{LegKind, Outcome, World};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -20,6 +20,19 @@ pub struct Plan {
     pub family: Family,
     /// The legs besides the interpreter, by name.
     pub legs: Vec<String>,
+}
+
+impl Plan {
+    /// Cases of shard `i` of `n`, counted from 1: every nth group.
+    fn cases_of(&self, i: u64, n: u64) -> u64 {
+        let groups = self.cases.div_ceil(GROUP);
+        if i == 0 || i > n || groups < i {
+            return 0;
+        }
+        let whole = ((groups - i) / n + 1).saturating_mul(GROUP);
+        let last = (groups - 1) % n == i - 1;
+        whole - if last { (GROUP - self.cases % GROUP) % GROUP } else { 0 }
+    }
 }
 
 /// Counters of a campaign or of parts of it.
@@ -92,6 +105,9 @@ pub enum MergeError {
     /// A shard is in two of them.
     #[error("{0}: shard {1} is in another file already")]
     Twice(String, u64),
+    /// A shard that its own campaign does not have.
+    #[error("{0}: shards: there is no shard {1} of {2}")]
+    NoShard(String, u64, u64),
     /// There are none.
     #[error("no files to merge")]
     None,
@@ -100,11 +116,13 @@ pub enum MergeError {
 impl Tally {
     /// Adds what another part has counted.
     pub fn add(&mut self, other: &Tally) {
-        self.cases += other.cases;
-        self.same += other.same;
-        self.endless += other.endless;
-        self.without_host += other.without_host;
-        self.restarts += other.restarts;
+        // Files come from anywhere.
+        let plus = |mine: &mut u64, theirs: u64| *mine = mine.saturating_add(theirs);
+        plus(&mut self.cases, other.cases);
+        plus(&mut self.same, other.same);
+        plus(&mut self.endless, other.endless);
+        plus(&mut self.without_host, other.without_host);
+        plus(&mut self.restarts, other.restarts);
         self.seconds += other.seconds;
         let maps = [
             (&mut self.explained, &other.explained),
@@ -113,7 +131,7 @@ impl Tally {
         ];
         for (mine, theirs) in maps {
             for (key, n) in theirs {
-                *mine.entry(key.clone()).or_default() += n;
+                plus(mine.entry(key.clone()).or_default(), *n);
             }
         }
         for (leg, forms) in &other.executed {
@@ -124,11 +142,12 @@ impl Tally {
         }
         for (key, (a, b)) in &other.legs {
             let e = self.legs.entry(key.clone()).or_default();
-            *e = (e.0 + a, e.1 + b);
+            plus(&mut e.0, *a);
+            plus(&mut e.1, *b);
         }
         for f in &other.failures {
             match self.failures.iter_mut().find(|g| (&g.leg, &g.text) == (&f.leg, &f.text)) {
-                Some(g) => g.count += f.count,
+                Some(g) => plus(&mut g.count, f.count),
                 None => self.failures.push(f.clone()),
             }
         }
@@ -142,7 +161,7 @@ impl Tally {
             self.cases,
             self.same,
             self.endless,
-            self.explained.values().sum::<u64>(),
+            self.explained.values().fold(0, |sum: u64, n| sum.saturating_add(*n)),
             self.forms.len()
         );
         if self.without_host != 0 {
@@ -182,25 +201,44 @@ impl ResultFile {
     /// # Errors
     /// [`MergeError`].
     pub fn merge(files: &[(String, ResultFile)]) -> Result<ResultFile, MergeError> {
-        let Some(((_, first), rest)) = files.split_first() else { return Err(MergeError::None) };
-        let mut all = first.clone();
-        for (name, file) in rest {
+        let Some(((_, first), _)) = files.split_first() else { return Err(MergeError::None) };
+        let mut all = ResultFile { shards: Vec::new(), tally: Tally::default(), ..first.clone() };
+        for (name, file) in files {
             if (&file.plan, file.of) != (&all.plan, all.of) {
                 return Err(MergeError::OtherPlan(name.clone()));
             }
-            if let Some(twice) = file.shards.iter().find(|s| all.shards.contains(s)) {
-                return Err(MergeError::Twice(name.clone(), *twice));
+            for shard in &file.shards {
+                if !(1..=file.of).contains(shard) {
+                    return Err(MergeError::NoShard(name.clone(), *shard, file.of));
+                }
+                if all.shards.contains(shard) {
+                    return Err(MergeError::Twice(name.clone(), *shard));
+                }
+                all.shards.push(*shard);
             }
-            all.shards.extend(&file.shards);
             all.tally.add(&file.tally);
         }
         all.shards.sort_unstable();
         Ok(all)
     }
 
-    /// Shards that are still missing.
-    pub fn missing(&self) -> Vec<u64> {
-        (1..=self.of).filter(|s| !self.shards.contains(s)).collect()
+    /// Shards that are still missing, from the first to the last of each gap.
+    pub fn missing(&self) -> Vec<(u64, u64)> {
+        let mut gaps = Vec::new();
+        let mut next = 1;
+        for shard in self.shards.iter().copied().chain([self.of.saturating_add(1)]) {
+            if next < shard {
+                gaps.push((next, shard - 1));
+            }
+            next = shard.saturating_add(1);
+        }
+        gaps
+    }
+
+    /// Cases of the shards in here that were not run: by a limit of time, or after too many failures.
+    pub fn cut_short(&self) -> u64 {
+        let all: u64 = self.shards.iter().fold(0, |n, s| n.saturating_add(self.plan.cases_of(*s, self.of)));
+        all.saturating_sub(self.tally.cases)
     }
 }
 
@@ -225,9 +263,13 @@ pub fn run(
     options: Options,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Tally, LegError> {
-    let host = legs.contains(&LegKind::Host).then(HostFlags::detect);
+    Ok(run_in(World::new(legs)?, plan, options, tell))
+}
+
+/// The same on legs at hand.
+pub fn run_in(mut world: World, plan: &Plan, options: Options, tell: &mut dyn FnMut(&str)) -> Tally {
+    let host = world.has_host().then(HostFlags::detect);
     let generator = Generator::new(plan.family, host.as_ref());
-    let mut world = World::new(legs)?;
     let mut tally = Tally::default();
     let mut forms: HashMap<iced_x86::Code, u64> = HashMap::new();
     for code in generator.lacking() {
@@ -254,7 +296,7 @@ pub fn run(
                 Outcome::Explained(why) => *tally.explained.entry(why.to_string()).or_default() += 1,
                 Outcome::Differs(leg, list) => {
                     let number = group * GROUP + i as u64;
-                    note(&mut tally, &mut seen, (plan.seed, number), case, *leg, list, tell);
+                    note(&world, &mut tally, &mut seen, (plan.seed, number), case, (*leg, list), tell);
                 }
             }
         }
@@ -283,19 +325,19 @@ pub fn run(
         let counts = (leg.driver.translated, leg.driver.interpreted);
         tally.legs.insert(leg.kind.name().to_owned(), counts);
     }
-    Ok(tally)
+    tally
 }
 
 type Seen = HashMap<(String, Vec<iced_x86::Code>, String), usize>;
 
 /// Makes a failure small and tells of it, if its like has not been seen.
 fn note(
+    world: &World,
     tally: &mut Tally,
     seen: &mut Seen,
     number: (u64, u64),
     case: &super::Case,
-    leg: LegKind,
-    list: &[String],
+    (leg, list): (LegKind, &[String]),
     tell: &mut dyn FnMut(&str),
 ) {
     let word = |l: &str| l.split([':', ' ']).next().unwrap_or_default().to_owned();
@@ -307,7 +349,7 @@ fn note(
         tally.failures[*at].count += 1;
         return;
     }
-    let small = shrink(case, leg);
+    let small = world.shrink(case, leg);
     let shown = small.as_ref().unwrap_or(case);
     let key = (leg.name().to_owned(), generate::forms(shown).take(3).collect::<Vec<_>>(), what);
     if let Some(at) = seen.get(&key) {
@@ -321,18 +363,14 @@ fn note(
         number.0,
         number.1,
         leg.name(),
-        report(shown, leg)
+        world.report(shown, leg)
     ));
-    let engine = match leg {
-        LegKind::Engine(kind) => kind.short(),
-        LegKind::Host => "interp",
-    };
     tally.failures.push(Failure {
         case: number,
         leg: leg.name().to_owned(),
         what: list.to_vec(),
         text: shown.to_text(),
-        line: super::line::run_case(shown, engine),
+        line: super::line::run_case(shown, leg.run_case()),
         count: 1,
     });
 }

@@ -81,13 +81,25 @@ impl Case {
     /// From text. Lines that begin with `#` say nothing.
     ///
     /// # Errors
-    /// The first line that cannot be understood.
+    /// The first line that cannot be understood, or what is missing.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut case = Self::empty();
-        for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
-            case.line(line).ok_or_else(|| format!("not understood: {line}"))?;
+        let mut missing = vec!["scene", "code"];
+        for (n, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            if case.line(line).is_none() {
+                let shown: String = line.chars().take(80).collect();
+                return Err(format!("line {}: not understood: {shown}", n + 1));
+            }
+            missing.retain(|key| line.split_whitespace().next() != Some(key));
         }
-        Ok(case)
+        match missing.first() {
+            Some(key) => Err(format!("there is no line '{key}'")),
+            None => Ok(case),
+        }
     }
 
     /// A case without code and with everything zero.
@@ -114,9 +126,13 @@ impl Case {
         let (key, rest) = words.split_first()?;
         match (*key, rest) {
             ("scene", [name]) => self.scene = super::scene::SCENES.iter().position(|s| s.name == *name)?,
-            ("layout", [n]) => self.layout = number(n)? as u32,
-            ("at", [n]) => self.at = number(n)? & 0xfff,
-            ("code", list) => self.code = list.iter().map(|w| unhex(w)).collect::<Option<_>>()?,
+            ("layout", [n]) => self.layout = number(n)?.try_into().ok()?,
+            ("at", [n]) => self.at = number(n).filter(|at| *at < 0x1000)?,
+            ("code", list) => {
+                self.code = list.iter().map(|w| unhex(w)).collect::<Option<_>>()?;
+                // With room for the first page's offset.
+                (self.bytes().len() as u64 <= super::scene::CODE_LEN - 0x1000).then_some(())?;
+            }
             ("gpr", list) => self.gpr = array(list)?,
             ("rflags", [n]) => self.rflags = number(n)?,
             ("xmm", list) => {
@@ -127,13 +143,24 @@ impl Case {
                 let flat: [u64; 32] = array(list)?;
                 self.upper = std::array::from_fn(|i| [flat[2 * i], flat[2 * i + 1]]);
             }
-            ("mxcsr", [n]) => self.mxcsr = number(n)? as u32,
+            ("mxcsr", [n]) => self.mxcsr = number(n)?.try_into().ok()?,
             ("st", list) => {
                 let flat: [u64; 16] = array(list)?;
-                self.st = std::array::from_fn(|i| (flat[2 * i], flat[2 * i + 1] as u16));
+                for (st, pair) in self.st.iter_mut().zip(flat.chunks_exact(2)) {
+                    *st = (pair[0], pair[1].try_into().ok()?);
+                }
             }
-            ("fpu", list) => self.fpu = array::<3>(list)?.map(|w| w as u16),
-            ("mem", [at, bytes]) => self.patches.push((number(at)?, unhex(bytes)?)),
+            ("fpu", list) => {
+                for (word, n) in self.fpu.iter_mut().zip(array::<3>(list)?) {
+                    *word = n.try_into().ok()?;
+                }
+            }
+            ("mem", [at, bytes]) => {
+                let (at, bytes) = (number(at)?, unhex(bytes)?);
+                let end = at.checked_add(bytes.len() as u64)?;
+                (end <= super::scene::RAM as u64).then_some(())?;
+                self.patches.push((at, bytes));
+            }
             ("cold", []) => self.cold = true,
             ("warm", []) => self.cold = false,
             _ => return None,
@@ -161,6 +188,17 @@ mod tests {
         case.st[7] = (1 << 63, 0x3fff);
         case.patches.push((0x2_0000, vec![1, 2, 3]));
         assert_eq!(Case::parse(&case.to_text()), Ok(case));
-        assert!(Case::parse("gpr 1 2").is_err());
+        for (bad, word) in [
+            ("gpr 1 2", "line 1"),
+            ("", "'scene'"),
+            ("scene host64", "'code'"),
+            ("scene host64\ncode 90\nat 1000", "line 3"),
+            ("scene host64\ncode 9", "line 2"),
+            ("scene host64\ncode 90\nmem 3ffff 0000", "line 3"),
+            ("scene host64\ncode 90\nfpu 37f 0 10000", "line 3"),
+        ] {
+            let error = Case::parse(bad).unwrap_err();
+            assert!(error.contains(word), "{bad}: {error}");
+        }
     }
 }

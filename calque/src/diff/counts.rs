@@ -32,9 +32,9 @@ impl From<Times> for [u64; 3] {
 impl Times {
     /// Adds another part's.
     pub fn add(&mut self, other: Times) {
-        self.ran += other.ran;
-        self.completed += other.completed;
-        self.translated += other.translated;
+        self.ran = self.ran.saturating_add(other.ran);
+        self.completed = self.completed.saturating_add(other.completed);
+        self.translated = self.translated.saturating_add(other.translated);
     }
 }
 

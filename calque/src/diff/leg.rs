@@ -144,13 +144,13 @@ pub struct Leg {
 }
 
 impl Leg {
-    /// An engine in a fresh machine.
+    /// An engine in a fresh machine whose processor has `features`.
     ///
     /// # Errors
     /// When the host gives no memory or has no back-end.
-    pub fn new(kind: Kind) -> Result<Self, LegError> {
+    pub fn new(kind: Kind, features: Features) -> Result<Self, LegError> {
         let mem = PhysMem::new(RAM as u64)?;
-        let mut cpu = Cpu::new(Wiring::bare(mem), Features::max(), 0);
+        let mut cpu = Cpu::new(Wiring::bare(mem), features, 0);
         if kind.host_code().is_none() {
             cpu.mmu.trap_writes = true;
             cpu.mmu.journal = Some(Vec::new());
@@ -322,6 +322,7 @@ impl Leg {
             *st = F80 { mant, se };
         }
         (s.fpu.fcw, s.fpu.fsw, s.fpu.ftw) = (case.fpu[0], case.fpu[1], case.fpu[2] as u8);
+        cpu.irq.set_cr8(0);
         cpu.entropy = Entropy::Seeded(0);
         cpu.catch = scene.native;
         cpu.caught = None;

@@ -11,6 +11,7 @@ use super::scene::{CODE, RAM, SCENES};
 use super::{generate, scene};
 use crate::engines::driver::{Ended, Kind};
 use emu_core::addr::PhysAddr;
+use emu_core::features::Features;
 use emu_core::mmu::JournalEntry;
 use emu_core::state::CpuState;
 use iced_x86::{Decoder, DecoderOptions, FlowControl};
@@ -40,12 +41,22 @@ impl LegKind {
             LegKind::Host => "host processor",
         }
     }
+
+    /// The engine of `run-case` that shows it: for the host's processor the one it was held against.
+    pub const fn run_case(self) -> &'static str {
+        match self {
+            LegKind::Engine(kind) => kind.short(),
+            LegKind::Host => Kind::Interp.short(),
+        }
+    }
 }
 
 /// The legs.
 #[derive(Debug)]
 pub struct World {
     kinds: Vec<LegKind>,
+    /// What the processors of the legs behind the interpreter have.
+    features: Features,
     legs: Vec<Leg>,
     host: Option<HostLeg>,
     place: Option<(usize, u32)>,
@@ -77,17 +88,27 @@ impl World {
     /// # Errors
     /// When the host gives no memory or has no back-end.
     pub fn new(kinds: &[LegKind]) -> Result<Self, LegError> {
-        let mut legs = vec![Leg::new(Kind::Interp)?];
+        Self::with_processors(kinds, Features::max())
+    }
+
+    /// The same, but all engines except the interpreter have processors with `features`. Where those lack something they
+    /// are wrong, and so it can be seen what becomes of a failure.
+    ///
+    /// # Errors
+    /// As for [`World::new`].
+    pub fn with_processors(kinds: &[LegKind], features: Features) -> Result<Self, LegError> {
+        let mut legs = vec![Leg::new(Kind::Interp, Features::max())?];
         for kind in kinds {
             match kind {
                 LegKind::Engine(Kind::Interp) | LegKind::Host => {}
-                LegKind::Engine(kind) => legs.push(Leg::new(*kind)?),
+                LegKind::Engine(kind) => legs.push(Leg::new(*kind, features)?),
             }
         }
         let host = kinds.contains(&LegKind::Host).then(HostLeg::default);
         let template = CpuState::reset();
         Ok(Self {
             kinds: kinds.to_vec(),
+            features,
             legs,
             host,
             place: None,
@@ -209,8 +230,23 @@ impl World {
         done
     }
 
+    /// Whether the host's processor is a leg.
+    pub fn has_host(&self) -> bool {
+        self.host.is_some()
+    }
+
+    /// As [`shrink`], with processors such as these.
+    pub fn shrink(&self, case: &Case, kind: LegKind) -> Option<Case> {
+        shrink_in(Self::with_processors(&[kind], self.features).ok()?, case)
+    }
+
+    /// As [`report`], with processors such as these.
+    pub fn report(&self, case: &Case, kind: LegKind) -> String {
+        report_in(Self::with_processors(&[kind], self.features).ok(), case, kind)
+    }
+
     fn renew(&mut self) {
-        if let Ok(fresh) = Self::new(&self.kinds) {
+        if let Ok(fresh) = Self::with_processors(&self.kinds, self.features) {
             let old = std::mem::replace(self, fresh);
             for (new, old) in self.legs.iter_mut().zip(old.legs) {
                 new.driver.translated = old.driver.translated;
@@ -440,7 +476,10 @@ fn journals(base: &[u8], case: &Case, a: &[JournalEntry], b: &[JournalEntry]) ->
 /// Makes a failing case small: it still fails in fresh machines, in the same leg. None if it does not fail there
 /// (it depends on what ran before).
 pub fn shrink(case: &Case, kind: LegKind) -> Option<Case> {
-    let mut world = World::new(&[kind]).ok()?;
+    shrink_in(World::new(&[kind]).ok()?, case)
+}
+
+fn shrink_in(mut world: World, case: &Case) -> Option<Case> {
     let mut fails = |c: &Case| matches!(world.run(c), Outcome::Differs(..));
     let mut best = case.clone();
     best.cold = true;
@@ -494,11 +533,15 @@ pub fn shrink(case: &Case, kind: LegKind) -> Option<Case> {
 /// Everything about a failing case: bytes, disassembly, IR, the state it starts from, the differences, and the same
 /// case for `run-case`.
 pub fn report(case: &Case, kind: LegKind) -> String {
+    report_in(World::new(&[kind]).ok(), case, kind)
+}
+
+fn report_in(world: Option<World>, case: &Case, kind: LegKind) -> String {
     let mut text = case.to_text();
     let scene = &SCENES[case.scene];
     let base = if scene.bits == 64 { 0 } else { scene.base(emu_core::state::Seg::CS) };
     text += &frontend_x86::disassemble(&case.bytes(), CODE + case.at - base, scene.bits);
-    let Ok(mut world) = World::new(&[kind]) else { return text };
+    let Some(mut world) = world else { return text };
     if let Some(leg) = world.legs.get_mut(1) {
         leg.driver.trace = Some(String::new());
     }
@@ -526,11 +569,7 @@ pub fn report(case: &Case, kind: LegKind) -> String {
         }
     }
     text += &state;
-    let engine = match kind {
-        LegKind::Engine(kind) => kind.short(),
-        LegKind::Host => "interp",
-    };
-    let _ = writeln!(text, "run-case: {}", super::line::run_case(case, engine));
+    let _ = writeln!(text, "run-case: {}", super::line::run_case(case, kind.run_case()));
     text
 }
 

@@ -11,6 +11,9 @@ pub enum VmError {
     /// The host has no back-end, or no memory for code.
     #[error(transparent)]
     Jit(#[from] backend_jit::JitError),
+    /// A mode that the processor has not got.
+    #[error("the processor has no long mode, which {0} needs")]
+    NoLongMode(&'static str),
     /// Not a whole number of pages, or none.
     #[error("address {addr:#x} and length {len:#x} must be multiples of 4096, and the length not 0")]
     Unaligned {

@@ -40,6 +40,7 @@ pub use crate::engines::driver::Kind;
 pub use error::VmError;
 pub use hooks::{Action, Block, Code, Interrupt, IoAccess, Memory, MemoryKind, PageFault, Syscall};
 pub use modes::CpuMode;
+pub(crate) use regs::MSRS;
 pub use regs::{Reg, Seg, Segment, Table};
 pub use run::{End, ExceptionInfo, Run, Stop};
 pub use space::Perms;

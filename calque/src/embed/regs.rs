@@ -43,7 +43,7 @@ const GPR: [&str; 16] = [
 ];
 
 /// MSRs that have a name of their own.
-pub(super) const MSRS: [(&str, u32); 14] = [
+pub(crate) const MSRS: [(&str, u32); 14] = [
     ("efer", 0xc000_0080),
     ("star", 0xc000_0081),
     ("lstar", 0xc000_0082),
@@ -145,10 +145,14 @@ fn refused(cpu: &Cpu, reg: Reg, value: u64) -> Option<&'static str> {
             }
         }
         Reg::Cr(3) if value >> 52 != 0 => Some("physical addresses have 52 bits"),
-        Reg::Cr(4) if value & !0x37_3fff != 0 => Some("reserved bits are set"),
+        // PAE is there for the tables that calque keeps, whatever the processor.
+        Reg::Cr(4) if value & !(cr::cr4_allowed(cpu) | cr4::PAE) != 0 => {
+            Some("it has bits that the processor has not got")
+        }
         Reg::Cr(4) if long && value & cr4::PAE == 0 => Some("long mode needs PAE"),
         Reg::Cr(4) if (value ^ s.cr4) & cr4::LA57 != 0 => Some("LA57 is not for this interface"),
         Reg::Cr(8) if value > 15 => Some("it has 4 bits"),
+        Reg::Dr(6 | 7) if value >> 32 != 0 => Some("it has 32 bits"),
         Reg::Xcr0 => {
             let allowed = cr::xcr0_allowed(cpu);
             let wrong = value & !allowed != 0
@@ -233,6 +237,9 @@ impl Vm {
             Reg::Cr(3) => s.cr3 = value,
             Reg::Cr(4) => s.cr4 = value,
             Reg::Cr(_) => self.cpu.irq.set_cr8(value as u8),
+            // With their fixed bits (SDM vol. 3B, 18.2).
+            Reg::Dr(6) => s.dr[6] = value & 0xe00f | 0xffff_0ff0,
+            Reg::Dr(7) => s.dr[7] = value & 0xffff_23ff | 0x400,
             Reg::Dr(n) => s.dr[usize::from(n)] = value,
             Reg::Xcr0 => s.xcr0 = value,
             Reg::Pkru => s.pkru = value as u32,

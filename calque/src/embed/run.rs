@@ -151,8 +151,11 @@ impl Vm {
             Action::Continue => {}
         }
         if !self.delivering {
+            // What tells the handler more than the vector does.
             if caught.vector == 14 && !caught.software {
                 self.cpu.state.cr2 = caught.cr2;
+            } else if caught.vector == 1 && !caught.software {
+                self.cpu.state.dr[6] |= u64::from(caught.raised.error & 0xe00f);
             }
             // A software interrupt has completed, a fault has not.
             self.cpu.state.icount += u64::from(caught.software);

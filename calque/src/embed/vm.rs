@@ -53,7 +53,10 @@ impl VmConfig {
 
 /// The registers of a processor at some time.
 #[derive(Clone, Debug)]
-pub struct Context(Box<CpuState>);
+pub struct Context {
+    state: Box<CpuState>,
+    cr8: u8,
+}
 
 /// One processor with its memory and engine. See [`super`].
 #[derive(Debug)]
@@ -141,11 +144,14 @@ impl Vm {
     /// Back to the initial state of a mode: registers, nothing mapped, memory zero. Hooks stay.
     ///
     /// # Errors
-    /// [`VmError::BadValue`] when the mode has no such privilege level.
+    /// [`VmError::BadValue`] when the mode has no such privilege level, [`VmError::NoLongMode`] when the processor lacks it.
     pub fn reset(&mut self, mode: CpuMode, cpl: u8) -> Result<(), VmError> {
         if !mode.has_cpl(cpl) {
             let why = "this mode has no such privilege level";
             return Err(VmError::BadValue { name: "cpl".into(), value: cpl.into(), why });
+        }
+        if mode.long() && !self.cpu.features.long_mode() {
+            return Err(VmError::NoLongMode(mode.name()));
         }
         self.clear_memory();
         (self.mode, self.cpl) = (mode, cpl);
@@ -158,6 +164,7 @@ impl Vm {
         self.cpu.state.xcr0 = cr::xcr0_allowed(&self.cpu) & 7;
         // What the processor has not got is not set either; but the tables that calque keeps may be PAE's.
         self.cpu.state.cr4 &= cr::cr4_allowed(&self.cpu) | emu_core::state::bits::cr4::PAE;
+        self.cpu.irq.set_cr8(0);
         self.cpu.entropy = Entropy::Seeded(0);
         self.cpu.caught = None;
         self.cpu.fatal = None;
@@ -364,12 +371,13 @@ impl Vm {
 
     /// The registers as they are.
     pub fn save(&self) -> Context {
-        Context(Box::new(self.cpu.state.clone()))
+        Context { state: Box::new(self.cpu.state.clone()), cr8: self.cpu.irq.cr8() }
     }
 
     /// Brings saved registers back. Memory and mappings are not part of it.
     pub fn restore(&mut self, context: &Context) {
-        self.replace_state(&context.0);
+        self.replace_state(&context.state);
+        self.cpu.irq.set_cr8(context.cr8);
     }
 
     /// Instructions completed since the processor was made.

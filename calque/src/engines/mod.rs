@@ -61,8 +61,9 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
         heed_budget: machine.clock == ClockKind::Virtual,
         count_insns: machine.counts_instructions(),
         perf_map: machine.perf_map,
-        // With one processor on the virtual clock, devices work in its thread.
+        // With one processor on the virtual clock, devices work in its thread; else on the real one they see to order.
         ordered: machine.cpus > 1 || machine.clock != ClockKind::Virtual,
+        plain: machine.cpus == 1 && emu_core::order::one_sided(),
         ..config
     };
     let translator = Translator::new(config, off.passes(), log.clone(), lockstep)

@@ -3,6 +3,7 @@
 use super::MEMORY;
 use super::field::{Field, FieldError};
 use crate::embed::{CpuMode, Kind, Perms, Reg, Seg, Segment, Table, Vm, VmError};
+use emu_core::features::Features;
 use emu_core::ir::PassSet;
 use serde_json::Value;
 
@@ -49,6 +50,8 @@ pub struct Case {
     pub cpl: u8,
     /// Engine.
     pub engine: Kind,
+    /// What the processor has.
+    pub cpu: Features,
     /// Registers, in the order in which they are to be set, with their fields.
     pub(super) regs: Vec<(String, Set)>,
     /// CR3 or IDTR are the case's own.
@@ -98,6 +101,7 @@ impl Case {
             mode,
             cpl: mode.default_cpl(),
             engine: Kind::Interp,
+            cpu: Features::max(),
             regs: Vec::new(),
             own_tables: false,
             own_idt: false,
@@ -114,6 +118,10 @@ impl Case {
         if !mode.has_cpl(case.cpl) {
             return Err(FieldError::new("cpl", format!("{} has no level {}", mode.name(), case.cpl)));
         }
+        if mode.long() && !case.cpu.long_mode() {
+            return Err(FieldError::new("cpu", format!("has no long mode, which {} needs", mode.name())));
+        }
+        case.distinct()?;
         // Segments first, since what RIP may be depends on CS; the top of the x87 stack before its registers.
         case.regs.sort_by_key(|(_, set)| match set {
             Set::Segment(..) => 0,
@@ -136,6 +144,7 @@ impl Case {
                     _ => return Err(f.error("must be \"interp\", \"jit\" or \"eval\"")),
                 }
             }
+            "cpu" => self.cpu = Features::parse(f.string()?).map_err(|e| f.error(e))?,
             "regs" => {
                 for (name, value) in f.object()? {
                     self.register(name, &f.key(name, value))?;
@@ -188,8 +197,22 @@ impl Case {
             }
             _ => {
                 return Err(f.error(
-                    "is not known; there are id, mode, cpl, regs, map, mem, stop, want_mem and engine",
+                    "is not known; there are id, mode, cpl, cpu, regs, map, mem, stop, want_mem and engine",
                 ));
+            }
+        }
+        Ok(())
+    }
+
+    /// No page is mapped twice.
+    fn distinct(&self) -> Result<(), FieldError> {
+        let mut order: Vec<usize> = (0..self.map.len()).collect();
+        order.sort_by_key(|n| self.map[*n].0);
+        for pair in order.windows(2) {
+            let (below, above) = (&self.map[pair[0]], &self.map[pair[1]]);
+            if below.0.saturating_add(below.1 - 1) >= above.0 {
+                let (n, other) = (pair[0].max(pair[1]), pair[0].min(pair[1]));
+                return Err(FieldError::new(format!("map[{n}]"), format!("overlaps map[{other}]")));
             }
         }
         Ok(())
@@ -320,7 +343,14 @@ impl Case {
             vm.write(*addr, bytes).map_err(|e| of(&format!("mem[{n}]"), e))?;
         }
         for (field, set) in &self.regs {
-            self.set(vm, set).map_err(|e| of(field, e))?;
+            self.set(vm, set).map_err(|e| match &e {
+                // Which part of a segment register: "CS.attr".
+                VmError::BadValue { name, .. } => match name.split_once('.') {
+                    Some((_, part)) => of(&format!("{field}.{part}"), e),
+                    None => of(field, e),
+                },
+                _ => of(field, e),
+            })?;
         }
         // Whether the level still is what was asked for does not matter, but RIP must be possible under the last CS.
         Ok(())

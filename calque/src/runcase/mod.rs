@@ -7,12 +7,14 @@
 mod case;
 mod field;
 mod output;
+mod strict;
 
 use crate::embed::{CpuMode, End, Kind, Reg, Stop, Vm, VmConfig, VmError};
 pub use case::Case;
+use emu_core::features::Features;
 pub use field::FieldError;
 use serde_json::{Value, json};
-use std::io::{BufRead, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Guest memory of a case, page tables included.
@@ -21,10 +23,13 @@ pub const MEMORY: u64 = 16 << 20;
 /// The longest line that is read.
 const LONGEST: usize = 64 << 20;
 
-/// Reused processors, one for each engine.
+/// Processors that are kept for the next case of their kind.
+const KEPT: usize = 16;
+
+/// Reused processors, one for each engine and CPU model, the one used last at the end.
 #[derive(Debug, Default)]
 pub struct Runner {
-    vms: Vec<(Kind, Vm)>,
+    vms: Vec<(Kind, Features, Vm)>,
     io: Arc<Mutex<Vec<Value>>>,
 }
 
@@ -32,14 +37,12 @@ impl Runner {
     /// Runs the case in one line of text and gives the line to answer with, and whether it is a result and not an
     /// error. `number` counts lines from 1.
     pub fn line(&mut self, text: &str, number: u64) -> (String, bool) {
-        let value: Value = match serde_json::from_str(text) {
-            Ok(value) => value,
-            Err(e) => {
-                let error = format!("not JSON: {e}");
-                return (json!({ "id": null, "line": number, "error": error }).to_string(), false);
-            }
+        let (value, twice) = match strict::parse(text) {
+            Ok(parsed) => parsed,
+            Err(e) => return (no_case(number, &format!("not JSON: {e}")), false),
         };
-        match Case::parse(&value).and_then(|case| self.run(&case)) {
+        let once = twice.map_or(Ok(()), |field| Err(FieldError::new(field, "is there twice")));
+        match once.and_then(|()| Case::parse(&value)).and_then(|case| self.run(&case)) {
             Ok(result) => (result, true),
             Err(e) => {
                 let id = value.get("id").cloned().unwrap_or(Value::Null);
@@ -49,11 +52,22 @@ impl Runner {
         }
     }
 
-    fn vm(&mut self, kind: Kind) -> Result<usize, VmError> {
-        if let Some(n) = self.vms.iter().position(|(k, _)| *k == kind) {
-            return Ok(n);
+    fn vm(&mut self, kind: Kind, features: Features) -> Result<&mut Vm, VmError> {
+        let found = self.vms.iter().position(|(k, f, _)| (*k, *f) == (kind, features));
+        let entry = match found {
+            Some(n) => self.vms.remove(n),
+            None => (kind, features, self.new_vm(kind, features)?),
+        };
+        if self.vms.len() == KEPT {
+            self.vms.remove(0);
         }
-        let config = VmConfig { memory: MEMORY, ..VmConfig::new(CpuMode::Real16) }.engine(kind);
+        self.vms.push(entry);
+        let last = self.vms.len() - 1;
+        Ok(&mut self.vms[last].2)
+    }
+
+    fn new_vm(&self, kind: Kind, features: Features) -> Result<Vm, VmError> {
+        let config = VmConfig { memory: MEMORY, features, ..VmConfig::new(CpuMode::Real16) }.engine(kind);
         let mut vm = Vm::new(config)?;
         let io = self.io.clone();
         vm.on_io(move |a| {
@@ -65,8 +79,7 @@ impl Runner {
             }
             a.value
         });
-        self.vms.push((kind, vm));
-        Ok(self.vms.len() - 1)
+        Ok(vm)
     }
 
     /// Runs a case and gives its result as a line.
@@ -74,18 +87,23 @@ impl Runner {
     /// # Errors
     /// The field that cannot be.
     pub fn run(&mut self, case: &Case) -> Result<String, FieldError> {
-        let at = self.vm(case.engine).map_err(|e| FieldError::new("engine", e.to_string()))?;
-        self.io.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        let vm = &mut self.vms[at].1;
+        let io = self.io.clone();
+        let vm = self.vm(case.engine, case.cpu).map_err(|e| FieldError::new("engine", e.to_string()))?;
+        io.lock().unwrap_or_else(PoisonError::into_inner).clear();
         case.load(vm)?;
         let mut run = vm.run(Stop { rip: case.stop_rip, max_insns: case.max_insns });
         if !case.stop_hlt && run.end == End::Halted {
             // Nothing will ever wake it.
             run.end = End::Limit;
         }
-        let io = std::mem::take(&mut *self.io.lock().unwrap_or_else(PoisonError::into_inner));
+        let io = std::mem::take(&mut *io.lock().unwrap_or_else(PoisonError::into_inner));
         output::result(case, vm, &run, io)
     }
+}
+
+/// The answer to a line in which no field can be told.
+fn no_case(number: u64, error: &str) -> String {
+    json!({ "id": null, "line": number, "field": "", "error": error }).to_string()
 }
 
 /// Reads a line of at most [`LONGEST`] bytes; None at the end. An overlong line is read to its end and given cut.
@@ -111,22 +129,25 @@ fn read_line(input: &mut dyn BufRead, line: &mut Vec<u8>) -> std::io::Result<Opt
     }
 }
 
-/// Runs every case of `input`. Gives how many lines were results and how many were errors.
+/// Runs every case of `input`. Gives how many lines were results and how many were errors. Whoever waits for an answer
+/// before asking again gets it: `output` is flushed before waiting for input.
 ///
 /// # Errors
 /// When input cannot be read or output not written.
-pub fn run(input: &mut dyn BufRead, output: &mut dyn Write) -> std::io::Result<(u64, u64)> {
+pub fn run(input: &mut dyn Read, output: &mut dyn Write) -> std::io::Result<(u64, u64)> {
+    let mut input = BufReader::with_capacity(1 << 16, input);
     let mut runner = Runner::default();
     let (mut good, mut bad, mut number) = (0, 0, 0);
     let mut line = Vec::new();
-    while let Some(whole) = read_line(input, &mut line)? {
+    loop {
+        if !input.buffer().contains(&b'\n') {
+            output.flush()?;
+        }
+        let Some(whole) = read_line(&mut input, &mut line)? else { break };
         number += 1;
         let (answer, ok) = match std::str::from_utf8(&line) {
-            _ if !whole => (
-                json!({ "id": null, "line": number, "error": "the line is longer than 64 MiB" }).to_string(),
-                false,
-            ),
-            Err(_) => (json!({ "id": null, "line": number, "error": "not UTF-8" }).to_string(), false),
+            _ if !whole => (no_case(number, "the line is longer than 64 MiB"), false),
+            Err(e) => (no_case(number, &format!("not UTF-8 from column {} on", e.valid_up_to() + 1)), false),
             Ok(text) if text.trim().is_empty() => continue,
             Ok(text) => runner.line(text, number),
         };

@@ -3,7 +3,7 @@
 use super::GENERAL;
 use super::case::Case;
 use super::field::FieldError;
-use crate::embed::{End, ExceptionInfo, Reg, Run, Seg, Vm};
+use crate::embed::{End, ExceptionInfo, MSRS, Reg, Run, Seg, Vm};
 use serde_json::Value;
 use std::fmt::Write;
 
@@ -34,7 +34,7 @@ fn member(out: &mut String, name: &str, value: u64) {
 /// # Errors
 /// `want_mem` asks for what is not there.
 pub(super) fn result(case: &Case, vm: &Vm, run: &Run, io: Vec<Value>) -> Result<String, FieldError> {
-    let mut out = String::with_capacity(2048);
+    let mut out = String::with_capacity(3072);
     let _ = write!(out, "{{\"id\":{},", case.id);
     let (end, exc) = match run.end {
         End::Halted => ("hlt", None),
@@ -83,19 +83,30 @@ fn registers(out: &mut String, vm: &Vm) {
         };
         member(out, name, vm.get(reg));
     }
-    for (name, seg) in SEGMENTS {
-        let s = vm.segment(seg);
+    let segments = SEGMENTS.iter().map(|(name, seg)| (*name, vm.segment(*seg)));
+    for (name, s) in segments.chain([("ldtr", vm.ldtr()), ("tr", vm.tr())]) {
         let _ = write!(out, "\"{name}\":{{\"sel\":{},", s.sel);
         member(out, "base", s.base);
         member(out, "limit", s.limit.into());
         let _ = write!(out, "\"attr\":{}}},", s.attr);
+    }
+    for (name, table) in [("gdtr", vm.gdtr()), ("idtr", vm.idtr())] {
+        let _ = write!(out, "\"{name}\":{{");
+        member(out, "base", table.base);
+        let _ = write!(out, "\"limit\":{}}},", table.limit);
     }
     for (name, reg) in [
         ("cr0", Reg::Cr(0)),
         ("cr2", Reg::Cr(2)),
         ("cr3", Reg::Cr(3)),
         ("cr4", Reg::Cr(4)),
+        ("cr8", Reg::Cr(8)),
         ("xcr0", Reg::Xcr0),
+        ("pkru", Reg::Pkru),
+        ("dr0", Reg::Dr(0)),
+        ("dr1", Reg::Dr(1)),
+        ("dr2", Reg::Dr(2)),
+        ("dr3", Reg::Dr(3)),
         ("dr6", Reg::Dr(6)),
         ("dr7", Reg::Dr(7)),
         ("mxcsr", Reg::Mxcsr),
@@ -106,7 +117,9 @@ fn registers(out: &mut String, vm: &Vm) {
         member(out, name, vm.get(reg));
     }
     out.push_str("\"msrs\":{");
-    member(out, "efer", vm.get(Reg::Msr(0xc000_0080)));
+    for (name, number) in MSRS {
+        member(out, name, vm.get(Reg::Msr(number)));
+    }
     out.pop();
     out.push_str("},\"st\":[");
     for n in 0..8 {

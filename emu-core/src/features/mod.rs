@@ -86,9 +86,17 @@ impl Features {
                 (_, Some(name), _) => (false, name),
                 (.., Some((name, "on"))) => (true, name),
                 (.., Some((name, "off"))) => (false, name),
-                _ => return Err(format!("'{part}' is not a CPU feature: write +{part} or -{part}")),
+                _ if names::find(part).is_some() => {
+                    return Err(format!(
+                        "'{part}' alone says nothing: write +{part} to have it, -{part} not to"
+                    ));
+                }
+                _ => return Err(format!("'{part}' is not +FEATURE or -FEATURE")),
             };
-            let feature = names::find(name).ok_or_else(|| format!("there is no CPU feature '{name}'"))?;
+            let feature = names::find(name).ok_or_else(|| {
+                let all: Vec<_> = FEATURES.iter().map(|f| f.names[0]).collect();
+                format!("there is no CPU feature '{name}': the features are {}", all.join(", "))
+            })?;
             if on {
                 feature.add(&mut features);
             } else {

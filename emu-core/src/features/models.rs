@@ -122,8 +122,8 @@ const MAX: Features = Features {
 impl Features {
     /// What `calque run` offers unless told otherwise.
     ///
-    /// Not [`Features::max`], because the translator does not lift AVX and BMI yet, and a C library that is offered
-    /// AVX2 uses it everywhere. Once it does, this is the line to change.
+    /// Not [`Features::max`], which has instructions that the translator leaves to the interpreter, such as gathers and
+    /// SHA: a C library that is offered AVX2 uses it everywhere.
     pub const DEFAULT: Self = TRANSLATED;
 
     /// Everything that this build executes in full. MONITOR can be added: MWAIT ends at once, as the manual allows, but

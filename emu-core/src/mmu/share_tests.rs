@@ -33,7 +33,7 @@ fn pair() -> [Box<Cpu>; 2] {
         let wiring = Wiring {
             mem: mem.clone(),
             bus: Arc::new(EmptyBus),
-            irq: Arc::new(NoInterrupts),
+            irq: Arc::new(NoInterrupts::default()),
             signals: signals[i].clone(),
             mailbox: mailboxes[i].clone(),
             clock: Clock::virtual_clock(),

@@ -1,6 +1,7 @@
 //! A split virtqueue as the device sees it (virtio 1.2, section 2.7).
 //!
-//! Memory ordering. The driver runs on other threads, so accesses to the rings are ordered by fences, tagged below:
+//! Memory ordering. The driver runs on other threads, so accesses to the rings are ordered by fences, tagged below; the
+//! driver's own accesses are in its program order for who has its thread pass a barrier ([`emu_core::order`]):
 //! - (A) acquire after reading `avail.idx`, before reading the ring entries and descriptors it publishes (2.7.13.3);
 //! - (B) release between writing a used element and the `used.idx` that publishes it (2.7.8);
 //! - (C) full fence between publishing `used.idx` and reading `used_event` or `avail.flags` (2.7.7, 2.7.10): the driver
@@ -19,6 +20,7 @@ pub use chain::{Chain, MAX_CHAIN, Segment};
 use super::feature;
 use emu_core::addr::PhysAddr;
 use emu_core::bus::Dma;
+use emu_core::order::fence_others;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{Ordering, fence};
 
@@ -192,7 +194,9 @@ impl Queue {
 
     fn available(&self, dma: &dyn Dma) -> Result<u16, RingError> {
         let count = Self::read_u16(dma, self.state.avail + 2)?.wrapping_sub(self.state.next_avail);
-        fence(Ordering::Acquire); // (A)
+        if count != 0 {
+            fence_others(); // (A)
+        }
         if count > self.state.size { Err(RingError::AvailableIndex(count)) } else { Ok(count) }
     }
 
@@ -223,7 +227,7 @@ impl Queue {
         element[4..].copy_from_slice(&written.to_le_bytes());
         Self::write(dma, self.state.used + 4 + 8 * self.slot(self.state.next_used), &element)?;
         self.state.next_used = self.state.next_used.wrapping_add(1);
-        fence(Ordering::Release); // (B)
+        fence_others(); // (B)
         Self::write(dma, self.state.used + 2, &self.state.next_used.to_le_bytes())
     }
 
