@@ -1,8 +1,7 @@
 //! The engines against each other: every case that ever differed, then random ones for a while.
 //!
-//! `CALQUE_TEST_SCALE` multiplies the time (30 s for each of two slices), `CALQUE_TEST_SEED` gives the cases. Without it
-//! those of the engines are new every day, and the seed is printed; those on the host's processor are another shard of
-//! the recorded campaign every day. A failure prints everything and the text of a small case; put that into
+//! `CALQUE_TEST_SCALE` multiplies the time (30 s for each of three slices), `CALQUE_TEST_SEED` gives the cases. Without it
+//! they are new every day, and the seed is printed. A failure prints everything and the text of a small case; put that into
 //! `testsuite/cases/` with the fix.
 #![cfg(all(target_arch = "x86_64", unix))]
 
@@ -73,19 +72,10 @@ fn past_failures_stay_fixed() {
     assert!(files > 0, "no cases");
 }
 
-/// The recorded campaign on the host's processor (`docs/diff.md`): seed and number of shards. Other cases show a new difference between makers of processors every ten million or so, which
-/// is for whoever runs a campaign to sort, not for whoever changes something else.
-const CAMPAIGN: (u64, u64) = (2026, 103);
-
-/// Which cases: seed, first group, and how far from one group to the next.
-fn part(family: Family) -> (u64, u64, u64) {
+/// The seed: another one every day, the same for all runs of a day.
+fn seed() -> u64 {
     let today = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let day = today.map_or(0, |t| t.as_secs() / 86_400);
-    match (variable("CALQUE_TEST_SEED"), family) {
-        (Some(seed), _) => (seed as u64, 0, 1),
-        (None, Family::Host) => (CAMPAIGN.0, day % CAMPAIGN.1, CAMPAIGN.1),
-        (None, _) => (day, 0, 1),
-    }
+    variable("CALQUE_TEST_SEED").map_or_else(|| today.map_or(0, |t| t.as_secs() / 86_400), |seed| seed as u64)
 }
 
 /// Every form in cases of one to twelve instructions, in every mode that the family has, for that long.
@@ -94,9 +84,9 @@ fn slice(family: Family, legs: &[LegKind], seconds: f64) {
     let (generator, mut world) =
         (Generator::new(family, Some(&HostFlags::detect())), World::new(legs).expect("the engines"));
     let mut count = Count::default();
-    let ((seed, first, step), start) = (part(family), Instant::now());
-    eprintln!("seed {seed}, group {first} and every {step} from there");
-    for n in (first..).step_by(step as usize) {
+    let (seed, start) = (seed(), Instant::now());
+    eprintln!("seed {seed}");
+    for n in 0.. {
         if start.elapsed() > limit {
             break;
         }

@@ -78,8 +78,10 @@ impl Codegen {
         let direction = Mem { disp: layout::field(offset_of!(CpuState, rflags) + 1), ..state(0) };
         self.asm.test_imm(Type::I8, Rm::M(direction), (rflags::DF >> 8) as i32);
         self.asm.jcc(NE, slow);
+        // One to a page of elements: none at all changes no register, not even its upper half.
         self.asm.mov(ty, RCX, c);
-        self.asm.alu_imm(Type::I64, Alu::Cmp, Rm::R(RCX), (PAGE_SIZE >> log) as i32);
+        self.asm.lea(Type::I64, RAX, Mem { base: RCX, index: None, scale: 0, disp: -1 });
+        self.asm.alu_imm(Type::I64, Alu::Cmp, Rm::R(RAX), (PAGE_SIZE >> log) as i32 - 1);
         self.asm.jcc(Cc::A as u8, slow);
         if movs {
             self.host_place(run, s, READ, slow);
@@ -124,6 +126,9 @@ impl Codegen {
         self.entry_of(RDX, RAX);
         self.in_set();
         self.asm.alu(Type::I64, Alu::Sub, RAX, Rm::M(at(0)));
+        // The start by itself, so that the sum does not wrap.
+        self.asm.alu_imm(Type::I64, Alu::Cmp, Rm::R(RAX), PAGE_SIZE as i32);
+        self.asm.jcc(Cc::A as u8, slow);
         self.asm.lea(Type::I64, RAX, Mem { base: RAX, index: Some(RCX), scale: run.log, disp: 0 });
         self.asm.alu_imm(Type::I64, Alu::Cmp, Rm::R(RAX), PAGE_SIZE as i32);
         self.asm.jcc(Cc::A as u8, slow);
