@@ -10,7 +10,7 @@ use emu_core::ir::Value;
 use emu_core::ir::{Inst, Op, Type};
 
 /// Displacements up to here keep every address that a host computes from them within 32 bits.
-const MOST: i64 = 1 << 30;
+const MOST: u64 = 1 << 30;
 
 /// Whether `i` is an access, or a check of one, whose address may be given by parts.
 pub fn takes_parts(i: &Inst) -> bool {
@@ -27,7 +27,7 @@ pub fn find(insts: &[Inst], an: &mut Analysis) {
             && i.ty == Type::I64
             && i.args[0].is_some()
             && !i.args[1].is_some()
-            && i.imm.abs() < MOST
+            && i.imm.unsigned_abs() < MOST
             && insts[i.args[0].index()].op != Op::Const;
         for (k, v) in i.args.into_iter().enumerate().filter(|(_, v)| v.is_some()) {
             let f = &mut an.facts[v.index()];
@@ -57,6 +57,21 @@ mod tests {
     use emu_core::addr::PhysAddr;
     use emu_core::ir::{Block, BlockKey};
     use emu_core::state::Mode;
+
+    #[test]
+    fn a_displacement_that_does_not_fit_is_added() {
+        for (imm, late) in [(MOST as i64 - 1, true), (MOST as i64, false), (i64::MIN, false)] {
+            let mut b = Block::new(BlockKey { phys: PhysAddr(0), rip: 0, mode: Mode(0) });
+            let x = b.get_reg(Type::I64, 3);
+            let a =
+                b.push(Inst { op: Op::Lea, ty: Type::I64, aux: 0, args: [x, Value::NONE, Value::NONE], imm });
+            b.op(Op::Load, Type::I64, &[a]);
+            let mut an = Analysis::default();
+            an.run(&b.insts);
+            find(&b.insts, &mut an);
+            assert_eq!(an.facts[a.index()].late, late, "{imm:#x}");
+        }
+    }
 
     #[test]
     fn a_push_writes_below_the_stack_pointer_and_then_moves_it() {

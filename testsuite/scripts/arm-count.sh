@@ -24,7 +24,7 @@ bytecode|integer|-O2|10000
 sha256|integer|-O2|4096 2
 blur-v3|SIMD|-O3 -march=x86-64-v3|96 4
 matmul-v3|SIMD|-O3 -march=x86-64-v3|48 1
-mandelbrot-v3|SIMD|-O3 -march=x86-64-v3|48 60
+mandelbrot-v3|SIMD|-O3 -march=x86-64-v3|24 50
 nbody-v3|SIMD|-O3 -march=x86-64-v3|2000"
 
 bare="-static -nostdlib -no-pie -fno-pie -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables

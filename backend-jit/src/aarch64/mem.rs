@@ -197,7 +197,7 @@ impl Codegen {
             let site = self.site();
             self.stubs.push(Stub { label, resume: label, site, kind: StubKind::Leave });
         }
-        let a = self.probe(inst, At { reg: a, disp: 0 }, ty.bytes(), Helper::Atomic, None);
+        let a = self.probe(inst, At::reg(a), ty.bytes(), Helper::Atomic, None);
         let p = self.temp();
         self.asm.add(true, p, S1, a, 0);
         if self.ordered {

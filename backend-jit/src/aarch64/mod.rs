@@ -363,6 +363,7 @@ impl Codegen {
         }
         self.holds.run(if self.share_probes { &insts } else { &[] });
         self.insts = insts;
+        self.leave_indexed();
         self.find_words();
         if place.door {
             self.begin_with_door();

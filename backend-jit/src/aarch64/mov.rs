@@ -166,7 +166,7 @@ impl Codegen {
         self.asm.ldr(Type::I16, v, STATE, at);
         // It names the access in its immediate.
         let access = Inst { aux: inst.imm as u32, ..*inst };
-        let a = self.probe(&access, At { reg: a, disp: 0 }, 2, Helper::Store, Some(Stored::Reg(v)));
+        let a = self.probe(&access, At::reg(a), 2, Helper::Store, Some(Stored::Reg(v)));
         self.storing();
         self.asm.store_at(Type::I16, v, S1, Offset::Reg(a));
     }

@@ -23,11 +23,19 @@ use dynasmrt::DynamicLabel;
 use emu_core::ir::{Inst, Op, Type, Value, mem_flags};
 use emu_core::mmu::tlb::TLB_BITS;
 
-/// A linear address: a register and a displacement.
+/// A linear address: a register, an index shifted left, and a displacement.
 #[derive(Clone, Copy, Debug)]
 pub struct At {
     pub reg: Reg,
+    pub index: Option<(Reg, u8)>,
     pub disp: i32,
+}
+
+impl At {
+    /// What is in a register.
+    pub fn reg(reg: Reg) -> Self {
+        Self { reg, index: None, disp: 0 }
+    }
 }
 
 /// Where a register-offset or immediate-offset access goes.
@@ -106,9 +114,75 @@ impl Codegen {
     pub fn address(&mut self, v: Value) -> At {
         if self.is_late(v) {
             let inst = self.insts[v.index()];
-            return At { reg: self.reg(inst.args[0]), disp: inst.imm as i32 };
+            let mut at = self.address(inst.args[0]);
+            at.disp += inst.imm as i32;
+            if inst.args[1].is_some() {
+                at.index = Some((self.reg(inst.args[1]), inst.aux as u8));
+            }
+            return at;
         }
-        At { reg: self.reg(v), disp: 0 }
+        At::reg(self.reg(v))
+    }
+
+    /// Leaves addresses with an index to the accesses that use them, if those go by a base that is there already and want
+    /// the address in their stubs alone.
+    pub fn leave_indexed(&mut self) {
+        for n in 0..self.insts.len() {
+            let lea = self.insts[n];
+            let [base, index, _] = lea.args;
+            let plain =
+                |v: Value| v.is_some() && !matches!(self.insts[v.index()].op, Op::Const | Op::Pc | Op::Lea);
+            let small = lea.imm.unsigned_abs() < 1 << 20;
+            if lea.op != Op::Lea
+                || lea.ty != Type::I64
+                || !self.an.facts[n].needed
+                || !small
+                || !plain(base)
+                || !plain(index)
+            {
+                continue;
+            }
+            let me = Value(n as u32);
+            if !self.goes_by_bases(me, true) {
+                continue;
+            }
+            let f = &mut self.an.facts[n];
+            f.late = true;
+            let until = f.last;
+            for v in [base, index] {
+                let f = &mut self.an.facts[v.index()];
+                f.last = f.last.max(until);
+            }
+        }
+    }
+
+    /// Whether all that use the address `v` are accesses that have a base, or with `deep` late addresses of such.
+    fn goes_by_bases(&self, v: Value, deep: bool) -> bool {
+        let users = |i: &Inst| i.used().any(|a| a == v);
+        let mut users =
+            (v.index() + 1..self.insts.len()).filter(|&j| self.an.facts[j].needed && users(&self.insts[j]));
+        users.all(|j| {
+            let i = &self.insts[j];
+            let address = i.args[0] == v && !i.args[1..].contains(&v);
+            match i.op {
+                Op::Load | Op::LoadW | Op::Store => address && self.holds.at(j).is_some_and(|h| !h.first),
+                Op::Lea => {
+                    deep && address && self.an.facts[j].late && self.goes_by_bases(Value(j as u32), false)
+                }
+                _ => false,
+            }
+        })
+    }
+
+    /// The parts of the late address `v` may end with the op in hand.
+    pub fn end_parts(&mut self, v: Value) {
+        let lea = self.insts[v.index()];
+        for a in lea.used() {
+            if self.an.facts[a.index()].late {
+                self.end_parts(a);
+            }
+            self.end_value(a);
+        }
     }
 
     /// Whether nothing has been emitted for `v` yet, a late address.
@@ -123,6 +197,14 @@ impl Codegen {
             self.an.facts[inst.args[0].index()].hint = Hint::Full(inst.imm as u8 & 15);
         }
         for (n, v) in inst.args.into_iter().enumerate() {
+            if inst.op == Op::Lea
+                && self.an.facts[self.at].late
+                && v.is_some()
+                && self.insts[v.index()].args[1].is_some()
+            {
+                // It is given by parts through this one.
+                continue;
+            }
             if v.is_some() && !(n == 0 && addresses::takes_parts(inst)) && self.is_late(v) {
                 let lea = self.insts[v.index()];
                 self.lea(v, &lea);
@@ -144,10 +226,18 @@ impl Codegen {
 
     fn sum_in(&mut self, to: Reg, at: At, more: i32) -> Reg {
         let disp = i64::from(at.disp) + i64::from(more);
+        let (minus, size) = (disp < 0, disp.unsigned_abs());
+        if let Some((index, scale)) = at.index {
+            self.asm.add(true, to, at.reg, index, scale);
+            if disp != 0 {
+                self.asm.mov_imm(S0, size);
+                self.asm.arith(true, minus, false, to, to, S0, 0);
+            }
+            return to;
+        }
         if disp == 0 {
             return at.reg;
         }
-        let (minus, size) = (disp < 0, disp.unsigned_abs());
         if super::asm::Asm::is_imm12(size) && at.reg != ZR {
             self.asm.arith_imm(true, minus, false, to, at.reg, size);
         } else {

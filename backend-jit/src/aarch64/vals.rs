@@ -357,7 +357,7 @@ impl Codegen {
         }
     }
 
-    fn end_value(&mut self, v: Value) {
+    pub fn end_value(&mut self, v: Value) {
         if self.an.facts[v.index()].last as usize == self.at {
             self.release(v);
         }
@@ -368,7 +368,7 @@ impl Codegen {
         let inst = self.insts[self.at];
         for v in inst.used() {
             if self.an.facts[v.index()].late {
-                self.end_value(self.insts[v.index()].args[0]);
+                self.end_parts(v);
             }
             self.end_value(v);
         }

@@ -200,7 +200,7 @@ impl Codegen {
     fn x87_fetch(&mut self, inst: &Inst, a: Reg, ty: Type) -> Reg {
         let access = Inst { aux: inst.imm as u32, ..*inst };
         let v = self.temp();
-        let a = self.probe(&access, At { reg: a, disp: 0 }, ty.bytes(), Helper::Load, None);
+        let a = self.probe(&access, At::reg(a), ty.bytes(), Helper::Load, None);
         self.asm.load_at(ty, v, S1, Offset::Reg(a));
         self.loaded();
         v
@@ -299,7 +299,7 @@ impl Codegen {
         self.asm.lsr_imm(true, S0, S0, drop);
         self.asm.logic(Logic::Orr, false, status, status, S0, 5);
         let access = Inst { aux: inst.imm as u32, ..*inst };
-        let at = At { reg: a, disp: 0 };
+        let at = At::reg(a);
         let a = self.probe(&access, at, f.ty.bytes(), Helper::Store, Some(Stored::Reg(v)));
         self.storing();
         self.asm.store_at(f.ty, v, S1, Offset::Reg(a));

@@ -4,7 +4,7 @@ use crate::r#gen::Rng;
 use crate::random::check;
 use backend_jit::{Jit, JitConfig};
 use emu_core::addr::PhysAddr;
-use emu_core::ir::{Block, BlockKey, Cc, Op, RepKind, StateField, Type, Value};
+use emu_core::ir::{Block, BlockKey, Cc, Inst, Op, RepKind, StateField, Type, Value};
 use emu_core::state::Mode;
 use emu_core::state::bits::rflags;
 
@@ -55,6 +55,54 @@ fn run_all(each: impl Fn(u64, &mut Rng) -> Option<Block>, n: u64) {
             }
         }
     }
+}
+
+/// Fields of a structure in an array: they share a look into the translation cache, and only stubs want their addresses.
+#[test]
+fn addresses_with_an_index() {
+    run_all(
+        |_, r| {
+            let mut b = start();
+            let (base, index) = (address(&mut b, 3), b.get_reg(Type::I64, 1));
+            let few = b.iconst(Type::I64, 7);
+            let index = b.op(Op::And, Type::I64, &[index, few]);
+            // In registers of the guest, or not.
+            for (reg, v) in [(3, base), (1, index)] {
+                if r.next() >> 63 == 0 {
+                    b.set_reg(Type::I64, reg, v);
+                }
+            }
+            let scale = (r.next() >> 62) as u32;
+            for n in 1..6 {
+                b.op_imm(Op::Guest, Type::Void, &[], 4 * n, 4);
+                b.guest_insns += 1;
+                let ty = INTS[(r.next() >> 62) as usize];
+                let disp = (r.next() >> 57) as i64 - 64;
+                let args = [base, index, Value::NONE];
+                let a = b.push(Inst { op: Op::Lea, ty: Type::I64, aux: scale, args, imm: disp });
+                let to = [0, 1, 3, 5][(r.next() >> 62) as usize];
+                match r.next() >> 62 {
+                    0 => {
+                        let x = operand(&mut b, ty, r.next() >> 40);
+                        b.op(Op::Store, ty, &[a, x]);
+                    }
+                    1 | 2 => {
+                        let v = b.op(Op::Load, ty, &[a]);
+                        b.set_reg(ty, to, v);
+                    }
+                    _ => {
+                        // The address is wanted as a value, too.
+                        let v = b.op(Op::Load, ty, &[a]);
+                        b.set_reg(Type::I64, to, a);
+                        b.set_reg(ty, 6, v);
+                    }
+                }
+            }
+            b.guest_len = 4 * b.guest_insns;
+            Some(end(b))
+        },
+        3000,
+    );
 }
 
 #[test]
