@@ -121,9 +121,6 @@ impl Arena {
             return;
         }
         assert!(at.checked_add(code.len()).is_some_and(|end| end <= self.len), "outside the code arena");
-        if code.is_empty() {
-            return;
-        }
         self.views.with_write(|base| {
             // SAFETY: the range was checked against the length of the mapping, which only this module writes, and
             // `code` is Rust memory that cannot overlap it.

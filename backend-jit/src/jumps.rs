@@ -148,6 +148,7 @@ pub struct Jumps {
     oldest: usize,
     /// Host address that leaves translated code for the RIP in the accumulator.
     way_out: u64,
+    /// Host address that leaves for RIP 0: what an empty ring returns to.
     no_return: u64,
 }
 

@@ -8,7 +8,7 @@ use crate::config::{Chardev, ClockKind, EngineKind, Machine};
 use crate::control::Control;
 use crate::ending::Ending;
 use crate::engines;
-use crate::engines::switches::LARGE_PAGES;
+use crate::engines::switches::{LARGE_PAGES, Off};
 use crate::log::Log;
 use crate::stats;
 use crate::vcpu::{self, Stop, Vcpu};
@@ -153,7 +153,7 @@ struct Built {
 impl Built {
     fn new(machine: &Machine, image: &Image, host: &Host) -> Result<Self> {
         let mem = PhysMem::new(machine.memory)?;
-        if !machine.passes_off.iter().any(|off| off == LARGE_PAGES) {
+        if !Off::named(&machine.passes_off).map_err(anyhow::Error::msg)?.has(LARGE_PAGES) {
             mem.prefer_large_pages();
         }
         let entry = image.load(machine, &mem)?;

@@ -7,7 +7,7 @@
 
 use calque::diff::generate::{Family, GROUP};
 use calque::diff::native::HostFlags;
-use calque::diff::{Case, Generator, Kind, LegKind, Outcome, World, report, shrink};
+use calque::diff::{Case, Generator, Kind, LegKind, Outcome, World};
 use calque::engines::switches::Off;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -33,9 +33,9 @@ fn check(world: &mut World, cases: &[Case], name: &str, count: &mut Count) {
             Outcome::Endless => count.endless += 1,
             Outcome::Explained(_) | Outcome::WithoutHost => {}
             Outcome::Differs(kind, list) => {
-                let small = shrink(case, kind);
+                let small = world.shrink(case, kind);
                 let shown = small.as_ref().unwrap_or(case);
-                panic!("{name} {i}: {} differs: {list:#?}\n{}", kind.name(), report(shown, kind));
+                panic!("{name} {i}: {} differs: {list:#?}\n{}", kind.name(), world.report(shown, kind));
             }
         }
     }

@@ -395,7 +395,6 @@ impl Asm {
         self.raw(sf(wide) | 0x1a80_0000 | rm(m) | (c as u32) << 12 | rn(n) | rd(d));
     }
 
-    /// 1 if `c`, else 0.
     /// Compares n with m if `c` holds, else clears NZCV.
     pub fn ccmp(&mut self, wide: bool, n: Reg, m: Reg, c: Cond) {
         self.raw(
@@ -403,6 +402,7 @@ impl Asm {
         );
     }
 
+    /// 1 if `c`, else 0.
     pub fn cset(&mut self, d: Reg, c: Cond) {
         self.raw(0x1a80_0400 | rm(ZR) | (c.invert() as u32) << 12 | rn(ZR) | rd(d));
     }

@@ -41,10 +41,7 @@ impl Codegen {
     pub fn door(&mut self, at: usize, key: &BlockKey, exec: u32, code: usize) -> Option<usize> {
         self.asm.reset(at);
         let (number, elsewhere) = (self.asm.label(), self.asm.label());
-        self.asm.mov_imm(S1, key.rip);
-        self.asm.sub(true, S0, 0, S1);
-        self.asm.cbz(true, true, S0, elsewhere);
-        self.compare_exec(key.rip, number, elsewhere);
+        self.compare_place(key.rip, number, elsewhere);
         self.asm.b_abs(false, code);
         self.asm.bind(elsewhere);
         let way_out = self.entry.way_out;
@@ -62,10 +59,7 @@ impl Codegen {
         }
         let rip = self.frame.key.rip;
         let (number, elsewhere) = (self.asm.label(), self.asm.label());
-        self.asm.mov_imm(S1, rip);
-        self.asm.sub(true, S0, 0, S1);
-        self.asm.cbz(true, true, S0, elsewhere);
-        self.compare_exec(rip, number, elsewhere);
+        self.compare_place(rip, number, elsewhere);
         let entry = self.asm.buf.len() as u32;
         self.own_door = Some(Elsewhere { number, elsewhere, entry });
     }
@@ -79,6 +73,14 @@ impl Codegen {
         self.asm.bind(number);
         self.frame.door = Some(OwnDoor { entry, guard: self.asm.buf.len() as u32 });
         self.asm.raw(NOT_LINKED);
+    }
+
+    /// Goes on behind this if x0 is `rip` and the word at `number` that of its fetch translation, else at `other`.
+    fn compare_place(&mut self, rip: u64, number: DynamicLabel, other: DynamicLabel) {
+        self.asm.mov_imm(S1, rip);
+        self.asm.sub(true, S0, 0, S1);
+        self.asm.cbz(true, true, S0, other);
+        self.compare_exec(rip, number, other);
     }
 
     /// Goes on behind this if the word at `number` is the number of `rip`'s fetch translation, else at `other`.

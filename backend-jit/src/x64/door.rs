@@ -21,13 +21,8 @@ impl Codegen {
     /// in RAX if not. Changes RCX. Gives where in the buffer the number stands, aligned.
     pub fn door(&mut self, at: usize, key: &BlockKey, exec: u32, code: usize) -> Option<usize> {
         self.asm.reset(at);
-        match i32::try_from(key.rip as i64) {
-            Ok(low) => self.asm.alu_imm(Type::I64, Alu::Cmp, Rm::R(RAX), low),
-            Err(_) => {
-                self.asm.mov_imm(RCX, key.rip);
-                self.asm.alu(Type::I64, Alu::Cmp, RAX, Rm::R(RCX));
-            }
-        }
+        // What it notes is for blocks: a door by itself is never copied.
+        self.compare_rip(key.rip);
         let elsewhere = self.asm.jcc8(NE);
         self.compare_exec(key.rip, self.segment && key.mode.cpl() == 3);
         let guard = self.asm.buf.len();
@@ -47,6 +42,19 @@ impl Codegen {
             return;
         }
         let rip = self.frame.key.rip;
+        self.compare_rip(rip);
+        let elsewhere = self.miss();
+        self.asm.jcc(NE, elsewhere);
+        self.compare_exec(rip, self.gs);
+        self.note(Field::Page);
+        let guard = self.asm.buf.len() as u32;
+        self.asm.buf.extend_from_slice(&NOT_LINKED.to_le_bytes());
+        self.asm.jcc(NE, elsewhere);
+        self.frame.door = Some(OwnDoor { entry: self.asm.buf.len() as u32, guard });
+    }
+
+    /// Compares RAX with a RIP of the guest's. Changes RCX.
+    fn compare_rip(&mut self, rip: u64) {
         match i32::try_from(rip as i64) {
             Ok(low) => {
                 self.asm.buf.extend_from_slice(&[0x48, 0x3d]); // cmp rax, imm32
@@ -58,14 +66,6 @@ impl Codegen {
                 self.asm.alu(Type::I64, Alu::Cmp, RAX, Rm::R(RCX));
             }
         }
-        let elsewhere = self.miss();
-        self.asm.jcc(NE, elsewhere);
-        self.compare_exec(rip, self.gs);
-        self.note(Field::Page);
-        let guard = self.asm.buf.len() as u32;
-        self.asm.buf.extend_from_slice(&NOT_LINKED.to_le_bytes());
-        self.asm.jcc(NE, elsewhere);
-        self.frame.door = Some(OwnDoor { entry: self.asm.buf.len() as u32, guard });
     }
 
     /// `cmp dword [number of the fetch translation of rip], imm32` but for the immediate, which has to follow and is aligned.

@@ -3,7 +3,7 @@
 use super::Job;
 use crate::diff::campaign::{self, Options, Plan, ResultFile, Tally};
 use crate::diff::generate::Family;
-use crate::diff::{Case, Kind, LegKind, Outcome, World, reasons, report};
+use crate::diff::{Case, Kind, LegKind, Outcome, World, reasons};
 use crate::engines::switches::Off;
 use anyhow::{Context, Result, bail};
 use std::io::Write;
@@ -231,7 +231,7 @@ fn replay(files: &[PathBuf]) -> Result<u8> {
         say(&format!("{name}: {outcome:?}\n"));
         if let Outcome::Differs(kind, _) = outcome {
             failed = true;
-            say(&report(&case, kind));
+            say(&world.report(&case, kind));
         }
     }
     Ok(u8::from(failed))

@@ -29,4 +29,4 @@ pub use generate::Generator;
 pub use leg::{Leg, LegError};
 pub use reasons::Reason;
 pub use rng::Rng;
-pub use world::{LegKind, Outcome, World, report, shrink};
+pub use world::{LegKind, Outcome, World};

@@ -235,14 +235,16 @@ impl World {
         self.host.is_some()
     }
 
-    /// As [`shrink`], with processors such as these.
+    /// Makes a failing case small: it still fails in fresh machines, in the same leg. None if it does not fail there
+    /// (it depends on what ran before).
     pub fn shrink(&self, case: &Case, kind: LegKind) -> Option<Case> {
-        shrink_in(Self::with_processors(&[kind], self.features).ok()?, case)
+        shrink(Self::with_processors(&[kind], self.features).ok()?, case)
     }
 
-    /// As [`report`], with processors such as these.
+    /// Everything about a failing case: bytes, disassembly, IR, the state it starts from, the differences, and the same
+    /// case for `run-case`.
     pub fn report(&self, case: &Case, kind: LegKind) -> String {
-        report_in(Self::with_processors(&[kind], self.features).ok(), case, kind)
+        report(Self::with_processors(&[kind], self.features).ok(), case, kind)
     }
 
     fn renew(&mut self) {
@@ -473,13 +475,8 @@ fn journals(base: &[u8], case: &Case, a: &[JournalEntry], b: &[JournalEntry]) ->
     })
 }
 
-/// Makes a failing case small: it still fails in fresh machines, in the same leg. None if it does not fail there
-/// (it depends on what ran before).
-pub fn shrink(case: &Case, kind: LegKind) -> Option<Case> {
-    shrink_in(World::new(&[kind]).ok()?, case)
-}
-
-fn shrink_in(mut world: World, case: &Case) -> Option<Case> {
+/// See [`World::shrink`].
+fn shrink(mut world: World, case: &Case) -> Option<Case> {
     let mut fails = |c: &Case| matches!(world.run(c), Outcome::Differs(..));
     let mut best = case.clone();
     best.cold = true;
@@ -530,13 +527,8 @@ fn shrink_in(mut world: World, case: &Case) -> Option<Case> {
     Some(best)
 }
 
-/// Everything about a failing case: bytes, disassembly, IR, the state it starts from, the differences, and the same
-/// case for `run-case`.
-pub fn report(case: &Case, kind: LegKind) -> String {
-    report_in(World::new(&[kind]).ok(), case, kind)
-}
-
-fn report_in(world: Option<World>, case: &Case, kind: LegKind) -> String {
+/// See [`World::report`].
+fn report(world: Option<World>, case: &Case, kind: LegKind) -> String {
     let mut text = case.to_text();
     let scene = &SCENES[case.scene];
     let base = if scene.bits == 64 { 0 } else { scene.base(emu_core::state::Seg::CS) };

@@ -146,8 +146,7 @@ impl Driver {
     /// # Errors
     /// When the host has no back-end, or gives no memory for code.
     pub fn new(config: DriverConfig) -> Result<Self, JitError> {
-        let host_code = config.kind.host_code();
-        let jit = host_code.map(|off| {
+        let jit = config.kind.host_code().map(|off| {
             Jit::new(JitConfig {
                 cache_bytes: config.cache_bytes,
                 chain: config.chain,
@@ -159,7 +158,8 @@ impl Driver {
         let passes = match config.kind {
             Kind::Interp | Kind::Eval => PassSet::NONE,
             Kind::Optimized(bits) => PassSet(bits),
-            Kind::Jit | Kind::JitWithout(_) => host_code.unwrap_or_default().passes(),
+            Kind::Jit => PassSet::ALL,
+            Kind::JitWithout(off) => off.passes(),
         };
         let mut lifter = Lifter::new(MAX_INSNS);
         if jit.is_some() {
