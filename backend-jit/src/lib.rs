@@ -467,7 +467,7 @@ impl Jit {
                     cpu.state.rip = site.rip;
                     if let Some(recipe) = site.flags {
                         let s = &mut cpu.state;
-                        s.rflags = s.rflags & !rflags::STATUS | recipe.flags(&s.gpr);
+                        s.rflags = s.rflags & !rflags::STATUS | recipe.flags(&s.gpr, &s.scratch);
                     }
                     if self.cfg.count_insns {
                         cpu.state.icount -= u64::from(site.undo);
