@@ -154,7 +154,7 @@ impl JitEngine {
                 self.counters.cold_blocks += 1;
                 return Err(super::left(self.interp.run_found(cpu, block)));
             }
-            Heat::Unknown | Heat::Hot => {}
+            Heat::Unknown | Heat::Hot(_) => {}
         }
         let Ok(key) = Translator::key(cpu) else {
             // The interpreter meets the same fault and delivers it.
@@ -170,7 +170,11 @@ impl JitEngine {
         if self.translator.jit.has_twin(&key) {
             if !self.visits.enough(key.rip) {
                 self.counters.cold_blocks += 1;
-                return Err(super::left(self.interp.run_block(cpu)));
+                let result = match heat {
+                    Heat::Hot(block) => self.interp.run_found(cpu, block),
+                    _ => self.interp.run_block(cpu),
+                };
+                return Err(super::left(result));
             }
             if let Some(id) = self.translator.jit.copy(cpu, &key) {
                 return Ok(id);
