@@ -51,10 +51,18 @@ CALQUE_SEEDS=${CALQUE_SEEDS:-400} cargo test --target aarch64-unknown-linux-gnu 
 CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="timeout 1200 $qemu -p 16384" \
   cargo test --target aarch64-unknown-linux-gnu -p emu-core -p backend-jit --lib -- mem:: pages:: mmu:: arena::
 cargo build --target aarch64-unknown-linux-gnu -p calque
+# What the host's processor gives is what interpreter and translation give as Arm code.
+calque=$(realpath "$CARGO_TARGET_DIR")/aarch64-unknown-linux-gnu/debug/calque
+if [ "$(uname -m)" = x86_64 ]; then
+  record=$CARGO_TARGET_DIR/recorded.txt
+  slice="--seed $(date +%j) --cases ${CALQUE_RECORDED_CASES:-20000}"
+  RUSTC=$host_rustc CARGO_TARGET_DIR=$host_target cargo run -p calque -- diff $slice --legs host --record "$record"
+  timeout 1200 $qemu "$calque" diff $slice --legs jit --recorded "$record"
+fi
 # The built-in guest as Arm code, driven by the host's test: page faults, traps, code that changes itself, power off.
 wrapper=$(realpath "$CARGO_TARGET_DIR")/calque-arm
 printf '#!/bin/sh\nexec %s %s "$@"\n' "$qemu" \
-  "$(realpath "$CARGO_TARGET_DIR")/aarch64-unknown-linux-gnu/debug/calque" >"$wrapper"
+  "$calque" >"$wrapper"
 chmod +x "$wrapper"
 # And litmus tests of the order of memory on two processors.
 export RUSTC=$host_rustc CARGO_TARGET_DIR=$host_target CALQUE_BIN=$wrapper CALQUE_ENGINES=jit,lockstep

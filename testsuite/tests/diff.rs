@@ -1,9 +1,11 @@
 //! The differential tester itself: what it makes of an engine that is wrong, and of the parts of a campaign.
 #![cfg(all(target_arch = "x86_64", unix))]
 
-use calque::diff::campaign::{self, MergeError, Options, Plan, ResultFile, Tally};
+use calque::diff::campaign::{self, CampaignError, MergeError, Options, Plan, Records, ResultFile, Tally};
 use calque::diff::generate::Family;
+use calque::diff::recorded::Recorded;
 use calque::diff::scene::SCENES;
+use calque::diff::world::host_available;
 use calque::diff::{Case, Generator, Kind, LegKind, Outcome, World, line};
 use calque::runcase::Runner;
 use emu_core::features::Features;
@@ -18,8 +20,8 @@ fn plan(cases: u64) -> Plan {
 
 fn part(plan: &Plan, shard: (u64, u64)) -> ResultFile {
     let options = Options { shard, keep: 20, limit: None };
-    let tally =
-        campaign::run(plan, &[LegKind::Engine(Kind::Eval)], options, &mut |_| ()).expect("the engines");
+    let legs = [LegKind::Engine(Kind::Eval)];
+    let tally = campaign::run(plan, &legs, options, Records::Unused, &mut |_| ()).expect("the engines");
     ResultFile { plan: plan.clone(), of: shard.1, shards: vec![shard.0], tally }
 }
 
@@ -31,7 +33,9 @@ fn a_wrong_engine_is_found_and_its_failure_made_small() {
         let world = World::with_processors(&[LegKind::Engine(kind)], lacking).expect("the engines");
         let mut said = String::new();
         let options = Options { shard: (1, 1), keep: 3, limit: None };
-        let tally = campaign::run_in(world, &plan(20_000), options, &mut |text| said += text);
+        let tell = &mut |text: &str| said += text;
+        let tally =
+            campaign::run_in(world, &plan(20_000), options, Records::Unused, tell).expect("a campaign");
         assert!(tally.failures.len() >= 3, "{}: {}", kind.name(), tally.summary());
         for f in &tally.failures {
             let small = Case::parse(&f.text).expect("a case");
@@ -48,6 +52,46 @@ fn a_wrong_engine_is_found_and_its_failure_made_small() {
         }
         assert!(tally.summary().contains("FAILED"));
     }
+}
+
+/// What a processor gave is what the interpreter gives to the same cases without that processor, and one bit more or less
+/// is a failure.
+#[test]
+fn a_processor_stands_in_for_itself_when_recorded() {
+    if !host_available() {
+        return;
+    }
+    let plan = Plan { family: Family::Host, ..plan(5_000) };
+    let options = Options { shard: (1, 2), keep: 20, limit: None };
+    let mut file = Vec::new();
+    let legs = [LegKind::Host];
+    let made = campaign::run(&plan, &legs, options, Records::Write(&mut file), &mut |_| ()).expect("a host");
+    assert!(made.recorded > made.cases / 2 && made.recorded <= made.same, "{}", made.summary());
+    let file = String::from_utf8(file).expect("text");
+    let check = |file: &str| {
+        let recorded = Recorded::read(file.as_bytes(), &plan, options.shard).expect("a record");
+        let records = Records::Check(&recorded);
+        campaign::run(&plan, &[LegKind::Engine(Kind::Jit)], options, records, &mut |_| ())
+    };
+    let got = check(&file).expect("a campaign");
+    assert_eq!((got.recorded, &got.failures[..]), (made.recorded, &[][..]), "{}", got.summary());
+    assert_eq!(got.cases, made.cases);
+
+    let mut lines: Vec<String> = file.lines().map(str::to_owned).collect();
+    let at = lines.iter().rposition(|l| l.split(' ').count() == 2 && !l.starts_with("end")).expect("a case");
+    let case: u64 = lines[at].split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
+    let flipped = if lines[at].ends_with('0') { "1" } else { "0" };
+    let cut = lines[at].len() - 1;
+    lines[at].replace_range(cut.., flipped);
+    let got = check(&(lines.join("\n") + "\n")).expect("a campaign");
+    assert_eq!(got.recorded, made.recorded - 1);
+    let [failure] = &got.failures[..] else { panic!("{}", got.summary()) };
+    assert_eq!((failure.case, failure.leg.as_str()), ((plan.seed, case), "recorded processor"));
+    assert!(failure.what[0].contains("differs from what a processor gave"), "{:?}", failure.what);
+
+    // Without a form that the processor has, the cases are others.
+    let other = file.replacen("without", "without Add_rm8_r8", 1);
+    assert!(matches!(check(&other), Err(CampaignError::Foreign(0))));
 }
 
 /// Every scene's cases can be given to `run-case`, and end there on every engine as they do here.

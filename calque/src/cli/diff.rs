@@ -1,12 +1,14 @@
 //! `calque diff`: campaigns, their replay, and the merging of their result files.
 
 use super::Job;
-use crate::diff::campaign::{self, Options, Plan, ResultFile, Tally};
+use crate::diff::campaign::{self, Options, Plan, Records, ResultFile, Tally};
 use crate::diff::generate::Family;
+use crate::diff::recorded::Recorded;
 use crate::diff::{Case, Kind, LegKind, Outcome, World, reasons};
 use crate::engines::switches::Off;
 use anyhow::{Context, Result, bail};
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -76,6 +78,12 @@ struct CampaignArgs {
     /// Stop after this many different failures
     #[arg(long, default_value_t = 20, value_name = "N")]
     keep: usize,
+    /// Write how each case ended on the host's processor to a file, for --recorded; needs the leg host
+    #[arg(long, value_name = "FILE", conflicts_with = "recorded")]
+    record: Option<PathBuf>,
+    /// Hold the interpreter against what --record wrote with the same seed, cases and shard, on whatever host
+    #[arg(long, value_name = "FILE")]
+    recorded: Option<PathBuf>,
     /// Stop after this many seconds
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<u64>,
@@ -104,7 +112,8 @@ impl CampaignArgs {
     /// The legs' names for the result file, with what is off: such results belong to campaigns of their own.
     fn names(&self) -> Vec<String> {
         let off = self.passes_off.iter().map(|name| format!("-{name}")).collect::<String>();
-        self.legs.iter().map(|leg| format!("{leg}{off}")).collect()
+        let recorded = self.recorded.iter().map(|_| "recorded".to_owned());
+        self.legs.iter().map(|leg| format!("{leg}{off}")).chain(recorded).collect()
     }
 }
 
@@ -137,7 +146,15 @@ fn run(args: &CampaignArgs) -> Result<u8> {
     if legs.contains(&LegKind::Host) {
         crate::diff::native::Native::new().context("--legs host")?;
     }
-    let family = if legs.contains(&LegKind::Host) { Family::Host } else { Family::Engines };
+    let host = legs.contains(&LegKind::Host);
+    if args.record.is_some() && !host {
+        bail!("--record: the host's processor is no leg; add it with --legs host");
+    }
+    if args.recorded.is_some() && host {
+        bail!("--recorded: stands in for the host's processor, so --legs must not name that");
+    }
+    // What was recorded is of cases for a processor.
+    let family = if host || args.recorded.is_some() { Family::Host } else { Family::Engines };
     let plan = Plan { cases: args.cases, seed: args.seed, family, legs: args.names() };
     let options =
         Options { shard: args.shard, keep: args.keep, limit: args.seconds.map(Duration::from_secs) };
@@ -149,9 +166,22 @@ fn run(args: &CampaignArgs) -> Result<u8> {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
         file.with_context(|| format!("--output {}", path.display()))?;
     }
+    let recorded = args.recorded.as_ref().map(|path| read_recorded(path, &plan, args.shard)).transpose()?;
+    let mut record = match &args.record {
+        Some(path) => {
+            let file = File::create(path).with_context(|| format!("--record {}", path.display()))?;
+            Some(BufWriter::new(file))
+        }
+        None => None,
+    };
+    let records = match (&recorded, &mut record) {
+        (Some(recorded), _) => Records::Check(recorded),
+        (None, Some(file)) => Records::Write(file),
+        (None, None) => Records::Unused,
+    };
     // A panic of an engine is a failure to report, not the end.
     std::panic::set_hook(Box::new(|_| ()));
-    let tally = campaign::run(&plan, &legs, options, &mut |line| say(&format!("{line}\n")))?;
+    let tally = campaign::run(&plan, &legs, options, records, &mut |line| say(&format!("{line}\n")))?;
     drop(std::panic::take_hook());
     say(&format!("seed {}, shard {}/{}: {}", args.seed, args.shard.0, args.shard.1, tally.summary()));
     for f in &tally.failures {
@@ -167,6 +197,12 @@ fn run(args: &CampaignArgs) -> Result<u8> {
         write_result(path, &file)?;
     }
     Ok(u8::from(failed))
+}
+
+fn read_recorded(path: &Path, plan: &Plan, shard: (u64, u64)) -> Result<Recorded> {
+    let name = || format!("--recorded {}", path.display());
+    let file = File::open(path).with_context(name)?;
+    Recorded::read(BufReader::new(file), plan, shard).with_context(name)
 }
 
 fn write_result(path: &Path, file: &ResultFile) -> Result<()> {

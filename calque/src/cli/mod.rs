@@ -26,7 +26,7 @@ enum Command {
     #[command(name = "run-case")]
     RunCase(runcase::RunCaseArgs),
     /// Compare the engines, and the host's processor, on random machine code
-    Diff(diff::DiffArgs),
+    Diff(Box<diff::DiffArgs>),
     /// Understand QEMU's command line (also when called as qemu-system-x86_64)
     #[command(disable_help_flag = true)]
     Qemu {

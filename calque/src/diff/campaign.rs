@@ -4,9 +4,11 @@ use super::counts::ByLeg;
 use super::generate::{self, Family, GROUP, Generator};
 use super::leg::LegError;
 use super::native::HostFlags;
+use super::recorded::{Recorded, Recorder};
 use super::world::{LegKind, Outcome, World};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 /// What to run.
@@ -47,6 +49,9 @@ pub struct Tally {
     /// Cases on which the engines agreed, and which the host did not run.
     #[serde(default)]
     pub without_host: u64,
+    /// Cases whose end was recorded, or is the one that was.
+    #[serde(default)]
+    pub recorded: u64,
     /// Cases with a known difference, by reason.
     pub explained: BTreeMap<String, u64>,
     /// Instruction forms that were in cases, with counts.
@@ -122,6 +127,7 @@ impl Tally {
         plus(&mut self.same, other.same);
         plus(&mut self.endless, other.endless);
         plus(&mut self.without_host, other.without_host);
+        plus(&mut self.recorded, other.recorded);
         plus(&mut self.restarts, other.restarts);
         self.seconds += other.seconds;
         let maps = [
@@ -166,6 +172,9 @@ impl Tally {
         );
         if self.without_host != 0 {
             let _ = writeln!(t, "{} cases did not run on the host", self.without_host);
+        }
+        if self.recorded != 0 {
+            let _ = writeln!(t, "{} ends recorded, or as recorded", self.recorded);
         }
         for (why, n) in &self.explained {
             let _ = writeln!(t, "  {n} explained: {why}");
@@ -253,28 +262,85 @@ pub struct Options {
     pub limit: Option<Duration>,
 }
 
+/// What a campaign has to do with what processors gave.
+#[derive(Default)]
+pub enum Records<'a> {
+    /// Nothing.
+    #[default]
+    Unused,
+    /// It is written down; the host's processor has to be a leg.
+    Write(&'a mut dyn Write),
+    /// The interpreter is held against it, in the same cases.
+    Check(&'a Recorded),
+}
+
+impl std::fmt::Debug for Records<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Records::Unused => "Unused",
+            Records::Write(_) => "Write",
+            Records::Check(_) => "Check",
+        })
+    }
+}
+
+/// Why a campaign cannot run, or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CampaignError {
+    /// There are no engines.
+    #[error(transparent)]
+    Leg(#[from] LegError),
+    /// What the processor gave cannot be written.
+    #[error("what the processor gave cannot be written: {0}")]
+    Write(#[from] std::io::Error),
+    /// The generator, or calque's table of instructions, has changed since the recording.
+    #[error("group {0} has other cases than when it was recorded: record them anew with this version")]
+    Foreign(u64),
+}
+
 /// Runs the shard. `tell` gets a line now and then, and whole reports of failures.
 ///
 /// # Errors
-/// When there are no engines.
+/// When there are no engines; for `records` also when what it wants cannot be done.
 pub fn run(
     plan: &Plan,
     legs: &[LegKind],
     options: Options,
+    records: Records<'_>,
     tell: &mut dyn FnMut(&str),
-) -> Result<Tally, LegError> {
-    Ok(run_in(World::new(legs)?, plan, options, tell))
+) -> Result<Tally, CampaignError> {
+    run_in(World::new(legs)?, plan, options, records, tell)
 }
 
 /// The same on legs at hand.
-pub fn run_in(mut world: World, plan: &Plan, options: Options, tell: &mut dyn FnMut(&str)) -> Tally {
+///
+/// # Errors
+/// As for [`run`].
+pub fn run_in(
+    mut world: World,
+    plan: &Plan,
+    options: Options,
+    records: Records<'_>,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Tally, CampaignError> {
     let host = world.has_host().then(HostFlags::detect);
-    let generator = Generator::new(plan.family, host.as_ref());
+    let generator = match records {
+        Records::Check(recorded) => Generator::without(&recorded.lacking),
+        _ => Generator::new(plan.family, host.as_ref()),
+    };
     let mut tally = Tally::default();
     let mut forms: HashMap<iced_x86::Code, u64> = HashMap::new();
     for code in generator.lacking() {
         tally.lacking.insert(format!("{code:?}"), 1);
     }
+    if !matches!(records, Records::Unused) {
+        world.record();
+    }
+    let (mut recorder, recorded) = match records {
+        Records::Unused => (None, None),
+        Records::Write(file) => (Some(Recorder::new(file, plan, options.shard, generator.lacking())?), None),
+        Records::Check(recorded) => (None, Some(recorded)),
+    };
     let start = Instant::now();
     let mut said = start;
     let mut seen: HashMap<(String, Vec<iced_x86::Code>, String), usize> = HashMap::new();
@@ -283,7 +349,16 @@ pub fn run_in(mut world: World, plan: &Plan, options: Options, tell: &mut dyn Fn
         let left = plan.cases - group * GROUP;
         let mut cases = generator.group(plan.seed, group);
         cases.truncate(left as usize);
-        let outcomes = world.run_group(&cases);
+        if recorded.is_some_and(|r| r.is_foreign(group, &cases)) {
+            return Err(CampaignError::Foreign(group));
+        }
+        let mut outcomes = world.run_group(&cases);
+        if let Some(recorder) = &mut recorder {
+            recorder.group(group, &cases, world.finals())?;
+        }
+        if let Some(recorded) = recorded {
+            tally.recorded += against(recorded, group, world.finals(), &mut outcomes);
+        }
         for (i, (case, outcome)) in cases.iter().zip(&outcomes).enumerate() {
             tally.cases += 1;
             for code in generate::forms(case) {
@@ -317,6 +392,9 @@ pub fn run_in(mut world: World, plan: &Plan, options: Options, tell: &mut dyn Fn
             ));
         }
     }
+    if let Some(recorder) = recorder {
+        tally.recorded = recorder.finish()?;
+    }
     tally.seconds = start.elapsed().as_secs_f64();
     tally.executed = world.counts();
     tally.restarts = world.host_restarts();
@@ -325,7 +403,29 @@ pub fn run_in(mut world: World, plan: &Plan, options: Options, tell: &mut dyn Fn
         let counts = (leg.driver.translated, leg.driver.interpreted);
         tally.legs.insert(leg.kind.name().to_owned(), counts);
     }
-    tally
+    Ok(tally)
+}
+
+/// Holds the interpreter's ends of a group against what a processor gave; gives how many are the same.
+fn against(recorded: &Recorded, group: u64, finals: &[Option<u64>], outcomes: &mut [Outcome]) -> u64 {
+    let mut same = 0;
+    for ((n, ours), outcome) in (group * GROUP..).zip(finals).zip(outcomes) {
+        let Some(given) = recorded.end(n) else { continue };
+        if *ours == Some(given) {
+            same += 1;
+        } else if !matches!(outcome, Outcome::Differs(..)) {
+            let what = match ours {
+                Some(ours) => {
+                    format!("end: differs from what a processor gave: {ours:016x}, and that {given:016x}")
+                }
+                None => {
+                    "end: a processor came to one, the interpreter to none, or by an undefined flag".into()
+                }
+            };
+            *outcome = Outcome::Differs(LegKind::Recorded, vec![what]);
+        }
+    }
+    same
 }
 
 type Seen = HashMap<(String, Vec<iced_x86::Code>, String), usize>;

@@ -160,13 +160,7 @@ pub(super) fn host(scene: &Scene, ran: &Ran, seen: &Seen, list: &[String]) -> Op
     if seen.signal == 31 {
         return Some(Reason::System);
     }
-    // What could not be fetched was not executed.
-    let unfetched = |s: &Step| {
-        ran.caught.is_some_and(|c| c.vector == 14 && c.cr2.wrapping_sub(s.rip) < 15 && s.rip == ran.state.rip)
-            && ran.caught.and_then(|c| c.error).is_some_and(|e| e & 0x10 != 0)
-    };
-    let all: Vec<(&Step, Instruction)> =
-        ran.steps.iter().filter(|s| !unfetched(s)).map(|s| (s, decode(s, scene.bits))).collect();
+    let all = executed(scene, ran);
     if let Some(why) = all.iter().find_map(|(_, i)| kept_from_host(i)) {
         return Some(why);
     }
@@ -195,6 +189,20 @@ pub(super) fn host(scene: &Scene, ran: &Ran, seen: &Seen, list: &[String]) -> Op
         return Some(Reason::SelfModified);
     }
     undefined.is_none().then_some(Reason::UndefinedFlags)
+}
+
+/// What was executed; what could not be fetched was not.
+fn executed<'a>(scene: &Scene, ran: &'a Ran) -> Vec<(&'a Step, Instruction)> {
+    let unfetched = |s: &Step| {
+        ran.caught.is_some_and(|c| c.vector == 14 && c.cr2.wrapping_sub(s.rip) < 15 && s.rip == ran.state.rip)
+            && ran.caught.and_then(|c| c.error).is_some_and(|e| e & 0x10 != 0)
+    };
+    ran.steps.iter().filter(|s| !unfetched(s)).map(|s| (s, decode(s, scene.bits))).collect()
+}
+
+/// The flags that are undefined at the end of a case. None if somebody went by one.
+pub(super) fn undefined(scene: &Scene, ran: &Ran) -> Option<u64> {
+    undefined_at_end(&executed(scene, ran), ran)
 }
 
 /// The flags that are undefined at the end of a trail and have not been defined since. None if somebody went by one: then

@@ -61,6 +61,15 @@ impl HostLeg {
 /// The first address that Linux gives no program: its `TASK_SIZE_MAX` with four levels of tables.
 const BEHIND_PROGRAMS: u64 = 0x7fff_ffff_f000;
 
+/// The flags that are compared: RF is set by the delivery of a fault, and the kernel's IF says nothing.
+pub(super) const FLAGS: u64 = rflags::ALL & !(rflags::RF | rflags::IF | rflags::IOPL);
+
+/// Bits of a page fault's error code that say nothing: Linux says "present" of every address behind those of programs,
+/// so that nobody learns what it has there.
+pub(super) fn hidden(cr2: u64) -> u32 {
+    u32::from(cr2 >= BEHIND_PROGRAMS)
+}
+
 /// Whether the runner can write the case's code and patches: it writes with the rights that the case has.
 fn patchable(scene: &Scene, case: &Case) -> bool {
     let code = (CODE + case.at, case.bytes().len());
@@ -70,11 +79,11 @@ fn patchable(scene: &Scene, case: &Case) -> bool {
     })
 }
 
-fn word(bytes: &[u8], at: usize) -> u16 {
+pub(super) fn word(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([bytes[at], bytes[at + 1]])
 }
 
-fn quad(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn quad(bytes: &[u8], at: usize) -> u64 {
     bytes[at..at + 8].try_into().map_or(0, u64::from_le_bytes)
 }
 
@@ -106,12 +115,9 @@ pub(super) fn compare(case: &Case, scene: &Scene, base: &[u8], ran: &Ran, seen: 
     };
     check("vector", vector, seen.vector.into());
     check("rip", s.rip, seen.rip);
-    // RF is set by the delivery of a fault, and the kernel's IF says nothing.
-    let flags = rflags::ALL & !(rflags::RF | rflags::IF | rflags::IOPL);
-    check("rflags", s.rflags & flags, seen.rflags & flags);
+    check("rflags", s.rflags & FLAGS, seen.rflags & FLAGS);
     if vector == 14 && seen.vector == 14 {
-        // Linux says "present" of every address behind those of programs, so that nobody learns what it has there.
-        let hidden = u32::from(seen.cr2 >= BEHIND_PROGRAMS);
+        let hidden = hidden(seen.cr2);
         check("error code", u64::from(error | hidden), u64::from(seen.error | hidden));
         check("cr2", cr2, seen.cr2);
     } else if vector == u64::from(seen.vector) {
@@ -155,19 +161,41 @@ pub(super) fn compare(case: &Case, scene: &Scene, base: &[u8], ran: &Ran, seen: 
 
 /// The first difference in memory.
 fn memory(case: &Case, base: &[u8], ran: &Ran, seen: &Seen) -> Option<String> {
+    let theirs = seen.changes.iter().map(|c| c.0);
+    left_behind(case, base, ran, theirs).into_iter().find_map(|Eight { at, untouched, ours }| {
+        let host = seen.changes.binary_search_by_key(&at, |c| c.0).map_or(untouched, |n| seen.changes[n].1);
+        (ours != host).then(|| format!("memory at {at:#x}: interpreter {ours:#018x}, host {host:#018x}"))
+    })
+}
+
+/// Eight bytes of memory.
+pub(super) struct Eight {
+    /// Where; a multiple of eight.
+    pub(super) at: u64,
+    /// What the scene has there.
+    pub(super) untouched: u64,
+    /// What the interpreter left there.
+    pub(super) ours: u64,
+}
+
+/// Every eight bytes that the interpreter or the loading of the case may have changed, and those at `also`, by address.
+pub(super) fn left_behind(
+    case: &Case,
+    base: &[u8],
+    ran: &Ran,
+    also: impl Iterator<Item = u64>,
+) -> Vec<Eight> {
     let written = last_bytes(&ran.journal);
     let code = case.bytes();
     let patches = case.patches.iter().map(|(at, bytes)| (*at, &bytes[..]));
     let put: Vec<(u64, &[u8])> = patches.chain([(CODE + case.at, &code[..])]).collect();
-    // Every eight bytes that anybody may have changed.
-    let mut places: Vec<u64> = written.keys().map(|at| at & !7).collect();
-    places.extend(seen.changes.iter().map(|c| c.0));
+    let mut places: Vec<u64> = written.keys().map(|at| at & !7).chain(also).collect();
     for (at, bytes) in &put {
         places.extend((at & !7..at + bytes.len() as u64).step_by(8));
     }
     places.sort_unstable();
     places.dedup();
-    for place in places {
+    let eight = |place: u64| {
         let untouched = base.get(place as usize..place as usize + 8).map_or(0, |b| quad(b, 0));
         let mut ours = untouched.to_le_bytes();
         for (at, bytes) in put.iter().filter(|(at, bytes)| *at < place + 8 && place < at + bytes.len() as u64)
@@ -181,12 +209,7 @@ fn memory(case: &Case, base: &[u8], ran: &Ran, seen: &Seen) -> Option<String> {
         for (at, byte) in written.range(place..place + 8) {
             ours[(at - place) as usize] = *byte;
         }
-        let ours = u64::from_le_bytes(ours);
-        let host =
-            seen.changes.binary_search_by_key(&place, |c| c.0).map_or(untouched, |n| seen.changes[n].1);
-        if ours != host {
-            return Some(format!("memory at {place:#x}: interpreter {ours:#018x}, host {host:#018x}"));
-        }
-    }
-    None
+        Eight { at: place, untouched, ours: u64::from_le_bytes(ours) }
+    };
+    places.into_iter().map(eight).collect()
 }

@@ -3,6 +3,7 @@
 use super::case::Case;
 use super::counts::{self, ByLeg, Counts, Done};
 use super::explain;
+use super::finals::Terms;
 use super::host::{self, HostLeg};
 use super::leg::{Leg, LegError, PAGE, Place, Ran, compare};
 use super::native::Native;
@@ -31,6 +32,8 @@ pub enum LegKind {
     Engine(Kind),
     /// The host's processor.
     Host,
+    /// What a processor gave, from a file.
+    Recorded,
 }
 
 impl LegKind {
@@ -39,14 +42,15 @@ impl LegKind {
         match self {
             LegKind::Engine(kind) => kind.name(),
             LegKind::Host => "host processor",
+            LegKind::Recorded => "recorded processor",
         }
     }
 
-    /// The engine of `run-case` that shows it: for the host's processor the one it was held against.
+    /// The engine of `run-case` that shows it: for a processor the one it was held against.
     pub const fn run_case(self) -> &'static str {
         match self {
             LegKind::Engine(kind) => kind.short(),
-            LegKind::Host => Kind::Interp.short(),
+            LegKind::Host | LegKind::Recorded => Kind::Interp.short(),
         }
     }
 }
@@ -65,6 +69,9 @@ pub struct World {
     /// The machines are made anew after a difference.
     renewing: bool,
     counts: Counts,
+    /// Final states are of interest, and those of the last group.
+    recording: bool,
+    finals: Vec<Option<u64>>,
 }
 
 /// What became of a case.
@@ -100,7 +107,7 @@ impl World {
         let mut legs = vec![Leg::new(Kind::Interp, Features::max())?];
         for kind in kinds {
             match kind {
-                LegKind::Engine(Kind::Interp) | LegKind::Host => {}
+                LegKind::Engine(Kind::Interp) | LegKind::Host | LegKind::Recorded => {}
                 LegKind::Engine(kind) => legs.push(Leg::new(*kind, features)?),
             }
         }
@@ -116,6 +123,8 @@ impl World {
             template,
             renewing: true,
             counts: Counts::default(),
+            recording: false,
+            finals: Vec::new(),
         })
     }
 
@@ -140,6 +149,18 @@ impl World {
     /// How often instruction forms have run, by leg.
     pub fn counts(&self) -> ByLeg {
         self.counts.by_leg()
+    }
+
+    /// From now on [`World::finals`] says something.
+    pub fn record(&mut self) {
+        self.recording = true;
+    }
+
+    /// The final state of each case of the last group, as 64 bits (see [`super::finals`]). With the host's processor as a leg:
+    /// what that gave, where the interpreter agrees outright; without it: what the interpreter gave. None also where an undefined
+    /// flag was read, after which anything may be right.
+    pub fn finals(&self) -> &[Option<u64>] {
+        &self.finals
     }
 
     /// Runs a case on every leg. After a difference, the machines are made anew.
@@ -182,6 +203,15 @@ impl World {
             .map(|r| r.as_ref().map_or_else(Vec::new, |r| counts::done(&r.steps, r.state.icount)))
             .collect();
         self.run_others(cases, &reference, &done, &mut outcomes, table);
+        let mut finals = vec![None; cases.len()];
+        if self.recording && scene.native && self.host.is_none() {
+            for (n, ran) in reference.iter().enumerate() {
+                finals[n] = ran.as_ref().and_then(|ran| {
+                    let terms = Terms::new(scene, ran, explain::undefined(scene, ran)?);
+                    Some(terms.of_interpreter(&cases[n], &self.base, ran))
+                });
+            }
+        }
         let mut differing = Vec::new();
         let mut answered = vec![!scene.native || self.host.is_none(); cases.len()];
         if let Some(host) = &mut self.host
@@ -190,7 +220,19 @@ impl World {
             for (n, seen) in sent.iter().zip(host.receive(sent.len())) {
                 answered[*n] = true;
                 let (Some(ran), None) = (&reference[*n], &outcomes[*n]) else { continue };
-                let list = host::compare(&cases[*n], scene, &self.base, ran, &seen);
+                let mut list = host::compare(&cases[*n], scene, &self.base, ran, &seen);
+                if self.recording
+                    && list.is_empty()
+                    && let Some(undefined) = explain::undefined(scene, ran)
+                {
+                    let terms = Terms::new(scene, ran, undefined);
+                    let given = terms.of_processor(&seen);
+                    if terms.of_interpreter(&cases[*n], &self.base, ran) == given {
+                        finals[*n] = Some(given);
+                    } else {
+                        list.push("what is recorded: the processor's is not the interpreter's".into());
+                    }
+                }
                 if !list.is_empty() {
                     differing.push((*n, seen, list));
                 }
@@ -227,6 +269,7 @@ impl World {
         if self.renewing && done.iter().any(|o| matches!(o, Outcome::Differs(..))) {
             self.renew();
         }
+        self.finals = finals;
         done
     }
 
@@ -238,6 +281,10 @@ impl World {
     /// Makes a failing case small: it still fails in fresh machines, in the same leg. None if it does not fail there
     /// (it depends on what ran before).
     pub fn shrink(&self, case: &Case, kind: LegKind) -> Option<Case> {
+        if kind == LegKind::Recorded {
+            // Of no other case is known what a processor gives.
+            return Some(case.clone());
+        }
         shrink(Self::with_processors(&[kind], self.features).ok()?, case)
     }
 
@@ -257,6 +304,7 @@ impl World {
             }
             self.host = old.host;
             self.counts = old.counts;
+            self.recording = old.recording;
         }
     }
 

@@ -102,6 +102,15 @@ fn host_has(flags: &HostFlags, code: Code) -> bool {
 impl Generator {
     /// Finds out which forms there are. `host`: what the host's processor has, if it is to take part.
     pub fn new(family: Family, host: Option<&HostFlags>) -> Self {
+        Self::where_there_is(family, |code| host.is_none_or(|h| host_has(h, code)))
+    }
+
+    /// The cases for a processor that lacks just these forms of those that calque offers.
+    pub fn without(lacking: &[Code]) -> Self {
+        Self::where_there_is(Family::Host, |code| !lacking.contains(&code))
+    }
+
+    fn where_there_is(family: Family, has: impl Fn(Code) -> bool) -> Self {
         let mut pools: [Pools; 3] = Default::default();
         let mut rng = Rng::new(1);
         let native = family == Family::Host;
@@ -111,7 +120,7 @@ impl Generator {
             if !info.is_instruction() || !offered(code) {
                 continue;
             }
-            if native && host.is_some_and(|h| !host_has(h, code)) {
+            if native && !has(code) {
                 lacking.push(code);
                 continue;
             }
