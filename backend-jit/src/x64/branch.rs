@@ -216,7 +216,9 @@ impl Codegen {
             ExitFlags::Word => return,
             ExitFlags::Native => self.flags_to_ax(),
             ExitFlags::Slot(s) => self.asm.load(Type::I16, RAX, state(layout::slot(s.into()))),
-            ExitFlags::Recipe(r) if matches!(r.op, Op::Mul | Op::MulHiU | Op::MulHiS) => self.product_flags(r),
+            ExitFlags::Recipe(r) if matches!(r.op, Op::Mul | Op::MulHiU | Op::MulHiS) => {
+                self.product_flags(r)
+            }
             ExitFlags::Recipe(r) => {
                 self.make_flags(r);
                 self.flags_to_ax();

@@ -155,14 +155,15 @@ impl Codegen {
         if self.deferred == Some(f) && self.lazy.is_none() && fact.last as usize >= self.at {
             return false;
         }
-        let readers = self.insts.iter().enumerate().skip(from).take((fact.read as usize + 1).saturating_sub(from));
-        readers.filter(|(i, inst)| self.an.facts[*i].needed && inst.used().any(|v| v == f)).all(|(_, inst)| {
-            match inst.op {
+        let readers =
+            self.insts.iter().enumerate().skip(from).take((fact.read as usize + 1).saturating_sub(from));
+        readers.filter(|(i, inst)| self.an.facts[*i].needed && inst.used().any(|v| v == f)).all(
+            |(_, inst)| match inst.op {
                 Op::Adc | Op::Sbb => true,
                 Op::TestCc => matches!(Cc::ALL[inst.imm as usize & 15], Cc::B | Cc::AE),
                 _ => false,
-            }
-        })
+            },
+        )
     }
 
     /// Keeps the CF that is in the host's flags, for `f`: its opposite as a byte.

@@ -41,7 +41,8 @@ impl Codegen {
         if let Some(flags) = unseen {
             let x = self.operand_for_flags(a);
             let y = self.operand_for_flags(b);
-            self.product = Some(Product { flags, recipe: Recipe { op: Op::Mul, ty, x, y, by_result: false } });
+            self.product =
+                Some(Product { flags, recipe: Recipe { op: Op::Mul, ty, x, y, by_result: false } });
         }
         if eager {
             self.grab_fixed(RAX);

@@ -133,7 +133,8 @@ impl Translator {
             Some(&m) => m,
             // In a copy of a translation, or where nothing can be translated.
             None => {
-                let lin = if mode.contains(Mode::CODE64) { rip } else { cpu.state.seg[1].base.wrapping_add(rip) };
+                let lin =
+                    if mode.contains(Mode::CODE64) { rip } else { cpu.state.seg[1].base.wrapping_add(rip) };
                 let known = cpu.fetch(lin).map(|f| mnemonic_of(&f.bytes[..f.len], mode.code_bits()));
                 let m = known.unwrap_or(0);
                 self.at.insert(rip, m);
