@@ -181,16 +181,16 @@ impl Cache {
         self.find_slow(cpu, mode)
     }
 
-    /// Looks for the block at CS:RIP and counts, without decoding anything: what has been found `hot` times is hot.
+    /// Looks for the block at CS:RIP and, with `count`, counts, without decoding anything: what has been found `hot` times is hot.
     #[inline]
-    pub fn heat(&mut self, cpu: &mut Cpu, hot: u32) -> Heat {
+    pub fn heat(&mut self, cpu: &mut Cpu, hot: u32, count: bool) -> Heat {
         let Some(at) = self.known(cpu) else { return Heat::Unknown };
         let Some(Some(block)) = self.blocks.get_mut(at as usize) else { return Heat::Unknown };
         match block.runs {
             NEVER => Heat::Never,
             n if n >= hot => Heat::Hot(BlockId(at)),
             _ => {
-                block.runs += 1;
+                block.runs += u32::from(count);
                 Heat::Cold(BlockId(at))
             }
         }

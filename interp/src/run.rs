@@ -104,8 +104,8 @@ impl Interp {
 
     /// See [`Cache::heat`].
     #[inline]
-    pub fn heat(&mut self, cpu: &mut Cpu, hot: u32) -> Heat {
-        self.cache.heat(cpu, hot)
+    pub fn heat(&mut self, cpu: &mut Cpu, hot: u32, count: bool) -> Heat {
+        self.cache.heat(cpu, hot, count)
     }
 
     /// See [`Cache::never`].

@@ -4,6 +4,7 @@
 use super::forget_code;
 use super::profile::Profile;
 use super::translator::{Translated, Translator};
+use super::visits::Visits;
 use backend_jit::{BlockId, RunExit};
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::engine::{Engine, Exit, Gauges};
@@ -11,6 +12,9 @@ use emu_core::state::{Activity, Mode};
 use interp::Interp;
 use interp::block::Heat;
 use interp::system::deliver::{self, Service};
+
+/// Blocks that a translation has, at most or nearly so, behind its first.
+const INSIDE: u8 = 8;
 
 /// Counters of the engine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,42 +34,19 @@ pub struct JitEngine {
     interp: Interp,
     translator: Translator,
     hot: u32,
-    visits: Visits,
     count_fallbacks: bool,
     counters: Counters,
     /// There was no translated block for the place that translated code came to last.
     missed: bool,
+    /// Of places that might get copies of translations.
+    visits: Visits,
+    /// So many blocks more are taken for parts of a translation for other RIPs that the interpreter has begun to execute:
+    /// they need none of their own.
+    uncopied: u8,
     /// Go on in translated code right after an interpreted instruction.
     pub resume: bool,
     /// Samples of where the guest is, under `--profile`.
     pub profile: Option<Profile>,
-}
-
-/// How often places have lately been come to whose code is translated for other RIPs: a few, and not exactly.
-#[derive(Debug)]
-struct Visits(Box<[(u32, u8)]>);
-
-impl Visits {
-    const SIZE: usize = 1 << 14;
-    /// So many are too few for a copy: programs that are started again and again, at other addresses each time, run most of
-    /// their code once or twice.
-    const FEW: u8 = 3;
-
-    fn new() -> Self {
-        Self(vec![(0, 0); Self::SIZE].into())
-    }
-
-    /// Counts a visit of `rip`: whether there have been enough for a copy.
-    fn enough(&mut self, rip: u64) -> bool {
-        let hash = rip.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let (tag, n) = &mut self.0[(hash >> 50) as usize % Self::SIZE];
-        let mine = (hash >> 8) as u32;
-        if *tag != mine {
-            (*tag, *n) = (mine, 0);
-        }
-        *n = n.saturating_add(1);
-        *n > Self::FEW
-    }
 }
 
 impl JitEngine {
@@ -76,10 +57,11 @@ impl JitEngine {
             interp: Interp::new(),
             translator,
             hot,
-            visits: Visits::new(),
             count_fallbacks,
             counters: Counters::default(),
             missed: false,
+            visits: Visits::new(),
+            uncopied: 0,
             resume: true,
             profile: None,
         }
@@ -147,11 +129,13 @@ impl JitEngine {
 
     /// The translated block to go on with; or else something has been interpreted.
     fn block(&mut self, cpu: &mut Cpu) -> Result<BlockId, Option<Exit>> {
-        let heat = self.interp.heat(cpu, self.hot);
+        let inside = std::mem::take(&mut self.uncopied);
+        let heat = self.interp.heat(cpu, self.hot, inside == 0);
         match heat {
             Heat::Never => return Err(self.interpret_one(cpu)),
             Heat::Cold(block) => {
                 self.counters.cold_blocks += 1;
+                self.uncopied = inside.saturating_sub(1);
                 return Err(super::left(self.interp.run_found(cpu, block)));
             }
             Heat::Unknown | Heat::Hot(_) => {}
@@ -168,17 +152,22 @@ impl JitEngine {
             return Err(super::left(self.interp.run_block(cpu)));
         }
         if self.translator.jit.has_twin(&key) {
-            if !self.visits.enough(key.rip) {
+            if let Heat::Hot(block) = heat
+                && !self.visits.enough(key.rip)
+            {
                 self.counters.cold_blocks += 1;
-                let result = match heat {
-                    Heat::Hot(block) => self.interp.run_found(cpu, block),
-                    _ => self.interp.run_block(cpu),
-                };
-                return Err(super::left(result));
+                self.uncopied = INSIDE;
+                return Err(super::left(self.interp.run_found(cpu, block)));
             }
             if let Some(id) = self.translator.jit.copy(cpu, &key) {
                 return Ok(id);
             }
+        } else if inside > 0
+            && let Heat::Hot(block) = heat
+        {
+            self.counters.cold_blocks += 1;
+            self.uncopied = inside - 1;
+            return Err(super::left(self.interp.run_found(cpu, block)));
         }
         let interp = &self.interp;
         match self.translator.translate(cpu, &|key| interp.runs(key.phys, key.mode)) {

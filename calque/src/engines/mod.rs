@@ -7,6 +7,7 @@ pub mod profile;
 mod replay;
 pub mod switches;
 pub mod translator;
+mod visits;
 
 use crate::config::{ClockKind, EngineKind, Machine};
 use crate::log::Log;
