@@ -34,41 +34,55 @@ options() { # the words of dg-options and dg-additional-options, without those t
     sed -E 's/-{1,2}save-temps|-fdump-[^ ]*//g'
 }
 
-# The intrinsics' headers take most of the time: from the second program with the same flags on, they come compiled.
-declare -A asked
-build() { # build NAME SOURCE FLAG...
-  local name=$1 source=$2 early=()
-  shift 2
-  local folder=$work/headers/$(md5sum <<<"$*" | cut -c 1-32)
-  asked[$*]=$((${asked[$*]:-0} + 1))
-  if [ "${asked[$*]}" = 2 ]; then
-    mkdir -p "$folder"
-    printf '#include <stdlib.h>\n#include <stdio.h>\n#include <string.h>\n#include <x86intrin.h>\n' >"$folder/early.h"
-    gcc -w -DDEBUG "$@" -x c-header "$folder/early.h" -o "$folder/early.h.gch" 2>/dev/null || true
-  fi
-  [ ! -e "$folder/early.h.gch" ] || early=(-include "$folder/early.h")
-  for more in "${early[*]}" ""; do
+# What is to be built: a line each of name, source and flags, with tabs between.
+{
+  for bits in 64 32; do
+    for source in "$top"/gcc.target/i386/*.c; do
+      wanted "$source" $bits || continue
+      printf '%s\t%s\t%s\n' "i386-$(basename "$source" .c)-$bits" "$source" "-m$bits $(options "$source")"
+    done
+  done
+  # The vectoriser's tests: what has a main() runs unless it says otherwise.
+  for source in "$top"/gcc.dg/vect/*.c; do
+    ! grep -Eq 'dg-do[[:space:]]+(compile|link|assemble)|dg-additional-sources|dg-require-effective-target (arm|aarch64|power|vect_simd_clones)' "$source" || continue
+    grep -Eq '\<main\>' "$source" || continue
+    printf '%s\t%s\t%s\n' "vect-$(basename "$source" .c)" "$source" \
+      "-O2 -ftree-vectorize -fno-vect-cost-model -march=x86-64-v3 $(options "$source")"
+  done
+} >"$work/jobs"
+
+# The intrinsics' headers take most of the time: for flags that come more than once they are compiled first.
+folder() { # folder FLAG...: where the headers for these flags are
+  echo "$work/headers/$(md5sum <<<"$*" | cut -c 1-32)"
+}
+headers() { # headers FLAGS
+  local at
+  # shellcheck disable=SC2086
+  at=$(folder $1)
+  mkdir -p "$at"
+  printf '#include <stdlib.h>\n#include <stdio.h>\n#include <string.h>\n#include <x86intrin.h>\n' >"$at/early.h"
+  # shellcheck disable=SC2086
+  gcc -w -DDEBUG $1 -x c-header "$at/early.h" -o "$at/early.h.gch" 2>/dev/null || true
+}
+build() { # build NAME<tab>SOURCE<tab>FLAGS: without the compiled headers if it does not build with them
+  local name source flags at
+  IFS=$'\t' read -r name source flags <<<"$1"
+  # shellcheck disable=SC2086
+  at=$(folder $flags)
+  local early=""
+  [ ! -e "$at/early.h.gch" ] || early="-include $at/early.h"
+  for more in "$early" ""; do
     # shellcheck disable=SC2086
-    gcc -w -DDEBUG "$@" $more -I"$(dirname "$source")" -I"$top/gcc.dg" "$source" -o "$work/bin/$name" -lm 2>/dev/null && return 0
+    gcc -w -DDEBUG $flags $more -I"$(dirname "$source")" -I"$top/gcc.dg" "$source" -o "$work/bin/$name" -lm 2>/dev/null && return 0
     [ -n "$more" ] || break
   done
   echo "$name" >>"$work/unbuilt"
 }
-
+export -f folder headers build
+export work top
 : >"$work/unbuilt"
-for bits in 64 32; do
-  for source in "$top"/gcc.target/i386/*.c; do
-    wanted "$source" $bits || continue
-    # shellcheck disable=SC2046
-    build "i386-$(basename "$source" .c)-$bits" "$source" -m$bits $(options "$source")
-  done
-done
-# The vectoriser's tests: what has a main() runs unless it says otherwise.
-for source in "$top"/gcc.dg/vect/*.c; do
-  ! grep -Eq 'dg-do[[:space:]]+(compile|link|assemble)|dg-additional-sources|dg-require-effective-target (arm|aarch64|power|vect_simd_clones)' "$source" || continue
-  grep -Eq '\<main\>' "$source" || continue
-  build "vect-$(basename "$source" .c)" "$source" -O2 -ftree-vectorize -fno-vect-cost-model -march=x86-64-v3 $(options "$source")
-done
+cut -f 3 "$work/jobs" | sort | uniq -d | xargs -d '\n' -P "$(nproc)" -I{} bash -c 'headers "$1"' bash {}
+xargs -d '\n' -P "$(nproc)" -I{} bash -c 'build "$1"' bash {} <"$work/jobs"
 echo "published.sh: $(ls "$work/bin" | wc -l) of gcc's tests build, $(wc -l <"$work/unbuilt") do not" >&2
 
 mkdir -p "$work/bin/lib"
