@@ -174,3 +174,64 @@ impl SideTable {
         self.sites.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The flags of IMUL and MUL by the manual, as text: CF and OF tell whether the upper half says anything.
+    fn by_the_manual(ty: Type, signed: bool, a: u64, b: u64) -> u64 {
+        let bits = ty.bits();
+        let wide = if signed {
+            (i128::from(ty.signed(a)) * i128::from(ty.signed(b))) as u128
+        } else {
+            u128::from(ty.truncate(a)) * u128::from(ty.truncate(b))
+        };
+        let low = ty.truncate(wide as u64);
+        let fits = if signed { wide as i128 == i128::from(ty.signed(low)) } else { wide >> bits == 0 };
+        let mut flags = if fits { 0 } else { CF | OF };
+        flags |= if low == 0 { ZF } else { 0 };
+        flags |= if low >> (bits - 1) != 0 { SF } else { 0 };
+        flags | if (low as u8).count_ones() % 2 == 0 { PF } else { 0 }
+    }
+
+    #[test]
+    fn flags_of_products_from_their_operands_or_their_halves() {
+        let values = [
+            0,
+            1,
+            2,
+            3,
+            0x7f,
+            0x80,
+            0xff,
+            0x7fff,
+            0x8000,
+            0xffff,
+            0x7fff_ffff,
+            0x8000_0000,
+            0xffff_ffff,
+            1 << 63,
+        ];
+        let values = values.into_iter().flat_map(|v: u64| [v, !v]);
+        for (a, b) in values.clone().flat_map(|a| values.clone().map(move |b| (a, b))) {
+            for ty in [Type::I16, Type::I32, Type::I64] {
+                let mut scratch = vec![0; 64];
+                let recipe = |op| Recipe { op, ty, x: Place::Slot(30), y: Place::Slot(31), by_result: false };
+                (scratch[30], scratch[31]) = (a, b);
+                let operands = recipe(Op::Mul).flags(&[0; 16], &scratch);
+                assert_eq!(operands, by_the_manual(ty, true, a, b), "{ty:?} {a:#x} {b:#x}");
+                for (op, signed) in [(Op::MulHiU, false), (Op::MulHiS, true)] {
+                    let wide = if signed {
+                        (i128::from(ty.signed(a)) * i128::from(ty.signed(b))) as u128
+                    } else {
+                        u128::from(ty.truncate(a)) * u128::from(ty.truncate(b))
+                    };
+                    (scratch[30], scratch[31]) = (wide as u64, (wide >> ty.bits()) as u64);
+                    let halves = recipe(op).flags(&[0; 16], &scratch);
+                    assert_eq!(halves, by_the_manual(ty, signed, a, b), "{op:?} {ty:?} {a:#x} {b:#x}");
+                }
+            }
+        }
+    }
+}

@@ -96,3 +96,63 @@ impl Cpu {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::addr::PhysAddr;
+    use crate::cpu::{Cpu, Wiring};
+    use crate::features::Features;
+    use crate::mem::PhysMem;
+    use crate::mmu::{Access, Priv};
+
+    /// Linear pages 8 and 9 are physical pages 7 and 3.
+    fn two_pages_apart() -> Box<Cpu> {
+        let mem = PhysMem::new(16 << 12).expect("memory");
+        let mut cpu = Cpu::new(Wiring::bare(mem), Features::max(), 0);
+        crate::mmu::tests::into_long_mode(&mut cpu);
+        for (at, entry) in
+            [(0, 0x1067), (0x1000, 0x2067), (0x2000, 0x4067), (0x4040, 0x7067), (0x4048, 0x3067)]
+        {
+            cpu.phys_write(PhysAddr(at), 8, entry);
+        }
+        for i in 0..32u64 {
+            cpu.phys_write(PhysAddr(0x7fe0 + i), 1, i);
+            cpu.phys_write(PhysAddr(0x3000 + i), 1, 32 + i);
+        }
+        cpu
+    }
+
+    fn bytes(words: [u64; 4]) -> Vec<u8> {
+        words.iter().flat_map(|w| w.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn reads_across_a_pages_end_are_answered_when_both_pages_are_cached() {
+        let mut cpu = two_pages_apart();
+        cpu.translate(0x8ff0, Access::Read, Priv::Current, false).expect("mapped");
+        assert_eq!(cpu.read_cached(0x8ff0, 32), None, "the second page is not known yet");
+        cpu.translate(0x9000, Access::Read, Priv::Current, false).expect("mapped");
+        for size in 1..=32usize {
+            for lin in 0x8fe0..0x9000u64 {
+                let words = cpu.read_cached(lin, size).expect("both pages are cached");
+                let first = (lin - 0x8fe0) as u8;
+                let want: Vec<u8> = (first..first + size as u8).collect();
+                assert_eq!(bytes(words)[..size], want, "{size} bytes at {lin:#x}");
+            }
+        }
+        assert_eq!(cpu.read_cached(u64::MAX, 2), None, "not around the end");
+    }
+
+    #[test]
+    fn writes_across_a_pages_end_change_those_bytes_alone() {
+        let mut cpu = two_pages_apart();
+        let words = [0x1111_1111_1111_1111; 4];
+        cpu.translate(0x8ff0, Access::Write, Priv::Current, false).expect("mapped");
+        assert!(!cpu.write_cached(0x8ffd, 8, words), "the second page is not known yet");
+        assert_eq!(cpu.phys_read(PhysAddr(0x7ff8), 8), 0x1f1e_1d1c_1b1a_1918, "nothing has been written");
+        cpu.translate(0x9000, Access::Write, Priv::Current, false).expect("mapped");
+        assert!(cpu.write_cached(0x8ffd, 8, words));
+        assert_eq!(cpu.phys_read(PhysAddr(0x7ff8), 8), 0x1111_111c_1b1a_1918);
+        assert_eq!(cpu.phys_read(PhysAddr(0x3000), 8), 0x2726_2511_1111_1111);
+    }
+}
