@@ -372,6 +372,7 @@ impl Codegen {
         }
         self.holds.run(if self.share_probes { &insts } else { &[] });
         self.insts = insts;
+        self.bind_loads();
         self.leave_indexed();
         self.find_words();
         if place.door {

@@ -21,7 +21,7 @@ use emu_core::ir::{Inst, Op, Type, Value};
 /// RSP.
 const STACK: i64 = 4;
 /// Accesses behind the first from which a run pays.
-const LEAST: usize = 2;
+const LEAST: usize = 1;
 /// Displacements that may be summed up.
 const MOST: u64 = 1 << 20;
 
