@@ -150,7 +150,10 @@ impl Codegen {
             return;
         }
         let Some((end, saved)) = self.run_end(self.at) else { return };
-        let Some(kept) = self.used(2) else { return };
+        let kept = self.used();
+        if kept.temps.count_ones() > 2 || kept.vectors.count_ones() > 4 {
+            return;
+        }
         self.vec_enter();
         self.native = None;
         self.quick(What::Float, end, saved, kept);
@@ -160,13 +163,12 @@ impl Codegen {
         }
     }
 
-    /// What is in use, if that leaves room: of temporaries no more than `most`.
-    pub fn used(&self, most: u32) -> Option<Kept> {
+    /// What is in use.
+    pub fn used(&self) -> Kept {
         let used = |owners: &[Owner]| {
             owners.iter().enumerate().filter(|(_, o)| **o != Owner::Free).fold(0, |m, (i, _)| m | 1u32 << i)
         };
-        let kept = Kept { temps: used(&self.owner), vectors: used(&self.vowner), slots: self.slots };
-        (kept.temps.count_ones() <= most && kept.vectors.count_ones() <= 3).then_some(kept)
+        Kept { temps: used(&self.owner), vectors: used(&self.vowner), slots: self.slots }
     }
 
     /// Begins the form in the body of a run from the op in hand up to `end`.

@@ -352,7 +352,7 @@ impl Codegen {
         if kept.is_none() {
             self.asm.ldr(Type::I64, t, STATE, slot(hold.slot.into()));
         }
-        if self.form != Form::Quick || self.run_of == What::Float {
+        if self.form != Form::Quick || self.run_of == What::Float || self.at == self.run_from {
             self.asm.cbz(false, true, t, alone);
         }
         t

@@ -3,7 +3,7 @@
 //!
 //! An access behind the first of its group (see `share`) tests for the group's base, because a helper may have been called since.
 //! Where nothing between two of them can call one, the body has them without tests, and goes over to the form with
-//! tests only where the look-up itself fails: behind the first op of the run, which has changed nothing by then. So no form
+//! tests only where the first one has no base: behind the first op of the run, which has changed nothing by then. So no form
 //! has anything to undo.
 //!
 //! Nothing can observe the state within the body's form but a side exit. So the stack pointer moves once for all
@@ -13,9 +13,11 @@
 //! Invariant: the facts of values are as the analysis left them, but in the body's form of a run, and those that are
 //! changed there are of values that die within it.
 
-use super::run::What;
-use super::{Codegen, Loc};
+use super::run::{Kept, What};
+use super::vals::TEMPS;
+use super::{Codegen, Loc, Owner};
 use crate::hold::Hold;
+use crate::regalloc::Hint;
 use emu_core::ir::{Inst, Op, Type, Value};
 
 /// RSP.
@@ -64,15 +66,38 @@ impl Codegen {
     pub fn begin_accesses(&mut self) -> bool {
         let inst = self.insts[self.at];
         let late = |v: Value| v.is_some() && self.is_late(v);
-        let Some(hold) = self.holds.at(self.at).filter(|h| h.first) else { return false };
+        let Some(hold) = self.holds.at(self.at) else { return false };
         if !self.goes_by_base(self.at) || inst.args[1..].iter().any(|v| late(*v)) {
             return false;
         }
         let Some(end) = self.accesses_end(hold) else { return false };
-        let Some(kept) = self.used(1) else { return false };
+        let kept = self.used();
+        if !self.has_room(hold, kept) {
+            return false;
+        }
         self.quick(What::Accesses, end, 0, kept);
         self.move_stack_once(end);
         true
+    }
+
+    /// Whether the access in hand can do without the registers that are in use.
+    fn has_room(&self, hold: Hold, kept: Kept) -> bool {
+        let i = &self.insts[self.at];
+        let base = TEMPS.iter().all(|&t| self.owner[t as usize] != Owner::Base(hold.slot));
+        let write = i.op == Op::LoadW;
+        let result = write || i.op == Op::Load && !matches!(self.an.facts[self.at].hint, Hint::Full(_));
+        let operands: usize = i.used().map(|v| self.loads(v)).sum();
+        let temps = usize::from(base) + usize::from(write) + usize::from(result) + operands;
+        kept.temps.count_ones() as usize + temps <= TEMPS.len() && kept.vectors.count_ones() <= 4
+    }
+
+    /// Temporaries that it takes to have `v` in registers, at most.
+    fn loads(&self, v: Value) -> usize {
+        if self.is_late(v) {
+            return self.insts[v.index()].used().map(|a| self.loads(a)).sum();
+        }
+        let there = matches!(self.val[v.index()].loc, Loc::Temp(_) | Loc::Guest(_) | Loc::Word);
+        usize::from(!there && self.constant(v) != Some(0))
     }
 
     /// Whether the op `at` is an access of the kind that a run may have: vector registers would have to be there already.
@@ -95,7 +120,7 @@ impl Codegen {
                 Some(h) if h.slot == hold.slot && !h.first && self.goes_by_base(j) => {
                     (count, last) = (count + 1, j);
                 }
-                None if calls_nobody(i) => {}
+                None if calls_nobody(i) || self.vec_live && moves_vector(i) => {}
                 _ => {
                     stop = j;
                     break;
@@ -211,6 +236,11 @@ impl Codegen {
     pub fn is_moved(&self, v: Value) -> bool {
         self.moved.parts.contains(&v) && self.val[v.index()].loc == Loc::None
     }
+}
+
+/// Whether `i` reads or writes half a vector register.
+fn moves_vector(i: &Inst) -> bool {
+    matches!(i.op, Op::GetVec | Op::SetVec) && i.ty == Type::V128
 }
 
 /// Whether what is emitted for `i` calls no helper, and leaves only by a side exit.
