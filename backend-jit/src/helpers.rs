@@ -162,11 +162,7 @@ macro_rules! helper {
 }
 
 helper! {
-    load = do_load;
     load_w = do_load_w;
-    store = do_store;
-    load_vec = do_load_vec;
-    store_vec = do_store_vec;
     div = do_div;
     seg_addr = do_seg_addr;
     misaligned = do_misaligned;
@@ -178,6 +174,53 @@ helper! {
     fp = do_fp;
     x87 = x87::do_x87;
     x87_mem = x87::do_x87_mem;
+}
+
+/// The helpers of plain accesses first try what the translation cache can do by itself, which leaves everything else as it is.
+macro_rules! access_helper {
+    ($($name:ident = $quick:path, $body:path;)*) => {
+        $(extern "C" fn $name(cpu: *mut Cpu) -> u64 {
+            // SAFETY: as in `run`.
+            if $quick(unsafe { &mut *cpu }) {
+                return 0;
+            }
+            run(cpu, $body)
+        })*
+    };
+}
+
+access_helper! {
+    load = load_cached, do_load;
+    store = store_cached, do_store;
+    load_vec = load_vec_cached, do_load_vec;
+    store_vec = store_vec_cached, do_store_vec;
+}
+
+fn load_cached(cpu: &mut Cpu) -> bool {
+    let (lin, size, _) = access(cpu);
+    let Some(words) = cpu.read_cached(lin, size) else { return false };
+    cpu.state.scratch[layout::RESULT] = words[0];
+    true
+}
+
+fn store_cached(cpu: &mut Cpu) -> bool {
+    let (lin, size, _) = access(cpu);
+    let value = cpu.state.scratch[layout::ARG + 1];
+    cpu.write_cached(lin, size, [value, 0, 0, 0])
+}
+
+fn load_vec_cached(cpu: &mut Cpu) -> bool {
+    let (lin, size, _) = access(cpu);
+    let Some(words) = cpu.read_cached(lin, size) else { return false };
+    let n = size.div_ceil(8).min(4);
+    cpu.state.scratch[layout::RESULT..layout::RESULT + n].copy_from_slice(&words[..n]);
+    true
+}
+
+fn store_vec_cached(cpu: &mut Cpu) -> bool {
+    let (lin, size, _) = access(cpu);
+    let words = core::array::from_fn(|i| cpu.state.scratch[layout::RESULT + i]);
+    cpu.write_cached(lin, size, words)
 }
 
 /// Address of a helper's code.

@@ -283,6 +283,11 @@ impl Jit {
         }
     }
 
+    /// Whether there is a translation of the same bytes for another RIP.
+    pub fn has_twin(&self, key: &BlockKey) -> bool {
+        self.cache.twin(key).is_some()
+    }
+
     /// A copy of a translation of the same bytes for another RIP, which the processor's RIP and mode lead to with `key`;
     /// None when there is none, or no room.
     pub fn copy(&mut self, cpu: &mut Cpu, key: &BlockKey) -> Option<BlockId> {
@@ -467,7 +472,7 @@ impl Jit {
                     cpu.state.rip = site.rip;
                     if let Some(recipe) = site.flags {
                         let s = &mut cpu.state;
-                        s.rflags = s.rflags & !rflags::STATUS | recipe.flags(&s.gpr);
+                        s.rflags = s.rflags & !rflags::STATUS | recipe.flags(&s.gpr, &s.scratch);
                     }
                     if self.cfg.count_insns {
                         cpu.state.icount -= u64::from(site.undo);

@@ -36,18 +36,21 @@ pub enum Place {
     Gpr(u8),
     /// A constant.
     Const(u64),
+    /// A scratch slot of the state.
+    Slot(u8),
 }
 
 /// The status flags of an operation, made only when translated code leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recipe {
-    /// `Add`, `Sub`, or `And` for every logical operation.
+    /// `Add`, `Sub`, `And` for every logical operation; `Mul`, and `MulHiU` and `MulHiS` for a product with both halves.
     pub op: Op,
     /// Its width.
     pub ty: Type,
-    /// The result of `Add` and `And`; the first operand, or with `by_result` the result, of `Sub`.
+    /// The result of `Add` and `And`; the first operand, or with `by_result` the result, of `Sub`; the first operand of
+    /// `Mul`, the lower half of a product.
     pub x: Place,
-    /// The second operand; not used by `And`.
+    /// The second operand, which `And` does not use; the upper half of a product.
     pub y: Place,
     /// `Sub`: x is the result.
     pub by_result: bool,
@@ -91,12 +94,13 @@ impl Recipe {
         }
     }
 
-    /// The flags, given the guest's registers.
-    pub fn flags(&self, gpr: &[u64; 16]) -> u64 {
+    /// The flags, given the guest's registers and the scratch slots.
+    pub fn flags(&self, gpr: &[u64; 16], scratch: &[u64]) -> u64 {
         let get = |p: Place| {
             self.ty.truncate(match p {
                 Place::Gpr(g) => gpr[g as usize & 15],
                 Place::Const(c) => c,
+                Place::Slot(s) => scratch.get(s as usize).copied().unwrap_or(0),
             })
         };
         let (x, b) = (get(self.x), get(self.y));
@@ -114,6 +118,13 @@ impl Recipe {
                 let r = self.ty.truncate(a.wrapping_sub(b));
                 bit(a < b, CF) | (a ^ b ^ r) & AF | bit(top((a ^ b) & (a ^ r)), OF) | szp(r)
             }
+            Op::Mul => {
+                let (a, b) = (i128::from(self.ty.signed(x)), i128::from(self.ty.signed(b)));
+                let low = self.ty.truncate((a * b) as u64);
+                bit(a * b != i128::from(self.ty.signed(low)), CF | OF) | szp(low)
+            }
+            Op::MulHiU => bit(b != 0, CF | OF) | szp(x),
+            Op::MulHiS => bit(self.ty.signed(b) != self.ty.signed(x) >> 63, CF | OF) | szp(x),
             _ => szp(x),
         }
     }

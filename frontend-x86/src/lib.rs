@@ -231,6 +231,11 @@ pub fn mnemonic_name(aux: u32) -> String {
         .map_or_else(|| format!("mnemonic {aux}"), |m| format!("{m:?}").to_lowercase())
 }
 
+/// The number of the mnemonic of the instruction that begins with `code`, in code of `bits` bits.
+pub fn mnemonic_of(code: &[u8], bits: u32) -> u32 {
+    iced_x86::Decoder::new(bits, code, iced_x86::DecoderOptions::NONE).decode().mnemonic() as u32
+}
+
 /// Code as text, one instruction a line: address, bytes, and the instruction in the manual's syntax.
 pub fn disassemble(code: &[u8], address: u64, bits: u32) -> String {
     use iced_x86::{Decoder, DecoderOptions, Formatter, NasmFormatter};

@@ -23,7 +23,7 @@ const MAX_BLOCKS: usize = 400_000;
 /// Buckets of the physical index.
 const BUCKETS: usize = 1 << 18;
 /// Entries of the virtual index.
-const FAST: usize = 1 << 13;
+const FAST: usize = 1 << 15;
 /// The same for a small cache.
 const SMALL: usize = 1 << 7;
 /// Set in the mode of a key: the block holds one instruction only.
@@ -119,7 +119,7 @@ pub enum Heat {
     /// It has been found no more often than the engine asked for, and can be executed.
     Cold(BlockId),
     /// It has been found more often than that.
-    Hot,
+    Hot(BlockId),
     /// It has been marked by [`Cache::never`].
     Never,
 }
@@ -188,7 +188,7 @@ impl Cache {
         let Some(Some(block)) = self.blocks.get_mut(at as usize) else { return Heat::Unknown };
         match block.runs {
             NEVER => Heat::Never,
-            n if n >= hot => Heat::Hot,
+            n if n >= hot => Heat::Hot(BlockId(at)),
             _ => {
                 block.runs += 1;
                 Heat::Cold(BlockId(at))

@@ -57,6 +57,7 @@ impl Recipe {
         let part = |p| match p {
             Place::Gpr(g) => Part::Reg(GUEST[g as usize & 15]),
             Place::Const(c) => Part::Const(c),
+            Place::Slot(_) => unreachable!("only the other emitter keeps operands in slots"),
         };
         Parts { op: self.op, ty: self.ty, x: part(self.x), y: part(self.y), by_result: self.by_result }
     }

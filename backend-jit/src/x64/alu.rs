@@ -126,6 +126,7 @@ impl Codegen {
         }
         let src = self.src(b, ty);
         let step = self.is_step(me, op, src);
+        self.give_carry(me, step);
         self.save_flags(false);
         let d = self.dest_from(me, a, ty, &[b]);
         if let Some(carry) = step {
@@ -157,9 +158,8 @@ impl Codegen {
         {
             return None;
         }
-        let f = Value(fact.flags);
-        let behind = self.insts.iter().enumerate().skip(f.index() + 1).take(8);
-        let (at, merge) = behind.into_iter().find(|(_, i)| i.op == Op::MergeFlags && i.args[0] == f)?;
+        let at = self.merge_of(Value(fact.flags))?;
+        let merge = &self.insts[at];
         let keeps = merge.imm as u64 & rflags::STATUS == rflags::STATUS & !rflags::CF
             && u64::from(self.an.facts[at].mask) & rflags::CF != 0;
         let carry = merge.args[1];
@@ -174,6 +174,26 @@ impl Codegen {
         } else {
             let slot = self.val[carry.index()].slot;
             (slot != NO_SLOT).then(|| Carry::Word(state(layout::slot(slot.into()))))
+        }
+    }
+
+    /// The `MergeFlags` that puts the flags `f` over others, if it is near.
+    fn merge_of(&self, f: Value) -> Option<usize> {
+        let mut behind = self.insts.iter().enumerate().skip(f.index() + 1).take(8);
+        behind.find(|(_, i)| i.op == Op::MergeFlags && i.args[0] == f).map(|(at, _)| at)
+    }
+
+    /// The INC or DEC `me` takes its CF from the host's flags: if it is all that still wants them, they need no word.
+    fn give_carry(&mut self, me: Value, step: Option<Carry>) {
+        if !matches!(step, Some(Carry::Native)) {
+            return;
+        }
+        let Some(merge) = self.merge_of(Value(self.an.facts[me.index()].flags)) else { return };
+        let carry = self.insts[merge].args[1];
+        let only = self.an.facts[carry.index()].read as usize == merge
+            && (self.at + 1..merge).all(|i| !self.insts[i].used().any(|v| v == carry));
+        if only && self.deferred != Some(carry) && self.native == Some(carry) {
+            self.native = None;
         }
     }
 
@@ -217,6 +237,7 @@ impl Codegen {
             s => s,
         };
         let step = self.is_step(me, op, src);
+        self.give_carry(me, step);
         self.save_flags(false);
         self.save_aliases(g, Value::NONE);
         self.alu_on(m, me, ty, op, src, step);
@@ -421,10 +442,13 @@ impl Codegen {
         let native = self.native == Some(c);
         let src = self.src(b, ty);
         let d = self.dest_from(me, a, ty, &[b]);
-        let at = if native { None } else { Some(self.word(c)) };
+        let kept = self.val[c.index()].carry;
+        let at = if native || kept { None } else { Some(self.word(c)) };
         self.save_flags(false);
         if let Some(m) = at {
             self.asm.bt_mem16(m, 8);
+        } else if !native {
+            self.carry_to_host(c);
         }
         self.alu_src(ty, op, d.reg(), src);
         self.native_flags_of(me.index());

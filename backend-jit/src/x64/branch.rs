@@ -5,7 +5,7 @@
 //! the number of the translation in force (`emu_core::mmu::execid`) with the one they were linked under, and so does
 //! every door (`door.rs`), by which computed jumps go.
 
-use super::asm::{Alu, Branch, Mem, RAX, RCX, RDX, Rm, state};
+use super::asm::{Alu, Branch, Mem, RAX, RCX, RDX, Rm, Shift, state};
 use super::flags::{AE, E, NE};
 use super::mem::{Stub, StubKind};
 use super::{Codegen, Loc, NO_SLOT};
@@ -17,7 +17,7 @@ use crate::layout;
 use crate::moves::Field;
 use crate::sidetable::{Last, Place, Recipe};
 use dynasmrt::{DynamicLabel, dynasm};
-use emu_core::ir::{BrKind, Inst, Op, Type};
+use emu_core::ir::{BrKind, Cc, Inst, Op, Type};
 use emu_core::state::CpuState;
 use std::mem::offset_of;
 
@@ -201,7 +201,7 @@ impl Codegen {
         let slot = self.val[f.index()].slot;
         match self.lazy {
             _ if self.native == Some(f) => ExitFlags::Native,
-            _ if slot != NO_SLOT => ExitFlags::Slot(slot),
+            _ if slot != NO_SLOT && !self.val[f.index()].carry => ExitFlags::Slot(slot),
             Some(recipe) => ExitFlags::Recipe(recipe),
             None => {
                 self.frame.fail("the flags of a side exit are lost");
@@ -216,6 +216,9 @@ impl Codegen {
             ExitFlags::Word => return,
             ExitFlags::Native => self.flags_to_ax(),
             ExitFlags::Slot(s) => self.asm.load(Type::I16, RAX, state(layout::slot(s.into()))),
+            ExitFlags::Recipe(r) if matches!(r.op, Op::Mul | Op::MulHiU | Op::MulHiS) => {
+                self.product_flags(r)
+            }
             ExitFlags::Recipe(r) => {
                 self.make_flags(r);
                 self.flags_to_ax();
@@ -244,9 +247,37 @@ impl Codegen {
         }
     }
 
+    /// The word of the flags of a product into AX.
+    fn product_flags(&mut self, r: Recipe) {
+        self.place_to(RAX, r.x);
+        self.place_to(RCX, r.y);
+        let over = match r.op {
+            Op::Mul => {
+                self.asm.imul(r.ty, RAX, Rm::R(RCX));
+                Cc::O
+            }
+            Op::MulHiU => {
+                self.asm.test(r.ty, Rm::R(RCX), RCX);
+                Cc::NE
+            }
+            _ => {
+                self.asm.mov(Type::I64, RDX, RAX);
+                self.asm.shift_imm(r.ty, Shift::Sar, Rm::R(RDX), r.ty.bits() as u8 - 1);
+                self.asm.alu(r.ty, Alu::Cmp, RDX, Rm::R(RCX));
+                Cc::NE
+            }
+        };
+        self.asm.setcc(over as u8, Rm::R(RCX));
+        self.asm.test(r.ty, Rm::R(RAX), RAX);
+        dynasm!(self.asm; .arch x64; lahf);
+        self.asm.mov_part(Type::I8, RAX, RCX);
+        dynasm!(self.asm; .arch x64; or ah, al);
+    }
+
     fn place_to(&mut self, d: super::asm::Reg, p: Place) {
         match p {
             Place::Const(c) => self.asm.mov_imm(d, c),
+            Place::Slot(s) => self.asm.load(Type::I64, d, state(layout::slot(s.into()))),
             Place::Gpr(g) => match Self::pinned(g) {
                 Some(h) => self.asm.mov(Type::I64, d, h),
                 None => self.asm.load(Type::I64, d, state(layout::gpr(g.into()))),

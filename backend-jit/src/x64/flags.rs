@@ -41,7 +41,12 @@ impl Codegen {
                     && self.lazy.is_none()
                     && self.an.facts[f.index()].last as usize >= self.at)
         {
-            self.save_native(f);
+            let val = self.val[f.index()];
+            if !val.in_guest && val.slot == NO_SLOT && self.only_carry(f, from) {
+                self.save_carry(f);
+            } else {
+                self.save_native(f);
+            }
         }
     }
 
@@ -110,7 +115,7 @@ impl Codegen {
     pub fn knows_flags(&mut self, me: Value) -> bool {
         let f = Value(self.an.facts[me.index()].flags);
         let Some(recipe) = Recipe::of(&self.insts, f, |_| None) else { return false };
-        self.val[f.index()].known = Some(exit::to_word(recipe.flags(&[0; 16])) as u16);
+        self.val[f.index()].known = Some(exit::to_word(recipe.flags(&[0; 16], &[])) as u16);
         true
     }
 
@@ -129,6 +134,9 @@ impl Codegen {
         }
         if self.native == Some(f) {
             self.save_native(f);
+        }
+        if self.val[f.index()].carry {
+            self.frame.fail("flags of which only CF was kept");
         }
         self.slot_of(f)
     }
@@ -156,7 +164,7 @@ impl Codegen {
 
     pub fn set_flags(&mut self, inst: &Inst) {
         let f = inst.args[0];
-        self.lazy = None;
+        self.forget_product();
         self.deferred = None;
         if self.val[f.index()].in_guest {
             return;
@@ -168,6 +176,9 @@ impl Codegen {
                 self.word(f);
             }
             return;
+        }
+        if self.product.is_some_and(|p| p.flags == f) {
+            return self.frame.fail("the flags of a product are lost");
         }
         self.save_guest_word(f);
         if let Some(word) = known {
@@ -213,7 +224,10 @@ impl Codegen {
     pub fn test_cc(&mut self, me: Value, inst: &Inst) {
         let f = inst.args[0];
         let mut cc = inst.imm as u8 & 15;
-        if self.native != Some(f) {
+        if self.native != Some(f) && self.val[f.index()].carry {
+            self.save_flags(false);
+            self.carry_to_host(f);
+        } else if self.native != Some(f) {
             let byte = |m: Mem, high: bool| if high { Self::high(m) } else { m };
             let (high, mask) = match cc >> 1 {
                 0 => (false, 1),

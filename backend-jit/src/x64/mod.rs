@@ -95,6 +95,8 @@ pub struct Val {
     clean: bool,
     /// A flags value that is the guest's current word.
     in_guest: bool,
+    /// Of a flags value, the slot has only CF: see [`Codegen::save_carry`].
+    carry: bool,
     /// A flags value that already has the CF it is going to be merged with.
     merged: bool,
     /// The word of a flags value that is always the same; no place has it yet, unless there is a slot.
@@ -110,6 +112,7 @@ const NEW_VAL: Val = Val {
     slot: NO_SLOT,
     clean: false,
     in_guest: false,
+    carry: false,
     merged: false,
     known: None,
     done: false,
@@ -229,6 +232,8 @@ pub struct Codegen {
     word_in_ax: Option<(Value, usize)>,
     /// The guest's flags are not in their word but made by this.
     lazy: Option<Recipe>,
+    /// The flags of a product that no `SetFlags` has taken yet.
+    product: Option<lazy::Product>,
     /// The guest's flags are not in their word but this value: side exits put them there.
     deferred: Option<Value>,
     /// The host's x87 is the guest's from here on.
@@ -287,6 +292,7 @@ impl Codegen {
             bools: Vec::new(),
             guest_flags: Vec::new(),
             lazy: None,
+            product: None,
             word_in_ax: None,
             deferred: None,
             x87_live: false,
@@ -346,6 +352,7 @@ impl Codegen {
         self.bools.clear();
         self.guest_flags.clear();
         self.lazy = None;
+        self.product = None;
         self.word_in_ax = None;
         self.deferred = None;
         self.x87_live = false;

@@ -2,9 +2,11 @@
 
 use super::asm::{Alu, RAX, RCX, RDX, Rm, Shift, state};
 use super::flags::{E, NE};
+use super::lazy::Product;
 use super::mem::StubKind;
 use super::{Codegen, Loc};
 use crate::layout;
+use crate::sidetable::{Place, Recipe};
 use dynasmrt::dynasm;
 use emu_core::ir::{Cc, Inst, Op, Type, Value};
 
@@ -34,7 +36,15 @@ impl Codegen {
         }
         let (a, b) = (inst.args[0], inst.args[1]);
         let (a, b) = if self.constant(a).is_some() { (b, a) } else { (a, b) };
-        if fact.mask != 0 {
+        let unseen = self.unseen_flags(me);
+        let eager = fact.mask != 0 && unseen.is_none();
+        if let Some(flags) = unseen {
+            let x = self.operand_for_flags(a);
+            let y = self.operand_for_flags(b);
+            self.product =
+                Some(Product { flags, recipe: Recipe { op: Op::Mul, ty, x, y, by_result: false } });
+        }
+        if eager {
             self.grab_fixed(RAX);
         }
         let d = if let Some(imm) = self.imm32(b, ty) {
@@ -54,7 +64,7 @@ impl Codegen {
             self.asm.imul(ty, d.reg(), src);
             d
         };
-        if fact.mask != 0 {
+        if eager {
             dynasm!(self.asm; .arch x64; seto al);
             self.asm.test(ty, Rm::R(d.reg()), d.reg());
             dynasm!(self.asm; .arch x64; lahf; or ah, al);
@@ -62,6 +72,15 @@ impl Codegen {
             self.drop_temp(RAX);
         }
         self.finish(me, d, Self::is_wide(ty));
+    }
+
+    /// An operand of a product, as its flags will find it.
+    fn operand_for_flags(&mut self, v: Value) -> Place {
+        if let Some(c) = self.constant(v) {
+            return Place::Const(c);
+        }
+        let r = self.reg(v);
+        self.keep_operand(r)
     }
 
     pub fn mul_high(&mut self, me: Value, inst: &Inst) {
@@ -91,7 +110,16 @@ impl Codegen {
         for v in [low, high].into_iter().flatten() {
             self.val[v.index()].done = true;
         }
-        if low_fact.mask | high_fact.mask != 0 {
+        // Of two halves' flags only one is wanted.
+        let unseen = [low, high].into_iter().flatten().filter(|v| self.an.facts[v.index()].mask != 0);
+        let unseen: Vec<_> = unseen.map(|v| self.unseen_flags(v)).collect();
+        if let [Some(flags)] = unseen[..]
+            && ty != Type::I8
+        {
+            let (x, y) = (self.keep_operand(RAX), self.keep_operand(RDX));
+            let op = if signed { Op::MulHiS } else { Op::MulHiU };
+            self.product = Some(Product { flags, recipe: Recipe { op, ty, x, y, by_result: false } });
+        } else if low_fact.mask | high_fact.mask != 0 {
             let t = if ty == Type::I8 { self.grab() } else { self.spare() };
             self.asm.setcc(Cc::O as u8, Rm::R(t));
             self.asm.store(Type::I64, state(layout::slot(layout::SAVE0)), RAX);

@@ -30,6 +30,7 @@ pub struct JitEngine {
     interp: Interp,
     translator: Translator,
     hot: u32,
+    visits: Visits,
     count_fallbacks: bool,
     counters: Counters,
     /// There was no translated block for the place that translated code came to last.
@@ -40,6 +41,33 @@ pub struct JitEngine {
     pub profile: Option<Profile>,
 }
 
+/// How often places have lately been come to whose code is translated for other RIPs: a few, and not exactly.
+#[derive(Debug)]
+struct Visits(Box<[(u32, u8)]>);
+
+impl Visits {
+    const SIZE: usize = 1 << 14;
+    /// So many are too few for a copy: programs that are started again and again, at other addresses each time, run most of
+    /// their code once or twice.
+    const FEW: u8 = 3;
+
+    fn new() -> Self {
+        Self(vec![(0, 0); Self::SIZE].into())
+    }
+
+    /// Counts a visit of `rip`: whether there have been enough for a copy.
+    fn enough(&mut self, rip: u64) -> bool {
+        let hash = rip.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let (tag, n) = &mut self.0[(hash >> 50) as usize % Self::SIZE];
+        let mine = (hash >> 8) as u32;
+        if *tag != mine {
+            (*tag, *n) = (mine, 0);
+        }
+        *n = n.saturating_add(1);
+        *n > Self::FEW
+    }
+}
+
 impl JitEngine {
     /// An engine that translates a block when it has been interpreted `hot` times. `count_fallbacks` keeps the
     /// list of interpreted instructions for `--stats`, at some cost.
@@ -48,6 +76,7 @@ impl JitEngine {
             interp: Interp::new(),
             translator,
             hot,
+            visits: Visits::new(),
             count_fallbacks,
             counters: Counters::default(),
             missed: false,
@@ -125,7 +154,7 @@ impl JitEngine {
                 self.counters.cold_blocks += 1;
                 return Err(super::left(self.interp.run_found(cpu, block)));
             }
-            Heat::Unknown | Heat::Hot => {}
+            Heat::Unknown | Heat::Hot(_) => {}
         }
         let Ok(key) = Translator::key(cpu) else {
             // The interpreter meets the same fault and delivers it.
@@ -138,8 +167,18 @@ impl JitEngine {
             self.counters.cold_blocks += 1;
             return Err(super::left(self.interp.run_block(cpu)));
         }
-        if let Some(id) = self.translator.jit.copy(cpu, &key) {
-            return Ok(id);
+        if self.translator.jit.has_twin(&key) {
+            if !self.visits.enough(key.rip) {
+                self.counters.cold_blocks += 1;
+                let result = match heat {
+                    Heat::Hot(block) => self.interp.run_found(cpu, block),
+                    _ => self.interp.run_block(cpu),
+                };
+                return Err(super::left(result));
+            }
+            if let Some(id) = self.translator.jit.copy(cpu, &key) {
+                return Ok(id);
+            }
         }
         let interp = &self.interp;
         match self.translator.translate(cpu, &|key| interp.runs(key.phys, key.mode)) {

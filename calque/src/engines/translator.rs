@@ -6,7 +6,8 @@ use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::fault::Exception;
 use emu_core::ir::passes::{Optimizer, PassSet};
 use emu_core::ir::{Block, BlockKey, Op};
-use frontend_x86::{Guide, Lifted, Lifter, TRANSLATED};
+use emu_core::state::Mode;
+use frontend_x86::{Guide, Lifted, Lifter, TRANSLATED, mnemonic_of};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -126,8 +127,20 @@ impl Translator {
     }
 
     /// Notes that the instruction at the processor's instruction pointer is interpreted, for `--stats`.
-    pub fn note_fallback(&mut self, cpu: &Cpu) {
-        let mnemonic = self.at.get(&cpu.state.rip).copied().unwrap_or(0);
+    pub fn note_fallback(&mut self, cpu: &mut Cpu) {
+        let (rip, mode) = (cpu.state.rip, cpu.state.mode);
+        let mnemonic = match self.at.get(&rip) {
+            Some(&m) => m,
+            // In a copy of a translation, or where nothing can be translated.
+            None => {
+                let lin =
+                    if mode.contains(Mode::CODE64) { rip } else { cpu.state.seg[1].base.wrapping_add(rip) };
+                let known = cpu.fetch(lin).map(|f| mnemonic_of(&f.bytes[..f.len], mode.code_bits()));
+                let m = known.unwrap_or(0);
+                self.at.insert(rip, m);
+                m
+            }
+        };
         *self.fallbacks.entry(mnemonic).or_default() += 1;
     }
 

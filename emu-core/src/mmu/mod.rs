@@ -5,6 +5,7 @@
 //! space keeps its inline caches ([`space`]) while others run.
 
 pub mod access;
+mod across;
 pub mod bulk;
 pub mod execid;
 pub mod phys;
