@@ -11,10 +11,11 @@ use emu_core::state::CpuState;
 /// What the state register is ahead of the state's address.
 pub const BIAS: i32 = 128;
 
+/// Host address of the current mode's doors: see [`crate::jumps`]. Right behind the address of the signal word, with which it is
+/// loaded.
+pub const DOORS: usize = 0;
 /// The guest's status flags in canonical form while translated code runs: see [`crate::exit`].
-pub const FLAGS: usize = 0;
-/// Host address of the current mode's doors: see [`crate::jumps`].
-pub const DOORS: usize = 2;
+pub const FLAGS: usize = 2;
 /// Page-aligned linear address of the page that the stack is in: see `x64/window.rs`.
 pub const STACK_TAG: usize = 3;
 /// Host address minus linear address in that page, modulo 2^64.

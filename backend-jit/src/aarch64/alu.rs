@@ -320,6 +320,10 @@ impl Codegen {
         let wide = ty == Type::I64;
         let (mut a, mut b) = (inst.args[0], inst.args[1]);
         let mut disp = inst.imm as u64;
+        while a.is_some() && self.is_moved(a) {
+            let part = self.insts[a.index()];
+            (a, disp) = (part.args[0], disp.wrapping_add(part.imm as u64));
+        }
         if a.is_some()
             && let Some(c) = self.constant(a)
         {

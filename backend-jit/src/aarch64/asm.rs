@@ -609,6 +609,12 @@ impl Asm {
         self.reloc(l, Aarch64Relocation::BCOND);
     }
 
+    /// The 8 bytes at `l`.
+    pub fn ldr_literal_wide(&mut self, d: Reg, l: DynamicLabel) {
+        self.raw(0x5800_0000 | rd(d));
+        self.reloc(l, Aarch64Relocation::BCOND);
+    }
+
     pub fn br(&mut self, r: Reg) {
         self.raw(0xd61f_0000 | rn(r));
     }

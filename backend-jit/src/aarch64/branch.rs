@@ -50,6 +50,11 @@ impl Codegen {
     /// Leaves through `stub` when a request is pending or the budget is used up. Changes NZCV.
     fn poll(&mut self, stub: DynamicLabel) {
         self.asm.ldr(Type::I64, S0, STATE, offset_of!(CpuState, signal_word));
+        self.poll_at_s0(stub);
+    }
+
+    /// The same with the address of the signal word in [`S0`].
+    pub fn poll_at_s0(&mut self, stub: DynamicLabel) {
         self.asm.ldr(Type::I32, S0, S0, 0);
         self.asm.cbz(true, false, S0, stub);
         if self.count {
@@ -231,8 +236,7 @@ impl Codegen {
             self.pop_return(to);
         }
         self.rip_in_x0(to);
-        self.poll(miss);
-        self.to_door();
+        self.poll_and_to_door(miss);
     }
 
     pub fn interpret(&mut self, inst: &Inst) {

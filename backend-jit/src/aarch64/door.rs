@@ -1,6 +1,7 @@
 //! Doors: what computed jumps come to before a block. See [`crate::jumps`].
 
 use super::Codegen;
+use super::asm::{Cond, ZR};
 use super::vals::{S0, S1, STATE, TLB, slot};
 use crate::cache::OwnDoor;
 use crate::frame::{NOT_LINKED, exec_id};
@@ -9,29 +10,51 @@ use crate::layout;
 use dynasmrt::DynamicLabel;
 use emu_core::ir::{BlockKey, Type};
 use emu_core::mmu::tlb;
+use emu_core::state::CpuState;
+use std::mem::offset_of;
 
 /// Room for a door.
 pub const DOOR_BYTES: usize = 64;
 
+/// What a door compares with, in words behind its code, and where it goes if that is not what it finds.
+#[derive(Clone, Copy, Debug)]
+struct Words {
+    number: DynamicLabel,
+    rip: DynamicLabel,
+    elsewhere: DynamicLabel,
+}
+
 /// What is still to be written of a block's own door.
 #[derive(Clone, Copy, Debug)]
 pub struct Elsewhere {
-    number: DynamicLabel,
-    elsewhere: DynamicLabel,
+    words: Words,
     entry: u32,
 }
 
 impl Codegen {
     /// Goes to the door for the RIP in x0.
     pub fn to_door(&mut self) {
+        self.asm.ldr(Type::I64, S1, STATE, slot(layout::DOORS));
+        self.through_table();
+    }
+
+    /// The same, or to `stub` if there is something else to do: see [`Codegen::poll`].
+    pub fn poll_and_to_door(&mut self, stub: DynamicLabel) {
+        const { assert!(slot(layout::DOORS) == offset_of!(CpuState, signal_word) + 8) };
+        self.asm.ldp(S0, S1, STATE, offset_of!(CpuState, signal_word) as i32);
+        self.poll_at_s0(stub);
+        self.through_table();
+    }
+
+    /// Goes to the door for the RIP in x0 of the table at [`S1`].
+    fn through_table(&mut self) {
         const {
             assert!(
                 DOOR_BITS & 3 == 0 && (DOOR_BITS >> 2).trailing_ones() == 32 - DOOR_BITS.leading_zeros() - 2
             )
         };
-        self.asm.ldr(Type::I64, S0, STATE, slot(layout::DOORS));
-        self.asm.ubfx(true, S1, 0, 2, (DOOR_BITS >> 2).trailing_ones() as u8);
-        self.asm.ldr_scaled(S0, S0, S1);
+        self.asm.ubfx(true, S0, 0, 2, (DOOR_BITS >> 2).trailing_ones() as u8);
+        self.asm.ldr_scaled(S0, S1, S0);
         self.asm.br(S0);
     }
 
@@ -40,15 +63,9 @@ impl Codegen {
     /// in x0 if not. Gives where in the buffer the number stands, aligned.
     pub fn door(&mut self, at: usize, key: &BlockKey, exec: u32, code: usize) -> Option<usize> {
         self.asm.reset(at);
-        let (number, elsewhere) = (self.asm.label(), self.asm.label());
-        self.compare_place(key.rip, number, elsewhere);
+        let words = self.compare_place(key.rip);
         self.asm.b_abs(false, code);
-        self.asm.bind(elsewhere);
-        let way_out = self.entry.way_out;
-        self.asm.b_abs(false, way_out);
-        self.asm.bind(number);
-        let guard = self.asm.buf.len();
-        self.asm.raw(exec);
+        let guard = self.words(words, key.rip, exec);
         self.asm.finish().then_some(guard)
     }
 
@@ -57,39 +74,56 @@ impl Codegen {
         if !self.chain || !self.frame.flat() {
             return;
         }
-        let rip = self.frame.key.rip;
-        let (number, elsewhere) = (self.asm.label(), self.asm.label());
-        self.compare_place(rip, number, elsewhere);
+        let words = self.compare_place(self.frame.key.rip);
         let entry = self.asm.buf.len() as u32;
-        self.own_door = Some(Elsewhere { number, elsewhere, entry });
+        self.own_door = Some(Elsewhere { words, entry });
     }
 
     /// What the block's door needs behind the body.
     pub fn end_door(&mut self) {
-        let Some(Elsewhere { number, elsewhere, entry }) = self.own_door.take() else { return };
-        self.asm.bind(elsewhere);
-        let way_out = self.entry.way_out;
-        self.asm.b_abs(false, way_out);
-        self.asm.bind(number);
-        self.frame.door = Some(OwnDoor { entry, guard: self.asm.buf.len() as u32 });
-        self.asm.raw(NOT_LINKED);
+        let Some(Elsewhere { words, entry }) = self.own_door.take() else { return };
+        let guard = self.words(words, self.frame.key.rip, NOT_LINKED) as u32;
+        self.frame.door = Some(OwnDoor { entry, guard });
     }
 
-    /// Goes on behind this if x0 is `rip` and the word at `number` that of its fetch translation, else at `other`.
-    fn compare_place(&mut self, rip: u64, number: DynamicLabel, other: DynamicLabel) {
-        self.asm.mov_imm(S1, rip);
-        self.asm.sub(true, S0, 0, S1);
-        self.asm.cbz(true, true, S0, other);
-        self.compare_exec(rip, number, other);
+    /// Goes on behind this if x0 is `rip` and the fetch translation of that has the number that [`Codegen::words`] will
+    /// have. Changes NZCV, which nobody has where a block is left by a computed jump.
+    fn compare_place(&mut self, rip: u64) -> Words {
+        let words = Words { number: self.asm.label(), rip: self.asm.label(), elsewhere: self.asm.label() };
+        self.asm.ldr_literal_wide(S1, words.rip);
+        self.asm.arith(true, true, true, ZR, 0, S1, 0);
+        self.load_exec(rip, words.number);
+        self.asm.ccmp(false, S0, S1, Cond::Eq);
+        self.asm.b_cond(Cond::Ne, words.elsewhere);
+        words
+    }
+
+    /// What such a comparison needs somewhere behind it. Gives where in the buffer the number stands.
+    fn words(&mut self, words: Words, rip: u64, number: u32) -> usize {
+        self.asm.bind(words.elsewhere);
+        let way_out = self.entry.way_out;
+        self.asm.b_abs(false, way_out);
+        self.asm.bind(words.number);
+        let guard = self.asm.buf.len();
+        self.asm.raw(number);
+        self.asm.bind(words.rip);
+        self.asm.raw(rip as u32);
+        self.asm.raw((rip >> 32) as u32);
+        guard
     }
 
     /// Goes on behind this if the word at `number` is the number of `rip`'s fetch translation, else at `other`.
     pub fn compare_exec(&mut self, rip: u64, number: DynamicLabel, other: DynamicLabel) {
+        self.load_exec(rip, number);
+        self.asm.sub(false, S0, S0, S1);
+        self.asm.cbz(true, false, S0, other);
+    }
+
+    /// The number of `rip`'s fetch translation into [`S0`], the word at `number` into [`S1`].
+    fn load_exec(&mut self, rip: u64, number: DynamicLabel) {
         let at = exec_id(tlb::index(rip));
         self.asm.add_imm(true, S0, TLB, (at & !0xfff) as u64);
         self.asm.ldr(Type::I32, S0, S0, at & 0xfff);
         self.asm.ldr_literal(S1, number);
-        self.asm.sub(false, S0, S0, S1);
-        self.asm.cbz(true, false, S0, other);
     }
 }

@@ -108,7 +108,7 @@ impl Codegen {
     }
 
     /// The vector that is all that the load in hand is for.
-    fn only_vector(&self, me: Value, inst: &Inst) -> Option<Value> {
+    pub fn only_vector(&self, me: Value, inst: &Inst) -> Option<Value> {
         let fact = self.an.facts[me.index()];
         let to = &self.insts[fact.last as usize];
         let only = matches!(inst.ty, Type::I32 | Type::I64)

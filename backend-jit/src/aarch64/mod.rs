@@ -27,6 +27,7 @@ pub mod run;
 pub mod share;
 pub mod shift;
 pub mod sse;
+pub mod stretch;
 pub mod system;
 pub mod trampoline;
 pub mod vals;
@@ -199,6 +200,10 @@ pub struct Codegen {
     wides: Vec<vecregs::Wide>,
     runs: Vec<run::Run>,
     form: run::Form,
+    /// Of the run in hand: what it consists of, its first op, and what in it waits for the end.
+    run_of: run::What,
+    run_from: usize,
+    moved: stretch::Moved,
     kept: run::Kept,
     /// The block has made sure that the host has the guest's vector registers and modes of floating point.
     vec_live: bool,
@@ -287,6 +292,9 @@ impl Codegen {
             wides: Vec::new(),
             runs: Vec::new(),
             form: run::Form::Single,
+            run_of: run::What::Float,
+            run_from: 0,
+            moved: stretch::Moved::default(),
             kept: run::Kept::default(),
             vec_live: false,
             x87_live: false,
@@ -332,6 +340,7 @@ impl Codegen {
         self.wides.clear();
         self.runs.clear();
         self.form = run::Form::Single;
+        self.moved.clear();
         self.kept = run::Kept::default();
         self.vec_live = false;
         self.x87_live = false;
@@ -363,6 +372,7 @@ impl Codegen {
         }
         self.holds.run(if self.share_probes { &insts } else { &[] });
         self.insts = insts;
+        self.bind_loads();
         self.leave_indexed();
         self.find_words();
         if place.door {
@@ -372,8 +382,8 @@ impl Codegen {
         self.count_block();
         self.emit_ops(0, self.insts.len());
         self.frame.check()?;
-        self.emit_exits();
         self.emit_runs();
+        self.emit_exits();
         self.emit_stubs();
         self.emit_wides();
         self.frame.check()?;
@@ -399,7 +409,9 @@ impl Codegen {
                 return;
             }
             self.begin_run();
-            self.emit(Value(i as u32), &inst);
+            if !self.is_skipped(i) {
+                self.emit(Value(i as u32), &inst);
+            }
             self.end_op();
             self.end_run();
         }

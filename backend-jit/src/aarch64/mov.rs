@@ -7,7 +7,7 @@ use super::vals::{GUEST, S0, S1, STATE};
 use super::{Codegen, Loc};
 use crate::helpers::Helper;
 use crate::regalloc::Hint;
-use emu_core::ir::{Inst, StateField, Type, Value, x87};
+use emu_core::ir::{Inst, Op, StateField, Type, Value, x87};
 use emu_core::state::{CpuState, FpuState};
 use std::mem::offset_of;
 
@@ -85,6 +85,27 @@ impl Codegen {
     }
 
     /// ZExt, from a truth value too.
+    /// Has loads go straight into the register that their zero-extension is bound for, though somebody else uses them, too: it
+    /// is the same register then.
+    pub fn bind_loads(&mut self) {
+        for n in 0..self.insts.len() {
+            let i = self.insts[n];
+            let Hint::Full(g) = self.an.facts[n].hint else { continue };
+            if i.op != Op::ZExt || !self.an.facts[n].needed {
+                continue;
+            }
+            let a = i.args[0].index();
+            let quiet = |j: usize| matches!(self.insts[j].op, Op::ZExt | Op::Const);
+            if self.insts[a].op == Op::Load
+                && self.insts[a].ty.is_int()
+                && self.an.facts[a].hint == Hint::None
+                && (a + 1..n).all(|j| quiet(j) || !self.an.facts[j].needed)
+            {
+                self.an.facts[a].hint = Hint::Full(g);
+            }
+        }
+    }
+
     pub fn zext(&mut self, me: Value, inst: &Inst) {
         let a = inst.args[0];
         let ty = self.insts[a.index()].result();

@@ -18,7 +18,7 @@ use super::vecregs::{GUESTS, VTEMPS, vec};
 use super::{Codegen, Owner, Val, fp, sse};
 use crate::frame::Mark;
 use crate::regalloc::Hint;
-use crate::sidetable::Recipe;
+use crate::sidetable::{Last, Recipe};
 use dynasmrt::DynamicLabel;
 use emu_core::ir::{Inst, Op, Type, Value, VecOp};
 
@@ -31,6 +31,16 @@ pub enum Form {
     Quick,
     /// The one out of line.
     Careful,
+}
+
+/// What a run consists of.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum What {
+    /// Floating point: what the body does may turn out wrong at any op.
+    #[default]
+    Float,
+    /// Accesses by one base: whether that is there is known behind the first op, before which nothing has changed. See `stretch`.
+    Accesses,
 }
 
 /// Where values are, and how far the emitter has come.
@@ -46,12 +56,15 @@ struct Places {
     bools: Vec<Value>,
     guest_flags: Vec<Value>,
     lazy: Option<Recipe>,
+    recorded: Option<Value>,
+    x87_last: Option<Last>,
     mark: Mark,
 }
 
 /// A run of the block in hand.
 #[derive(Debug)]
 pub struct Run {
+    what: What,
     from: usize,
     end: usize,
     careful: DynamicLabel,
@@ -133,38 +146,53 @@ impl Codegen {
 
     /// Begins a run with the op in hand if there is one.
     pub fn begin_run(&mut self) {
-        if self.form != Form::Single || self.flags_in_use() {
+        if self.form != Form::Single || self.begin_accesses() || self.flags_in_use() {
             return;
         }
         let Some((end, saved)) = self.run_end(self.at) else { return };
-        let used = |owners: &[Owner]| {
-            owners.iter().enumerate().filter(|(_, o)| **o != Owner::Free).fold(0, |m, (i, _)| m | 1u32 << i)
-        };
-        let kept = Kept { temps: used(&self.owner), vectors: used(&self.vowner), slots: self.slots };
-        if kept.temps.count_ones() > 2 || kept.vectors.count_ones() > 3 {
+        let kept = self.used();
+        if kept.temps.count_ones() > 2 || kept.vectors.count_ones() > 4 {
             return;
         }
         self.vec_enter();
         self.native = None;
-        let (careful, resume) = (self.asm.label(), self.asm.label());
-        let start = self.places();
-        let from = self.at;
-        self.runs.push(Run { from, end, careful, resume, saved, kept, start, finish: None });
-        self.kept = kept;
-        self.form = Form::Quick;
-        // The two forms choose the same temporaries.
-        self.known = [None; 5];
+        self.quick(What::Float, end, saved, kept);
         self.asm.mrs_fpsr(S2);
         for r in (0..GUESTS).filter(|r| saved & 1 << r != 0) {
             self.asm.str_q(r, STATE, vec(r.into()));
         }
     }
 
+    /// What is in use.
+    pub fn used(&self) -> Kept {
+        let used = |owners: &[Owner]| {
+            owners.iter().enumerate().filter(|(_, o)| **o != Owner::Free).fold(0, |m, (i, _)| m | 1u32 << i)
+        };
+        Kept { temps: used(&self.owner), vectors: used(&self.vowner), slots: self.slots }
+    }
+
+    /// Begins the form in the body of a run from the op in hand up to `end`.
+    pub fn quick(&mut self, what: What, end: usize, saved: u32, kept: Kept) {
+        let (careful, resume) = (self.asm.label(), self.asm.label());
+        let start = self.places();
+        let from = self.at;
+        self.runs.push(Run { what, from, end, careful, resume, saved, kept, start, finish: None });
+        self.kept = kept;
+        self.form = Form::Quick;
+        (self.run_of, self.run_from) = (what, from);
+        // The two forms choose the same temporaries.
+        self.known = [None; 5];
+    }
+
     /// Ends the run if the op in hand is its last.
     pub fn end_run(&mut self) {
+        if self.form != Form::Single && self.run_of == What::Accesses && self.at == self.run_from {
+            self.kept = Kept::default();
+        }
         if self.form != Form::Quick || !self.last_of_run() {
             return;
         }
+        self.end_moved();
         let finish = self.places();
         if let Some(run) = self.runs.last_mut() {
             run.finish = Some(finish);
@@ -187,7 +215,10 @@ impl Codegen {
 
     /// Guest vector register `r` is about to change.
     pub fn changing(&mut self, r: Reg) {
-        if self.form == Form::Quick && self.runs.last().is_some_and(|run| run.saved & 1 << r == 0) {
+        if self.form == Form::Quick
+            && self.run_of == What::Float
+            && self.runs.last().is_some_and(|run| run.saved & 1 << r == 0)
+        {
             self.frame.fail("a run changes what it has not saved");
         }
     }
@@ -204,6 +235,8 @@ impl Codegen {
             bools: self.bools.clone(),
             guest_flags: self.guest_flags.clone(),
             lazy: self.lazy,
+            recorded: self.recorded,
+            x87_last: self.x87_last,
             mark: self.frame.mark(),
         }
     }
@@ -219,6 +252,8 @@ impl Codegen {
         self.bools = p.bools;
         self.guest_flags = p.guest_flags;
         self.lazy = p.lazy;
+        self.recorded = p.recorded;
+        self.x87_last = p.x87_last;
         self.frame.go_back(p.mark);
     }
 
@@ -236,13 +271,16 @@ impl Codegen {
 
     fn careful(&mut self, run: Run) {
         self.asm.bind(run.careful);
-        self.asm.msr_fpsr(S2);
+        if run.what == What::Float {
+            self.asm.msr_fpsr(S2);
+        }
         for r in (0..GUESTS).filter(|r| run.saved & 1 << r != 0) {
             self.asm.ldr_q(r, STATE, vec(r.into()));
         }
         self.put_places(run.start);
         self.known = [None; 5];
         self.kept = run.kept;
+        (self.run_of, self.run_from) = (run.what, run.from);
         self.emit_ops(run.from, run.end);
         self.asm.b(run.resume);
         let same = run.finish.is_some_and(|f| self.same_places(&f));
@@ -259,6 +297,8 @@ impl Codegen {
             && self.owner == other.owner
             && self.vowner == other.vowner
             && self.slots == other.slots
+            && (self.native, self.lazy, self.recorded) == (other.native, other.lazy, other.recorded)
+            && (&self.bools, &self.guest_flags) == (&other.bools, &other.guest_flags)
             && (0..GUESTS as usize).all(|r| self.held[r] == other.held[r])
     }
 }

@@ -12,7 +12,7 @@
 
 use super::asm::{Cond, Logic, Reg, ZR};
 use super::mem::Stored;
-use super::run::Form;
+use super::run::{Form, What};
 use super::vals::{S0, S1, S2, STATE, TEMPS, TLB, TLB_WRITE, slot};
 use super::{Codegen, Loc, Owner};
 use crate::addresses;
@@ -186,7 +186,7 @@ impl Codegen {
     }
 
     /// Whether nothing has been emitted for `v` yet, a late address.
-    fn is_late(&self, v: Value) -> bool {
+    pub fn is_late(&self, v: Value) -> bool {
         self.an.facts[v.index()].late && self.val[v.index()].loc == Loc::None
     }
 
@@ -197,11 +197,10 @@ impl Codegen {
             self.an.facts[inst.args[0].index()].hint = Hint::Full(inst.imm as u8 & 15);
         }
         for (n, v) in inst.args.into_iter().enumerate() {
-            if inst.op == Op::Lea
-                && self.an.facts[self.at].late
-                && v.is_some()
-                && self.insts[v.index()].args[1].is_some()
-            {
+            let through = |v: Value| {
+                self.an.facts[self.at].late && self.insts[v.index()].args[1].is_some() || self.is_moved(v)
+            };
+            if inst.op == Op::Lea && v.is_some() && through(v) {
                 // It is given by parts through this one.
                 continue;
             }
@@ -214,7 +213,8 @@ impl Codegen {
 
     /// An address and `more` in a register, in the body of a block: its own, or [`S2`], which in a run is not free.
     pub fn sum_here(&mut self, at: At, more: i32) -> Reg {
-        let other = self.form != Form::Single && i64::from(at.disp) + i64::from(more) != 0;
+        let float = self.form != Form::Single && self.run_of == What::Float;
+        let other = float && i64::from(at.disp) + i64::from(more) != 0;
         let to = if other { self.temp() } else { S2 };
         self.sum_in(to, at, more)
     }
@@ -352,7 +352,9 @@ impl Codegen {
         if kept.is_none() {
             self.asm.ldr(Type::I64, t, STATE, slot(hold.slot.into()));
         }
-        self.asm.cbz(false, true, t, alone);
+        if self.form != Form::Quick || self.run_of == What::Float || self.at == self.run_from {
+            self.asm.cbz(false, true, t, alone);
+        }
         t
     }
 

@@ -143,10 +143,10 @@ pub struct CpuState {
     pub smi_latched: bool,
     /// Instructions completed since power-on.
     pub icount: u64,
-    /// Address of [`crate::signals::Signals::word`], for translated code.
-    pub signal_word: *const u32,
     /// Current inline translation cache, for translated code: see `mmu::tlb`.
     pub tlb: *mut crate::mmu::tlb::TlbSet,
+    /// Address of [`crate::signals::Signals::word`], for translated code.
+    pub signal_word: *const u32,
     /// Free for the code generator: lazy flags, spills, exit information. Nothing here outlives a return from it.
     pub scratch: [u64; 96],
     /// Segment registers by [`Seg`] number: ES, CS, SS, DS, FS, GS.
