@@ -108,6 +108,49 @@ guest.void imm=0x6 aux=0x2
   goto.void imm=0x8",
     ),
     (
+        "add rax, rbx; mov rcx, [rsi]; adc rdx, 0",
+        "guest.void aux=0x3
+  v1 = getreg.i64
+  v2 = getreg.i64 imm=0x3
+  v3 = add.i64 v1, v2
+  setreg.i64 v3
+  v5 = flagsof.flags v3 imm=0x8d5
+  setflags.void v5 aux=0x1
+guest.void imm=0x3 aux=0x3
+  v8 = getreg.i64 imm=0x6
+  v9 = load.i64 v8
+  setreg.i64 v9 imm=0x1
+guest.void imm=0x6 aux=0x4
+  v12 = getreg.i64 imm=0x2
+  v13 = const.i64
+  v14 = adc.i64 v12, v13, v5
+  setreg.i64 v14 imm=0x2
+  v16 = flagsof.flags v14 imm=0x8d5
+  setflags.void v16
+  goto.void imm=0xa",
+    ),
+    (
+        "imul rax, rbx; mov [rsi], rax; cmp rax, 10; jne back",
+        "guest.void aux=0x4
+  v1 = getreg.i64
+  v2 = getreg.i64 imm=0x3
+  v3 = mul.i64 v1, v2
+  setreg.i64 v3
+  v5 = flagsof.flags v3 imm=0x8d5
+  setflags.void v5 aux=0x1
+guest.void imm=0x4 aux=0x3
+  v8 = getreg.i64 imm=0x6
+  store.i64 v8, v3
+guest.void imm=0x7 aux=0x4
+  v11 = const.i64 imm=0xa
+  v12 = sub.i64 v3, v11
+  v13 = flagsof.flags v12 imm=0x8d5
+  setflags.void v13
+guest.void imm=0xb aux=0x2
+  v16 = testcc.bool v13 imm=0x5
+  branch.void v16 aux=0xd",
+    ),
+    (
         "addsd xmm0, xmm1",
         "guest.void aux=0x4
   v1 = getvec.v128
