@@ -192,7 +192,7 @@ mod tests {
         let mut flags = if fits { 0 } else { CF | OF };
         flags |= if low == 0 { ZF } else { 0 };
         flags |= if low >> (bits - 1) != 0 { SF } else { 0 };
-        flags | if (low as u8).count_ones() % 2 == 0 { PF } else { 0 }
+        flags | if (low as u8).count_ones().is_multiple_of(2) { PF } else { 0 }
     }
 
     #[test]
