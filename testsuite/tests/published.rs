@@ -80,10 +80,11 @@ const PATIENCE: u64 = 1200;
 /// Seconds that all programs of a suite may take in the guest.
 const PATIENCE_FOR_ALL: u64 = 4 * 3600;
 
-/// What runs all programs in the guest: /mnt is the disk with them. Some are linked with the host's own libc, which lies in lib.
+/// What runs all programs in the guest: /mnt is the disk with them. Some are linked with the host's own libc, which lies in lib. busybox's
+/// `timeout` leaves a process that looks once a second whether it is still wanted.
 const RUN: &str = "mkdir -p /mnt && mount /dev/vda /mnt && mkdir /mnt/out && cd /mnt && \
     { [ ! -d lib ] || cp -r lib/. /; } && \
-    for p in $(cat list); do (timeout 1200 ./$p </dev/null 2>&1; echo status $?) >out/$p; done; cd /; sync; umount /mnt";
+    for p in $(cat list); do (timeout 1200 ./$p </dev/null 2>&1; echo status $?) >out/$p; done; cd /; sleep 3; sync; umount /mnt";
 
 fn programs(folder: &Path, suite: &str) -> Vec<String> {
     let entries = std::fs::read_dir(folder).expect("the programs that published.sh has built");
