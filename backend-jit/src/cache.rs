@@ -610,6 +610,6 @@ fn chunks(at: u64, len: u64) -> u64 {
     (!0 << first) & (!0 >> (63 - last))
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_arch = "x86_64"))]
 #[path = "cache_tests.rs"]
 mod tests;

@@ -38,7 +38,6 @@ fn compare(b: &Block, rip: u64) -> bool {
 }
 
 #[test]
-#[cfg(target_arch = "x86_64")]
 fn a_copy_is_what_the_emitter_would_make() {
     let user = Mode(Mode::CODE64 | Mode::LMA | Mode::PROT | Mode::FLAT | Mode::CPL);
     let mut copies = 0;
@@ -56,7 +55,6 @@ fn a_copy_is_what_the_emitter_would_make() {
 }
 
 #[test]
-#[cfg(target_arch = "x86_64")]
 fn what_the_kernel_runs_is_not_copied() {
     let mut b = r#gen::block(&mut r#gen::Rng(3));
     b.key.mode = Mode(Mode::CODE64 | Mode::LMA | Mode::PROT | Mode::FLAT);

@@ -98,11 +98,11 @@ fn programs(folder: &Path, suite: &str) -> Vec<String> {
     names
 }
 
-/// What a program prints on the host, with its status.
-fn on_the_host(program: &Path) -> Vec<u8> {
+/// What a program prints on the host, with its status. What it leaves behind (a profile, a core) goes to `folder`.
+fn on_the_host(program: &Path, folder: &Path) -> Vec<u8> {
     let script = format!("timeout {PATIENCE} \"$0\" </dev/null 2>&1; echo status $?");
     let mut command = Command::new("sh");
-    command.arg("-c").arg(script).arg(program).stdin(Stdio::null());
+    command.arg("-c").arg(script).arg(program).stdin(Stdio::null()).current_dir(folder);
     command.output().expect("a shell").stdout
 }
 
@@ -154,12 +154,14 @@ fn agree(suite: &str, engine: &str) {
     assert_eq!(shell.power_off().status, Some(0));
 
     let out = scratch.path("guest");
+    let left = scratch.path("left");
+    std::fs::create_dir(&left).expect("a folder");
     std::fs::create_dir(&out).expect("a folder");
     tool(Command::new("debugfs").arg("-R").arg(format!("rdump /out {}", out.display())).arg(&image));
     let (mut different, mut skipped, mut failed) = (Vec::new(), 0, 0);
     for name in &names {
         let ours = std::fs::read(out.join("out").join(name)).unwrap_or_default();
-        let host = on_the_host(&folder.join(name));
+        let host = on_the_host(&folder.join(name), &left);
         match difference(suite, name, &host, &ours) {
             Some(line) => different.push(format!("{name}: {line}")),
             None if host.starts_with(b"SKIPPED\n") => skipped += 1,
