@@ -98,6 +98,7 @@ impl Codegen {
             self.asm.str(Type::I32, S0, STATE, slot(layout::ARG + 1));
         }
         let slow = self.asm.label();
+        self.make_room();
         if self.x87_quick(aux, slow) {
             self.x87_otherwise(slow, StubKind::X87(aux));
         } else {
@@ -135,6 +136,7 @@ impl Codegen {
         let a = self.reg_nz(at);
         let access = bytes | (inst.imm as u32 & mem_flags::STACK) << 8;
         let slow = self.asm.label();
+        self.make_room();
         if self.x87_mem_quick(inst, a, slow) {
             self.x87_otherwise(slow, StubKind::X87Mem { at: a, aux, access });
         } else {
@@ -147,6 +149,13 @@ impl Codegen {
             self.asm.str(Type::I64, r, STATE, fpu(offset_of!(FpuState, fdp)));
         }
         self.x87_moves(aux, Some((inst.imm >> mem_flags::SEG_SHIFT & 7) as u8));
+    }
+
+    /// Frees the temporaries that code in line is going to take: what it spilled behind a branch to the helper's way would not be
+    /// spilled on that way.
+    fn make_room(&mut self) {
+        let temps: [_; 4] = std::array::from_fn(|_| self.temp());
+        temps.into_iter().for_each(|t| self.drop_temp(t));
     }
 
     /// Has the helper do an instruction between registers.
