@@ -7,6 +7,7 @@
 use crate::board::counters::{Counter, Counters};
 use crate::control::Control;
 use crate::ending::Ending;
+use crate::engines::driver::code_address;
 use crate::nap::Nap;
 use emu_core::clock::Timers;
 use emu_core::cpu::Cpu;
@@ -227,9 +228,7 @@ fn cause(cpu: &Cpu) -> String {
 
 /// The bytes at the instruction pointer.
 fn code_bytes(cpu: &mut Cpu) -> String {
-    let s = &cpu.state;
-    let lin = if s.is_long64() { s.rip } else { s.seg[1].base.wrapping_add(s.rip) & 0xffff_ffff };
-    match cpu.fetch(lin) {
+    match cpu.fetch(code_address(cpu)) {
         Ok(f) => f.bytes[..f.len].iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" "),
         Err(_) => "not readable".into(),
     }

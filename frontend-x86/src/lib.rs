@@ -231,9 +231,13 @@ pub fn mnemonic_name(aux: u32) -> String {
         .map_or_else(|| format!("mnemonic {aux}"), |m| format!("{m:?}").to_lowercase())
 }
 
-/// The number of the mnemonic of the instruction that begins with `code`, in code of `bits` bits.
-pub fn mnemonic_of(code: &[u8], bits: u32) -> u32 {
-    iced_x86::Decoder::new(bits, code, iced_x86::DecoderOptions::NONE).decode().mnemonic() as u32
+/// The number of the mnemonic of the instruction that begins with `code`, in code of `bits` bits; None if more bytes are needed
+/// to tell.
+pub fn mnemonic_of(code: &[u8], bits: u32) -> Option<u32> {
+    use iced_x86::{Decoder, DecoderError, DecoderOptions};
+    let mut decoder = Decoder::new(bits, code, DecoderOptions::NONE);
+    let mnemonic = decoder.decode().mnemonic() as u32;
+    (decoder.last_error() != DecoderError::NoMoreBytes).then_some(mnemonic)
 }
 
 /// Code as text, one instruction a line: address, bytes, and the instruction in the manual's syntax.

@@ -74,17 +74,21 @@ fn estimate(heading: &str, _: &str) -> bool {
     ["RCPPS", "RCPSS", "RSQRTPS", "RSQRTSS"].iter().any(|name| heading.contains(name))
 }
 
-/// Seconds that a program may take, here or there ([`RUN`] says the same): patience, not a bar on speed.
+/// Seconds that a program may take, here or there: patience, not a bar on speed.
 const PATIENCE: u64 = 1200;
 
 /// Seconds that all programs of a suite may take in the guest.
 const PATIENCE_FOR_ALL: u64 = 4 * 3600;
 
-/// What runs all programs in the guest: /mnt is the disk with them. Some are linked with the host's own libc, which lies in lib. busybox's
-/// `timeout` leaves a process that looks once a second whether it is still wanted.
-const RUN: &str = "mkdir -p /mnt && mount /dev/vda /mnt && mkdir /mnt/out && cd /mnt && \
-    { [ ! -d lib ] || cp -r lib/. /; } && \
-    for p in $(cat list); do (timeout 1200 ./$p </dev/null 2>&1; echo status $?) >out/$p; done; cd /; sleep 3; sync; umount /mnt";
+/// What runs all programs in the guest: /mnt is the disk with them. Some are linked with the host's own libc, which lies in
+/// lib. busybox's `timeout` leaves a process that looks once a second whether it is still wanted.
+fn run() -> String {
+    format!(
+        "mkdir -p /mnt && mount /dev/vda /mnt && mkdir /mnt/out && cd /mnt && \
+         {{ [ ! -d lib ] || cp -r lib/. /; }} && for p in $(cat list); do \
+         (timeout {PATIENCE} ./$p </dev/null 2>&1; echo status $?) >out/$p; done; cd /; sleep 3; sync; umount /mnt"
+    )
+}
 
 fn programs(folder: &Path, suite: &str) -> Vec<String> {
     let entries = std::fs::read_dir(folder).expect("the programs that published.sh has built");
@@ -150,7 +154,7 @@ fn agree(suite: &str, engine: &str) {
     debian::disk(&mut command, &image, "");
     let mut shell = Shell::boot(Session::terminal(command), Duration::from_secs(300));
     shell.session.set_timeout(Duration::from_secs(PATIENCE_FOR_ALL));
-    shell.ok(RUN);
+    shell.ok(&run());
     assert_eq!(shell.power_off().status, Some(0));
 
     let out = scratch.path("guest");

@@ -84,7 +84,6 @@ impl Codegen {
         self.asm.str(ty, r, STATE, at);
     }
 
-    /// ZExt, from a truth value too.
     /// Has loads go straight into the register that their zero-extension is bound for, though somebody else uses them, too: it
     /// is the same register then.
     pub fn bind_loads(&mut self) {
@@ -106,6 +105,7 @@ impl Codegen {
         }
     }
 
+    /// ZExt, from a truth value too.
     pub fn zext(&mut self, me: Value, inst: &Inst) {
         let a = inst.args[0];
         let ty = self.insts[a.index()].result();

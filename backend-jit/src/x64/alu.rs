@@ -31,8 +31,8 @@ impl Dest {
 pub enum Carry {
     /// In this flags word.
     Word(Mem),
-    /// In the host's flags.
-    Native,
+    /// In the host's flags; with the number of the `MergeFlags` that wants it.
+    Native(usize),
 }
 
 impl Codegen {
@@ -126,7 +126,7 @@ impl Codegen {
         }
         let src = self.src(b, ty);
         let step = self.is_step(me, op, src);
-        self.give_carry(me, step);
+        self.give_carry(step);
         self.save_flags(false);
         let d = self.dest_from(me, a, ty, &[b]);
         if let Some(carry) = step {
@@ -158,8 +158,9 @@ impl Codegen {
         {
             return None;
         }
-        let at = self.merge_of(Value(fact.flags))?;
-        let merge = &self.insts[at];
+        let f = Value(fact.flags);
+        let behind = self.insts.iter().enumerate().skip(f.index() + 1).take(8);
+        let (at, merge) = behind.into_iter().find(|(_, i)| i.op == Op::MergeFlags && i.args[0] == f)?;
         let keeps = merge.imm as u64 & rflags::STATUS == rflags::STATUS & !rflags::CF
             && u64::from(self.an.facts[at].mask) & rflags::CF != 0;
         let carry = merge.args[1];
@@ -170,29 +171,20 @@ impl Codegen {
         } else if carry.index() >= me.index() {
             None
         } else if self.native == Some(carry) {
-            Some(Carry::Native)
+            Some(Carry::Native(at))
         } else {
             let slot = self.val[carry.index()].slot;
             (slot != NO_SLOT).then(|| Carry::Word(state(layout::slot(slot.into()))))
         }
     }
 
-    /// The `MergeFlags` that puts the flags `f` over others, if it is near.
-    fn merge_of(&self, f: Value) -> Option<usize> {
-        let mut behind = self.insts.iter().enumerate().skip(f.index() + 1).take(8);
-        behind.find(|(_, i)| i.op == Op::MergeFlags && i.args[0] == f).map(|(at, _)| at)
-    }
-
-    /// The INC or DEC `me` takes its CF from the host's flags: if it is all that still wants them, they need no word.
-    fn give_carry(&mut self, me: Value, step: Option<Carry>) {
-        if !matches!(step, Some(Carry::Native)) {
-            return;
-        }
-        let Some(merge) = self.merge_of(Value(self.an.facts[me.index()].flags)) else { return };
+    /// An INC or DEC takes its CF from the host's flags: if it is all that still wants them, they need no word.
+    fn give_carry(&mut self, step: Option<Carry>) {
+        let Some(Carry::Native(merge)) = step else { return };
         let carry = self.insts[merge].args[1];
         let only = self.an.facts[carry.index()].read as usize == merge
             && (self.at + 1..merge).all(|i| !self.insts[i].used().any(|v| v == carry));
-        if only && self.deferred != Some(carry) && self.native == Some(carry) {
+        if only && self.deferred != Some(carry) {
             self.native = None;
         }
     }
@@ -237,7 +229,7 @@ impl Codegen {
             s => s,
         };
         let step = self.is_step(me, op, src);
-        self.give_carry(me, step);
+        self.give_carry(step);
         self.save_flags(false);
         self.save_aliases(g, Value::NONE);
         self.alu_on(m, me, ty, op, src, step);

@@ -268,10 +268,7 @@ impl Codegen {
             }
         };
         self.asm.setcc(over as u8, Rm::R(RCX));
-        self.asm.test(r.ty, Rm::R(RAX), RAX);
-        dynasm!(self.asm; .arch x64; lahf);
-        self.asm.mov_part(Type::I8, RAX, RCX);
-        dynasm!(self.asm; .arch x64; or ah, al);
+        self.product_word(r.ty, RCX);
     }
 
     fn place_to(&mut self, d: super::asm::Reg, p: Place) {

@@ -164,7 +164,7 @@ impl Codegen {
 
     pub fn set_flags(&mut self, inst: &Inst) {
         let f = inst.args[0];
-        self.forget_product();
+        self.forget_lazy();
         self.deferred = None;
         if self.val[f.index()].in_guest {
             return;

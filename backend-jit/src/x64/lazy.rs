@@ -130,15 +130,20 @@ impl Codegen {
         (sets == 1).then_some(f)
     }
 
-    /// Keeps what is in `r` for the flags of a product.
+    /// The flags of a product will be made of `x` and `y` if somebody wants them after all: see [`Recipe`].
+    pub fn keep_product(&mut self, flags: Value, op: Op, ty: Type, x: Place, y: Place) {
+        self.product = Some(Product { flags, recipe: Recipe { op, ty, x, y, by_result: false } });
+    }
+
+    /// Keeps what is in `r` for flags that may have to be made of it.
     pub fn keep_operand(&mut self, r: Reg) -> Place {
         let s = self.new_slot(1);
         self.asm.store(Type::I64, state(layout::slot(s)), r);
         Place::Slot(s as u8)
     }
 
-    /// The guest's flags have been replaced: the slots of the last product's are free.
-    pub fn forget_product(&mut self) {
+    /// The guest's flags have been replaced: what was kept for them is free.
+    pub fn forget_lazy(&mut self) {
         if let Some(recipe) = self.lazy.take() {
             for p in [recipe.x, recipe.y] {
                 if let Place::Slot(s) = p {

@@ -2,11 +2,10 @@
 
 use super::asm::{Alu, RAX, RCX, RDX, Rm, Shift, state};
 use super::flags::{E, NE};
-use super::lazy::Product;
 use super::mem::StubKind;
 use super::{Codegen, Loc};
 use crate::layout;
-use crate::sidetable::{Place, Recipe};
+use crate::sidetable::Place;
 use dynasmrt::dynasm;
 use emu_core::ir::{Cc, Inst, Op, Type, Value};
 
@@ -41,8 +40,7 @@ impl Codegen {
         if let Some(flags) = unseen {
             let x = self.operand_for_flags(a);
             let y = self.operand_for_flags(b);
-            self.product =
-                Some(Product { flags, recipe: Recipe { op: Op::Mul, ty, x, y, by_result: false } });
+            self.keep_product(flags, Op::Mul, ty, x, y);
         }
         if eager {
             self.grab_fixed(RAX);
@@ -72,6 +70,14 @@ impl Codegen {
             self.drop_temp(RAX);
         }
         self.finish(me, d, Self::is_wide(ty));
+    }
+
+    /// The word of a product's flags into AX, whose lower half is in RAX; `over` tells whether the upper half says anything.
+    pub fn product_word(&mut self, ty: Type, over: super::asm::Reg) {
+        self.asm.test(ty, Rm::R(RAX), RAX);
+        dynasm!(self.asm; .arch x64; lahf);
+        self.asm.mov_part(Type::I8, RAX, over);
+        dynasm!(self.asm; .arch x64; or ah, al);
     }
 
     /// An operand of a product, as its flags will find it.
@@ -111,22 +117,22 @@ impl Codegen {
             self.val[v.index()].done = true;
         }
         // Of two halves' flags only one is wanted.
-        let unseen = [low, high].into_iter().flatten().filter(|v| self.an.facts[v.index()].mask != 0);
-        let unseen: Vec<_> = unseen.map(|v| self.unseen_flags(v)).collect();
-        if let [Some(flags)] = unseen[..]
+        let wanted = |v: &Value| self.an.facts[v.index()].mask != 0;
+        let unseen = match (low.filter(wanted), high.filter(wanted)) {
+            (Some(v), None) | (None, Some(v)) => self.unseen_flags(v),
+            _ => None,
+        };
+        if let Some(flags) = unseen
             && ty != Type::I8
         {
             let (x, y) = (self.keep_operand(RAX), self.keep_operand(RDX));
             let op = if signed { Op::MulHiS } else { Op::MulHiU };
-            self.product = Some(Product { flags, recipe: Recipe { op, ty, x, y, by_result: false } });
+            self.keep_product(flags, op, ty, x, y);
         } else if low_fact.mask | high_fact.mask != 0 {
             let t = if ty == Type::I8 { self.grab() } else { self.spare() };
             self.asm.setcc(Cc::O as u8, Rm::R(t));
             self.asm.store(Type::I64, state(layout::slot(layout::SAVE0)), RAX);
-            self.asm.test(ty, Rm::R(RAX), RAX);
-            dynasm!(self.asm; .arch x64; lahf);
-            self.asm.mov_part(Type::I8, RAX, t);
-            dynasm!(self.asm; .arch x64; or ah, al);
+            self.product_word(ty, t);
             for v in [low, high].into_iter().flatten() {
                 if self.an.facts[v.index()].mask != 0 {
                     self.word_flags_of(v.index());

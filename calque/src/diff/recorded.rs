@@ -141,9 +141,7 @@ impl Recorded {
                 ["end", count] if count.parse() == Ok(all.cases.len()) => break,
                 ["end", _] => return Err(lines.wrong("the number of cases is not that of those above")),
                 ["group", number, hash] => {
-                    let (Some(number), Some(hash)) = (decimal(number), word(hash)) else {
-                        return Err(lines.wrong(&format!("not understood: {}", shown(&line))));
-                    };
+                    let (number, hash) = lines.pair(number, hash, &line)?;
                     let ours = number % shard.1 == shard.0 - 1 && number < plan.cases.div_ceil(GROUP);
                     if !ours || group.is_some_and(|g| g >= number) {
                         return Err(lines.wrong(&format!("group {number} has no place here")));
@@ -152,16 +150,14 @@ impl Recorded {
                     group = Some(number);
                 }
                 [number, hash] => {
-                    let (Some(number), Some(hash)) = (decimal(number), word(hash)) else {
-                        return Err(lines.wrong(&format!("not understood: {}", shown(&line))));
-                    };
+                    let (number, hash) = lines.pair(number, hash, &line)?;
                     let ours = group == Some(number / GROUP) && number < plan.cases;
                     if !ours || all.cases.last().is_some_and(|last| last.0 >= number) {
                         return Err(lines.wrong(&format!("case {number} has no place here")));
                     }
                     all.cases.push((number, hash));
                 }
-                _ => return Err(lines.wrong(&format!("not understood: {}", shown(&line)))),
+                _ => return Err(lines.strange(&line)),
             }
         }
         match lines.next()? {
@@ -227,6 +223,15 @@ impl<R: BufRead> Lines<R> {
             return Err(self.wrong("it has no end: the file was cut, or is no record"));
         }
         String::from_utf8(line).map(Some).map_err(|_| self.wrong("no text"))
+    }
+
+    /// The number and the hash that `line` has as these words.
+    fn pair(&self, number: &str, hash: &str, line: &str) -> Result<(u64, u64), RecordedError> {
+        decimal(number).zip(word(hash)).ok_or_else(|| self.strange(line))
+    }
+
+    fn strange(&self, line: &str) -> RecordedError {
+        self.wrong(&format!("not understood: {}", shown(line)))
     }
 
     fn wrong(&self, what: &str) -> RecordedError {

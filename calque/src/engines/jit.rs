@@ -134,9 +134,7 @@ impl JitEngine {
         match heat {
             Heat::Never => return Err(self.interpret_one(cpu)),
             Heat::Cold(block) => {
-                self.counters.cold_blocks += 1;
-                self.uncopied = inside.saturating_sub(1);
-                return Err(super::left(self.interp.run_found(cpu, block)));
+                return Err(self.interpret_block(cpu, block, inside.saturating_sub(1)));
             }
             Heat::Unknown | Heat::Hot(_) => {}
         }
@@ -155,9 +153,7 @@ impl JitEngine {
             if let Heat::Hot(block) = heat
                 && !self.visits.enough(key.rip)
             {
-                self.counters.cold_blocks += 1;
-                self.uncopied = INSIDE;
-                return Err(super::left(self.interp.run_found(cpu, block)));
+                return Err(self.interpret_block(cpu, block, INSIDE));
             }
             if let Some(id) = self.translator.jit.copy(cpu, &key) {
                 return Ok(id);
@@ -165,9 +161,7 @@ impl JitEngine {
         } else if inside > 0
             && let Heat::Hot(block) = heat
         {
-            self.counters.cold_blocks += 1;
-            self.uncopied = inside - 1;
-            return Err(super::left(self.interp.run_found(cpu, block)));
+            return Err(self.interpret_block(cpu, block, inside - 1));
         }
         let interp = &self.interp;
         match self.translator.translate(cpu, &|key| interp.runs(key.phys, key.mode)) {
@@ -190,6 +184,18 @@ impl JitEngine {
             && cpu.state.shadow == 0
             && cpu.state.activity == Activity::Active
             && cpu.state.icount < end
+    }
+
+    /// Has the interpreter execute a block that it has found; then so many more are taken for parts of a translation.
+    fn interpret_block(
+        &mut self,
+        cpu: &mut Cpu,
+        block: interp::block::BlockId,
+        uncopied: u8,
+    ) -> Option<Exit> {
+        self.counters.cold_blocks += 1;
+        self.uncopied = uncopied;
+        super::left(self.interp.run_found(cpu, block))
     }
 
     fn interpret_one(&mut self, cpu: &mut Cpu) -> Option<Exit> {

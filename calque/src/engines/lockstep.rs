@@ -6,6 +6,7 @@
 //! Instructions that translated code leaves to the interpreter run once. A batch that differs is taken back and run
 //! again block by block, so that the report names the first block that differs.
 
+use super::driver::code_address;
 use super::replay::{Log as AccessLog, ReplayBus, ReplayInterrupts};
 use super::translator::{Translated, Translator};
 use super::{forget_code, left};
@@ -257,9 +258,7 @@ impl Lockstep {
 
 /// Whether a repeated string instruction stands at the instruction pointer.
 fn repeats_at(cpu: &mut Cpu) -> bool {
-    let s = &cpu.state;
-    let (long, lin) =
-        (s.is_long64(), if s.is_long64() { s.rip } else { s.seg[1].base.wrapping_add(s.rip) & 0xffff_ffff });
+    let (long, lin) = (cpu.state.is_long64(), code_address(cpu));
     let Ok(f) = cpu.fetch(lin) else { return false };
     let mut rep = false;
     for b in &f.bytes[..f.len] {

@@ -5,6 +5,7 @@
 //! instruction inside one. Time in the interpreter and in helpers counts for the block that caused it. What a profile
 //! costs is its exits: some thousand a second.
 
+use super::driver::code_address;
 use crate::symbols::Symbols;
 use backend_jit::RunExit;
 use emu_core::cpu::Cpu;
@@ -96,7 +97,7 @@ impl Profile {
         let s = &cpu.state;
         let user = s.cpl() == 3;
         let spot = Spot { user, space: if user { s.cr3 } else { 0 }, rip: s.rip };
-        let lin = if s.is_long64() { s.rip } else { s.seg[1].base.wrapping_add(s.rip) & 0xffff_ffff };
+        let lin = code_address(cpu);
         let bits = s.mode.code_bits();
         let seen = self.seen.entry(spot).or_default();
         seen.samples += 1;

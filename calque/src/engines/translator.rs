@@ -1,12 +1,12 @@
 //! From guest code to installed host code: lift, passes, emit, with what `--log` and `--stats` want to know.
 
+use super::driver::code_address;
 use crate::log::{Log, Topic};
 use backend_jit::{BlockId, Jit, JitConfig, JitError};
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::fault::Exception;
 use emu_core::ir::passes::{Optimizer, PassSet};
 use emu_core::ir::{Block, BlockKey, Op};
-use emu_core::state::Mode;
 use frontend_x86::{Guide, Lifted, Lifter, TRANSLATED, mnemonic_of};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
@@ -39,8 +39,6 @@ pub struct Translator {
     repeating: HashSet<BlockKey>,
     /// Interpreted instructions by the number of their mnemonic.
     fallbacks: HashMap<u32, u64>,
-    /// Mnemonics of instructions that were left to the interpreter, by RIP.
-    at: HashMap<u64, u32>,
     /// Blocks that the emitter refused, by its reason.
     refused: HashMap<String, u64>,
 }
@@ -63,7 +61,6 @@ impl Translator {
             ir: HashMap::new(),
             repeating: HashSet::new(),
             fallbacks: HashMap::new(),
-            at: HashMap::new(),
             refused: HashMap::new(),
         })
     }
@@ -73,9 +70,8 @@ impl Translator {
     /// # Errors
     /// The fault of fetching there.
     pub fn key(cpu: &mut Cpu) -> Result<BlockKey, Exception> {
-        let s = &cpu.state;
-        let lin = if s.is_long64() { s.rip } else { s.seg[1].base.wrapping_add(s.rip) & 0xffff_ffff };
-        let (rip, mode) = (s.rip, s.mode);
+        let lin = code_address(cpu);
+        let (rip, mode) = (cpu.state.rip, cpu.state.mode);
         Ok(BlockKey { phys: cpu.fetch_gpa(lin)?, rip, mode })
     }
 
@@ -94,17 +90,11 @@ impl Translator {
         let guide: Option<Guide> = self.traces.then_some(&guide);
         let mut block = match self.lifter.lift_along(cpu, guide)? {
             Lifted::Block(block) => block,
-            Lifted::Interpret { mnemonic } => {
-                self.at.insert(cpu.state.rip, mnemonic as u32);
-                return Ok(Translated::Interpret);
-            }
+            Lifted::Interpret { .. } => return Ok(Translated::Interpret),
         };
         let logging = [Topic::Guest, Topic::Ir, Topic::Host].iter().any(|&t| self.log.wants(t));
         let before = (logging && self.log.wants(Topic::Ir)).then(|| block.to_string());
         self.optimizer.run(&mut block);
-        if let Some(last) = block.insts.last().filter(|i| i.op == Op::Interpret) {
-            self.at.insert(block.key.rip.wrapping_add(last.imm as u64), last.aux);
-        }
         let id = match self.jit.compile(&block) {
             Ok(id) => id,
             Err(e) => {
@@ -128,19 +118,15 @@ impl Translator {
 
     /// Notes that the instruction at the processor's instruction pointer is interpreted, for `--stats`.
     pub fn note_fallback(&mut self, cpu: &mut Cpu) {
-        let (rip, mode) = (cpu.state.rip, cpu.state.mode);
-        let mnemonic = match self.at.get(&rip) {
-            Some(&m) => m,
-            // In a copy of a translation, or where nothing can be translated.
-            None => {
-                let lin =
-                    if mode.contains(Mode::CODE64) { rip } else { cpu.state.seg[1].base.wrapping_add(rip) };
-                let known = cpu.fetch(lin).map(|f| mnemonic_of(&f.bytes[..f.len], mode.code_bits()));
-                let m = known.unwrap_or(0);
-                self.at.insert(rip, m);
-                m
-            }
-        };
+        let bits = cpu.state.mode.code_bits();
+        let lin = code_address(cpu);
+        let known = cpu.fetch_in_page(lin).ok().and_then(|mut f| {
+            mnemonic_of(&f.bytes[..f.len], bits).or_else(|| {
+                cpu.fetch_beyond(lin, &mut f);
+                mnemonic_of(&f.bytes[..f.len], bits)
+            })
+        });
+        let mnemonic = known.unwrap_or(0);
         *self.fallbacks.entry(mnemonic).or_default() += 1;
     }
 

@@ -3,8 +3,7 @@
 //! Programs that are started again and again, at other addresses each time, run most of their code once or twice there:
 //! the interpreter does that in less time than a copy takes.
 
-/// So often a place is come to, whose code is translated for other RIPs, before it gets a copy: programs that are started
-/// again and again, at other addresses each time, run most of their code once or twice.
+/// So often a place is come to before it gets a copy.
 const FEW: u8 = 2;
 
 /// How often places have lately been come to whose code is translated for other RIPs: a few, and not exactly.

@@ -3,8 +3,8 @@
 //! Translated code looks a page up once and sends what crosses its end out of line. Where both pages are in the cache nothing
 //! else has to happen: no translation is made or lost.
 
-use super::phys::{ram_read, ram_write};
 use super::tlb::{TlbEntry, TlbSet, index};
+use super::wide::copy;
 use crate::addr::{PAGE_MASK, PAGE_SIZE};
 use crate::cpu::Cpu;
 
@@ -32,27 +32,6 @@ fn pieces<'a>(lin: u64, size: usize, entry: impl Fn(u64) -> &'a TlbEntry) -> Opt
     Some(Pieces { first, room, second })
 }
 
-/// # Safety
-/// `from` has `to.len()` bytes of guest RAM in one page.
-unsafe fn gather(from: *const u8, to: &mut [u8]) {
-    for (i, part) in to.chunks_mut(8).enumerate() {
-        // SAFETY: the caller's.
-        let bytes = unsafe { ram_read(from.add(8 * i), part.len()) }.to_le_bytes();
-        part.copy_from_slice(&bytes[..part.len()]);
-    }
-}
-
-/// # Safety
-/// `to` has room for `from.len()` bytes of guest RAM in one page, which may be written.
-unsafe fn scatter(to: *mut u8, from: &[u8]) {
-    for (i, part) in from.chunks(8).enumerate() {
-        let mut bytes = [0; 8];
-        bytes[..part.len()].copy_from_slice(part);
-        // SAFETY: the caller's.
-        unsafe { ram_write(to.add(8 * i), part.len(), u64::from_le_bytes(bytes)) };
-    }
-}
-
 impl Cpu {
     fn set(&self) -> &TlbSet {
         // SAFETY: `tlb` points at one of this vCPU's own sets (`select_tlb`).
@@ -66,10 +45,10 @@ impl Cpu {
         let set = self.set();
         let at = pieces(lin, size, |lin| &set.read[index(lin)])?;
         let mut bytes = [0; WIDEST];
-        // SAFETY: hits name host memory of guest pages that cover the pieces.
+        // SAFETY: hits name host memory of guest pages that cover the pieces, and `bytes` has room for both.
         unsafe {
-            gather(at.first, &mut bytes[..at.room]);
-            gather(at.second, &mut bytes[at.room..size]);
+            copy(bytes.as_mut_ptr(), at.first, at.room);
+            copy(bytes[at.room..].as_mut_ptr(), at.second, size - at.room);
         }
         let mut words = [0; 4];
         for (word, part) in words.iter_mut().zip(bytes.chunks_exact(8)) {
@@ -90,8 +69,8 @@ impl Cpu {
         }
         // SAFETY: hits name host memory of RAM pages that cover the pieces, and that nothing has been derived from.
         unsafe {
-            scatter(at.first, &bytes[..at.room]);
-            scatter(at.second, &bytes[at.room..size]);
+            copy(at.first, bytes.as_ptr(), at.room);
+            copy(at.second, bytes[at.room..].as_ptr(), size - at.room);
         }
         true
     }

@@ -84,7 +84,7 @@ unsafe fn write(host: *mut u8, parts: [Part; WIDE / PART]) {
 /// Copies `len` bytes upwards. Where the places overlap, the destination comes before the source.
 ///
 /// # Safety
-/// Both must lie in one page each, as for [`ram_read`] and [`ram_write`].
+/// Both must lie in one page each, as for [`ram_read`] and [`ram_write`], or be memory of our own.
 pub(super) unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
     let mut done = 0;
     // SAFETY: the caller's.
