@@ -552,7 +552,7 @@ impl Cache {
         for n in first..first + count {
             let ExitDesc { rip, patch, guard, role, .. } = self.exits[n as usize].desc;
             let at = key.phys.offset().wrapping_add(rip.wrapping_sub(key.rip));
-            if patch.is_none() || guard.is_some() || role != Role::Jump || at >= PAGE_SIZE {
+            if patch.is_none() || guard.is_some() || role == Role::Entry || at >= PAGE_SIZE {
                 continue;
             }
             let phys = PhysAddr(key.phys.page_base().0 + at);

@@ -6,13 +6,13 @@
 //! RFLAGS, the counters and the first scratch slots are within a one-byte displacement.
 
 use core::mem::offset_of;
+use emu_core::signals::{MARK_BEFORE, WORD_BEFORE};
 use emu_core::state::CpuState;
 
 /// What the state register is ahead of the state's address.
 pub const BIAS: i32 = 128;
 
-/// Host address of the current mode's doors: see [`crate::jumps`]. Right behind the address of the signal word, with which it is
-/// loaded.
+/// Host address of the current mode's doors: see [`crate::jumps`].
 pub const DOORS: usize = 0;
 /// The guest's status flags in canonical form while translated code runs: see [`crate::exit`].
 pub const FLAGS: usize = 2;
@@ -36,9 +36,9 @@ pub const EXC_ADDR: usize = 15;
 /// Saves the accumulator where no other place is free.
 pub const SAVE0: usize = 16;
 /// The site of the last x87 instruction, plus one, in blocks that have ended: see `x64/x87.rs`.
-pub const X87_SITE: usize = 21;
+pub const X87_SITE: usize = 17;
 /// Result or bounce buffer of a slow access: four slots, aligned to 32 bytes.
-pub const RESULT: usize = 17;
+pub const RESULT: usize = 18;
 /// The guest's MXCSR while a helper runs.
 pub const MX_GUEST: usize = 22;
 /// The MXCSR that Rust code runs under.
@@ -75,12 +75,10 @@ pub const BUDGET: usize = NO_ADDEND + 1;
 pub const CODE_BASE: usize = NO_ADDEND + 2;
 /// Host stack pointer with no call predicted: see `x64/calls.rs`.
 pub const CALL_BASE: usize = NO_ADDEND + 3;
-/// Host stack pointer below which no further call is.
-pub const CALL_LIMIT: usize = NO_ADDEND + 4;
 /// Address of the [`crate::jumps::Switch`] of the code that runs.
-pub const SWITCH: usize = NO_ADDEND + 5;
+pub const SWITCH: usize = NO_ADDEND + 4;
 /// Host address of what stands where there is no door.
-pub const NO_DOOR: usize = NO_ADDEND + 6;
+pub const NO_DOOR: usize = NO_ADDEND + 5;
 
 /// Of the first argument of [`crate::helpers::Helper::X87`]: the result is flags.
 pub const X87_FLAGS: u64 = 1 << 33;
@@ -89,6 +87,12 @@ pub const X87_FLAGS: u64 = 1 << 33;
 pub const LIVE_X87: i32 = 0;
 /// Byte of [`LIVE`]: so are the vector registers.
 pub const LIVE_VEC: i32 = 1;
+
+/// Displacement of the word of request bits: see [`emu_core::signals`].
+pub const WORD: i32 = -(WORD_BEFORE as i32) - BIAS;
+/// Displacement of what is `u64::MAX` while something is requested, and else the host stack pointer below which no further
+/// guest call is predicted, on hosts that take theirs for it: see `x64/calls.rs`.
+pub const MARK: i32 = -(MARK_BEFORE as i32) - BIAS;
 
 /// Displacement of scratch slot `n` from the state register.
 pub const fn slot(n: usize) -> i32 {

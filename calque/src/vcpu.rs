@@ -11,6 +11,7 @@ use crate::engines::driver::code_address;
 use crate::nap::Nap;
 use emu_core::clock::Timers;
 use emu_core::cpu::Cpu;
+use emu_core::cpu_box::CpuBox;
 use emu_core::engine::{Engine, Exit};
 use emu_core::mem::PhysMem;
 use emu_core::signals::request;
@@ -30,7 +31,7 @@ const BSP: u64 = 1 << 8;
 /// A virtual processor with what executes its instructions.
 pub struct Vcpu {
     /// The processor.
-    pub cpu: Box<Cpu>,
+    pub cpu: CpuBox,
     /// Its engine.
     pub engine: Box<dyn Engine>,
     /// The engine counts completed instructions: see [`crate::config::Machine::counts_instructions`].

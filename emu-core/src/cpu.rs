@@ -3,6 +3,7 @@
 use crate::addr::PhysAddr;
 use crate::bus::{CpuInterrupts, EmptyBus, NoInterrupts, SystemBus};
 use crate::clock::Clock;
+use crate::cpu_box::CpuBox;
 use crate::crew::Mailbox;
 use crate::entropy::Entropy;
 use crate::events::{Event, Listener};
@@ -67,6 +68,8 @@ pub struct Cpu {
     pub caught: Option<Caught>,
     /// Who is told of exceptions, interrupts and changes of translation.
     pub listener: Option<Arc<dyn Listener>>,
+    /// So that none is made but by [`Cpu::new`].
+    _boxed: (),
 }
 
 /// An exception or interrupt that was kept from its delivery. The state is that before it: RIP at the instruction
@@ -135,9 +138,12 @@ impl Wiring {
 
 impl Cpu {
     /// A processor in its reset state.
-    pub fn new(wiring: Wiring, features: Features, index: u32) -> Box<Self> {
+    ///
+    /// # Panics
+    /// If the wiring's signals are another processor's.
+    pub fn new(wiring: Wiring, features: Features, index: u32) -> CpuBox {
         let entropy = if wiring.clock.is_virtual() { Entropy::Seeded(index.into()) } else { Entropy::Host };
-        let mut cpu = Box::new(Self {
+        let mut cpu = CpuBox::new(Self {
             state: *CpuState::reset(),
             mmu: Mmu::default(),
             mem: wiring.mem,
@@ -156,8 +162,8 @@ impl Cpu {
             catch: false,
             caught: None,
             listener: None,
+            _boxed: (),
         });
-        cpu.state.signal_word = cpu.signals.word().as_ptr();
         cpu.state.gpr[crate::state::gpr::RDX] = cpu.features.signature().into();
         cpu.mode_changed();
         cpu

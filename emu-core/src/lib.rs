@@ -8,6 +8,7 @@ pub mod addr;
 pub mod bus;
 pub mod clock;
 pub mod cpu;
+pub mod cpu_box;
 pub mod crew;
 pub mod engine;
 pub mod entropy;

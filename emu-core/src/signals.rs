@@ -1,9 +1,12 @@
 //! How other threads reach a vCPU: one word of request bits, and a parking place for HLT.
 //!
-//! Invariant: whoever sets a bit has made the state behind it visible first (release), and the vCPU clears a bit
-//! before it looks at that state (acquire), so a request is never lost.
+//! Invariants: whoever sets a bit has made the state behind it visible first (release), and the vCPU clears a bit
+//! before it looks at that state (acquire), so a request is never lost. A bit is set before the mark is raised, and
+//! who lowers the mark looks at the bits afterwards.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::cpu_box::Room;
+use std::mem::offset_of;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
@@ -30,27 +33,34 @@ pub mod request {
     pub const SAMPLE: u32 = 1 << 8;
 }
 
-/// The requests to one vCPU. Shared by reference count; translated code polls [`Signals::word`].
+/// The requests to one vCPU. Shared by reference count. The vCPU itself lies behind them, so that translated code, which has
+/// its address, reaches what it polls at a fixed distance: see [`WORD_BEFORE`] and [`MARK_BEFORE`].
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct Signals {
-    word: AtomicU32,
     sipi: AtomicU32,
     /// It sleeps, or is about to: who sets a bit has to wake it.
     asleep: AtomicBool,
     lock: Mutex<()>,
     wake: Condvar,
+    /// Any height that translated code likes while nothing is requested, and the greatest with a request.
+    mark: AtomicU64,
+    /// Non-zero means: leave translated code at the next block boundary.
+    word: AtomicU32,
+    pub(crate) room: Room,
 }
 
-impl Signals {
-    /// The request word itself. Non-zero means: leave translated code at the next block boundary.
-    pub fn word(&self) -> &AtomicU32 {
-        &self.word
-    }
+/// Bytes from the word of request bits, 32 bits wide, to the vCPU.
+pub const WORD_BEFORE: usize = offset_of!(Signals, room) - offset_of!(Signals, word);
+/// Bytes to it from a 64-bit word that is `u64::MAX` from a request on until translated code lowers it.
+pub const MARK_BEFORE: usize = offset_of!(Signals, room) - offset_of!(Signals, mark);
 
+impl Signals {
     /// Sets request bits and wakes the vCPU if it sleeps.
     pub fn raise(&self, bits: u32) {
         // In one order with the two in `wait`: either this sees that it sleeps, or that sees the bit.
         let old = self.word.fetch_or(bits, Ordering::SeqCst);
+        self.mark.store(u64::MAX, Ordering::Release);
         if old & bits != bits && self.asleep.load(Ordering::SeqCst) {
             let _held = self.lock.lock().unwrap_or_else(|e| e.into_inner());
             self.wake.notify_all();
@@ -59,7 +69,8 @@ impl Signals {
 
     /// Sets request bits without waking the vCPU if it sleeps: for what it looks at anyway before it goes on.
     pub fn raise_quietly(&self, bits: u32) {
-        self.word.fetch_or(bits, Ordering::Release);
+        self.word.fetch_or(bits, Ordering::SeqCst);
+        self.mark.store(u64::MAX, Ordering::Release);
     }
 
     /// Start-up IPI with its vector.

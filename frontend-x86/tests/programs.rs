@@ -2,6 +2,7 @@
 
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::{Cpu, Wiring};
+use emu_core::cpu_box::CpuBox;
 use emu_core::fault::{Exception, Vector};
 use emu_core::features::Features;
 use emu_core::ir::{BlockKey, End, Op, Optimizer, PassSet, eval};
@@ -14,7 +15,7 @@ use std::sync::atomic::Ordering;
 
 const CODE: u64 = 0x2000;
 
-fn machine() -> Box<Cpu> {
+fn machine() -> CpuBox {
     let mem = PhysMem::new(64 << 10).unwrap();
     let mut cpu = Cpu::new(Wiring::bare(mem), Features::max(), 0);
     cpu.state.rip = CODE;
@@ -22,7 +23,7 @@ fn machine() -> Box<Cpu> {
 }
 
 /// 64-bit code without paging.
-fn long(code: &[u8]) -> Box<Cpu> {
+fn long(code: &[u8]) -> CpuBox {
     let mut cpu = machine();
     cpu.state.cr0 |= cr0::PE;
     cpu.state.cr4 |= cr4::OSFXSR;
@@ -35,7 +36,7 @@ fn long(code: &[u8]) -> Box<Cpu> {
 }
 
 /// 32-bit flat code.
-fn flat(code: &[u8]) -> Box<Cpu> {
+fn flat(code: &[u8]) -> CpuBox {
     let mut cpu = long(code);
     cpu.state.efer = 0;
     for s in &mut cpu.state.seg {
@@ -48,7 +49,7 @@ fn flat(code: &[u8]) -> Box<Cpu> {
 }
 
 /// Real-address mode with all bases 0.
-fn real(code: &[u8]) -> Box<Cpu> {
+fn real(code: &[u8]) -> CpuBox {
     let mut cpu = machine();
     for s in &mut cpu.state.seg {
         s.base = 0;

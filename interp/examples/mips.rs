@@ -5,6 +5,7 @@
 
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::{Cpu, Wiring};
+use emu_core::cpu_box::CpuBox;
 use emu_core::engine::Engine;
 use emu_core::features::Features;
 use emu_core::mem::PhysMem;
@@ -85,7 +86,7 @@ fn calls() -> Built {
 }
 
 /// A processor in 64-bit code with the first GiB mapped one to one.
-fn machine(code: &[u8]) -> Box<Cpu> {
+fn machine(code: &[u8]) -> CpuBox {
     let mem = PhysMem::new(64 << 20).expect("guest memory");
     for (at, entry) in [(PML4, 0x2003u64), (0x2000, 0x83)] {
         assert!(mem.write(PhysAddr(at), &entry.to_le_bytes()));

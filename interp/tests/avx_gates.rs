@@ -2,6 +2,7 @@
 
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::{Cpu, Wiring};
+use emu_core::cpu_box::CpuBox;
 use emu_core::fault::{Exception, Vector};
 use emu_core::features::{Features, leaf1_ecx};
 use emu_core::mem::PhysMem;
@@ -12,7 +13,7 @@ use interp::decode::decode;
 
 /// A processor in 16-bit protected, 32- or 64-bit code with AVX enabled. Of the first 4 MiB, the page at 0x5000 is not
 /// there in 64-bit code.
-fn cpu(bits: u32) -> Box<Cpu> {
+fn cpu(bits: u32) -> CpuBox {
     let mem = PhysMem::new(4 << 20).expect("guest memory");
     let mut cpu = Cpu::new(Wiring::bare(mem), Features::max(), 0);
     for (at, entry) in [(0x1000, 0x2007), (0x2000, 0x3007), (0x3000, 0x10_0007)] {

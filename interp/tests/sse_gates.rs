@@ -2,6 +2,7 @@
 
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::{Cpu, Wiring};
+use emu_core::cpu_box::CpuBox;
 use emu_core::fault::{Exception, Vector};
 use emu_core::features::{Features, leaf1_ecx};
 use emu_core::mem::PhysMem;
@@ -11,7 +12,7 @@ use emu_core::state::{Mode, Seg, gpr};
 use interp::decode::decode;
 
 /// A processor in 16-, 32- or 64-bit code with SSE enabled.
-fn cpu(bits: u32) -> Box<Cpu> {
+fn cpu(bits: u32) -> CpuBox {
     let mem = PhysMem::new(1 << 20).expect("guest memory");
     let mut cpu = Cpu::new(Wiring::bare(mem), Features::max(), 0);
     cpu.phys_write(PhysAddr(0x1000), 8, 0x2007);

@@ -5,6 +5,7 @@
 
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::{Cpu, Wiring};
+use emu_core::cpu_box::CpuBox;
 use emu_core::engine::Engine;
 use emu_core::features::Features;
 use emu_core::mem::PhysMem;
@@ -58,7 +59,7 @@ fn known_difference(v: &Value) -> Option<&'static str> {
 }
 
 struct Bench {
-    cpu: Box<Cpu>,
+    cpu: CpuBox,
     interp: Interp,
 }
 
@@ -130,7 +131,6 @@ impl Bench {
 /// The reset state with the pointers of `old`.
 fn fresh(old: &CpuState) -> CpuState {
     let mut s = *CpuState::reset();
-    s.signal_word = old.signal_word;
     s.tlb = old.tlb;
     s
 }

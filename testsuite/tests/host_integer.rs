@@ -6,6 +6,7 @@
 
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::{Cpu, Wiring};
+use emu_core::cpu_box::CpuBox;
 use emu_core::features::Features;
 use emu_core::mem::PhysMem;
 use emu_core::state::SegReg;
@@ -122,7 +123,7 @@ fn cases() -> Vec<Case> {
 
 /// A processor that executes what is put at [`CODE`].
 struct Guest {
-    cpu: Box<Cpu>,
+    cpu: CpuBox,
     interp: Interp,
 }
 

@@ -13,6 +13,7 @@ mod random;
 
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::{Cpu, Wiring};
+use emu_core::cpu_box::CpuBox;
 use emu_core::features::Features;
 use emu_core::mem::PhysMem;
 use emu_core::softfloat::F80;
@@ -195,7 +196,7 @@ impl State {
 }
 
 struct Guest {
-    cpu: Box<Cpu>,
+    cpu: CpuBox,
     interp: Interp,
 }
 

@@ -9,6 +9,7 @@ mod host;
 
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::{Cpu, Wiring};
+use emu_core::cpu_box::CpuBox;
 use emu_core::features::{Features, leaf1_ecx};
 use emu_core::mem::PhysMem;
 use emu_core::state::SegReg;
@@ -96,7 +97,7 @@ impl Random {
 }
 
 struct Guest {
-    cpu: Box<Cpu>,
+    cpu: CpuBox,
     interp: Interp,
 }
 

@@ -9,6 +9,7 @@
 
 use super::asm::{Cond, Reg, ZR};
 use super::lazy::Parts;
+use super::share::Offset;
 use super::vals::{ICOUNT, RETURNS, S0, S1, STATE, slot};
 use super::{Codegen, Loc};
 use crate::cache::Role;
@@ -17,8 +18,7 @@ use crate::layout;
 use crate::sidetable::Last;
 use dynasmrt::DynamicLabel;
 use emu_core::ir::{BrKind, Inst, Type};
-use emu_core::state::CpuState;
-use std::mem::offset_of;
+use emu_core::signals::WORD_BEFORE;
 
 /// A side exit whose code is still to be written.
 #[derive(Clone, Copy, Debug)]
@@ -48,14 +48,8 @@ impl Codegen {
     }
 
     /// Leaves through `stub` when a request is pending or the budget is used up. Changes NZCV.
-    fn poll(&mut self, stub: DynamicLabel) {
-        self.asm.ldr(Type::I64, S0, STATE, offset_of!(CpuState, signal_word));
-        self.poll_at_s0(stub);
-    }
-
-    /// The same with the address of the signal word in [`S0`].
-    pub fn poll_at_s0(&mut self, stub: DynamicLabel) {
-        self.asm.ldr(Type::I32, S0, S0, 0);
+    pub fn poll(&mut self, stub: DynamicLabel) {
+        self.asm.load_at(Type::I32, S0, STATE, Offset::Imm(-(WORD_BEFORE as i32)));
         self.asm.cbz(true, false, S0, stub);
         if self.count {
             self.asm.ldr(Type::I64, S0, STATE, slot(layout::BUDGET));

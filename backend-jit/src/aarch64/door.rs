@@ -10,8 +10,6 @@ use crate::layout;
 use dynasmrt::DynamicLabel;
 use emu_core::ir::{BlockKey, Type};
 use emu_core::mmu::tlb;
-use emu_core::state::CpuState;
-use std::mem::offset_of;
 
 /// Room for a door.
 pub const DOOR_BYTES: usize = 64;
@@ -40,10 +38,8 @@ impl Codegen {
 
     /// The same, or to `stub` if there is something else to do: see [`Codegen::poll`].
     pub fn poll_and_to_door(&mut self, stub: DynamicLabel) {
-        const { assert!(slot(layout::DOORS) == offset_of!(CpuState, signal_word) + 8) };
-        self.asm.ldp(S0, S1, STATE, offset_of!(CpuState, signal_word) as i32);
-        self.poll_at_s0(stub);
-        self.through_table();
+        self.poll(stub);
+        self.to_door();
     }
 
     /// Goes to the door for the RIP in x0 of the table at [`S1`].

@@ -9,7 +9,7 @@ use crate::layout;
 use dynasmrt::DynamicLabel;
 use emu_core::ir::{Inst, SystemKind, Type, Value};
 use emu_core::mmu::tlb::TlbSet;
-use emu_core::signals::request;
+use emu_core::signals::{WORD_BEFORE, request};
 use emu_core::state::bits::rflags;
 use emu_core::state::{CpuState, Msrs, Seg, SegReg, gpr};
 use std::mem::offset_of;
@@ -150,7 +150,7 @@ impl Codegen {
             self.asm.bind(cold);
             self.asm.str(Type::I8, ZR, STATE, offset_of!(CpuState, intr_withheld));
             let (again, word) = (self.asm.label(), S1);
-            self.asm.ldr(Type::I64, word, STATE, offset_of!(CpuState, signal_word));
+            self.asm.arith_imm(true, true, false, word, STATE, WORD_BEFORE as u64);
             // The temporaries may all be in use: x0 makes room.
             self.asm.str(Type::I64, 0, STATE, slot(layout::SAVE0));
             self.asm.bind(again);

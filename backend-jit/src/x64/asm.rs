@@ -14,6 +14,7 @@ pub struct Reg(pub u8);
 pub const RAX: Reg = Reg(0);
 pub const RCX: Reg = Reg(1);
 pub const RDX: Reg = Reg(2);
+pub const RSP: Reg = Reg(4);
 /// Points at the processor's state: see `layout`.
 pub const RBP: Reg = Reg(5);
 

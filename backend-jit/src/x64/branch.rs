@@ -1,11 +1,11 @@
 //! Leaving a block: direct links, jumps to computed places, side exits, and the tests for signals and budget.
 //!
 //! Invariant: a page is entered only through a current fetch translation. A link within the page needs no more than
-//! that; a link into another page, the return thunk of a call and a block that reaches into a second page first compare
-//! the number of the translation in force (`emu_core::mmu::execid`) with the one they were linked under, and so does
-//! every door (`door.rs`), by which computed jumps go.
+//! that; a link into another page and a block that reaches into a second page first compare the number of the translation
+//! in force (`emu_core::mmu::execid`) with the one they were linked under, and so does every door (`door.rs`), by which
+//! computed jumps go. What a return lands in is as current as it was at the call (`calls.rs`).
 
-use super::asm::{Alu, Branch, Mem, RAX, RCX, RDX, Rm, Shift, state};
+use super::asm::{Alu, Branch, Mem, RAX, RCX, RDX, RSP, Rm, Shift, state};
 use super::flags::{AE, E, NE};
 use super::mem::{Stub, StubKind};
 use super::{Codegen, Loc, NO_SLOT};
@@ -56,12 +56,10 @@ impl Codegen {
         (exit, label)
     }
 
-    /// Leaves through `stub` when a request is pending or the budget is used up.
+    /// Leaves through `stub` when a request is pending, there is no room for another call, or the budget is used up.
     fn poll(&mut self, stub: DynamicLabel) {
-        let word = state(layout::field(offset_of!(CpuState, signal_word)));
-        self.asm.load(Type::I64, RCX, word);
-        self.asm.alu_imm(Type::I32, Alu::Cmp, Rm::M(Mem { base: RCX, index: None, scale: 0, disp: 0 }), 0);
-        self.asm.jcc(NE, stub);
+        self.asm.alu(Type::I64, Alu::Cmp, RSP, Rm::M(state(layout::MARK)));
+        self.asm.jcc(Cc::B as u8, stub);
         if self.count && self.heed_budget {
             self.asm.load(Type::I64, RCX, state(layout::field(ICOUNT as usize)));
             self.asm.alu(Type::I64, Alu::Cmp, RCX, Rm::M(state(layout::slot(layout::BUDGET))));
@@ -81,8 +79,7 @@ impl Codegen {
             if back {
                 self.poll(stub);
             }
-            let at = self.asm.patchable(Branch::Jmp, stub);
-            self.frame.exits[exit].patch = Some(at as u32);
+            self.linked(exit, stub);
         } else if self.frame.flat() && self.link_pages {
             if back {
                 self.poll(stub);
@@ -113,6 +110,11 @@ impl Codegen {
     /// A link to a block that may lie in another page.
     pub fn guarded(&mut self, exit: usize, rip: u64, stub: DynamicLabel) {
         self.guard(exit, rip, stub);
+        self.linked(exit, stub);
+    }
+
+    /// A link that nothing guards.
+    pub fn linked(&mut self, exit: usize, stub: DynamicLabel) {
         let at = self.asm.patchable(Branch::Jmp, stub);
         self.frame.exits[exit].patch = Some(at as u32);
     }
@@ -121,9 +123,7 @@ impl Codegen {
     fn call_known(&mut self, rel: i64, behind: i64) {
         let (rip, behind) = (self.frame.rip(rel), self.frame.rip(behind));
         let (exit, stub) = self.new_exit(rip, Role::Jump);
-        if self.frame.back(rel) {
-            self.poll(stub);
-        }
+        self.poll(stub);
         if !self.frame.same_page(rip) {
             self.guard(exit, rip, stub);
         }
@@ -383,7 +383,6 @@ impl Codegen {
             let at = self.entry.indirect;
             self.asm.jmp_abs(at);
         }
-        self.emit_full();
         let stubs = std::mem::take(&mut self.frame.exit_stubs);
         for s in &stubs {
             self.asm.bind(s.label);

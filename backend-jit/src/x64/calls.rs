@@ -2,8 +2,10 @@
 //!
 //! A guest's call is a host CALL, and its return a host RET, so that the host predicts it as it does any other. Under the
 //! host's return address lies the guest's, and the return goes this way only if that is the one it has popped. What the host
-//! returns to is the call's landing, which checks, as any link into another page does, that the place behind the call is
-//! still what it was linked to.
+//! returns to is the call's landing. The page of the call was entered through a current fetch translation, and is still the
+//! same: what changes translations leaves translated code, or changes the mode, and both drop all frames. (A store to a
+//! page table alone need not be seen before the guest says so.) A place behind the call in the next page is checked as
+//! any link into another page is.
 //!
 //! A return that finds another guest address has perhaps passed over a call that has not returned (`call next; pop`), so it
 //! tries the frame above; else it goes as any computed jump. Whatever leaves translated code leaves all frames behind: the
@@ -12,31 +14,24 @@
 //! A change of mode within translated code (SYSCALL and the like) drops all frames, since landings are of the mode of their
 //! call.
 //!
+//! One comparison of RSP tests for requests and for room: a request raises the mark above it (`emu_core::signals`). Where there
+//! is no room, translated code is left, and entered again with an empty stack.
+//!
 //! Invariants: RSP is at most [`layout::CALL_BASE`], less a multiple of 16, wherever a block begins; the host addresses
 //! on the stack are those of landings in blocks of this arena that were live when translated code was entered, and the way
-//! out. No loop is made of forward calls and of returns this way alone, since each return uses up a call; so neither tests
-//! for requests.
+//! out. Calls test for requests; returns that way need not, since each uses up a call.
 
 use super::Codegen;
-use super::asm::{Alu, Mem, RCX, Reg, Rm, state};
-use super::flags::NE;
+use super::asm::{Alu, Mem, RCX, RSP, Rm, state};
+use super::flags::{E, NE};
 use crate::cache::Role;
 use crate::layout;
 use crate::moves::Field;
-use dynasmrt::{DynamicLabel, DynasmApi, dynasm};
+use dynasmrt::{DynasmApi, dynasm};
 use emu_core::ir::{Cc, Type};
 
 /// Most calls that are predicted at a time: 256 KiB of stack.
 const DEPTH: i32 = 1 << 14;
-
-const RSP: Reg = Reg(4);
-
-/// Where the stack of calls is full.
-#[derive(Clone, Copy, Debug)]
-pub struct Full {
-    label: DynamicLabel,
-    back: DynamicLabel,
-}
 
 fn base() -> Mem {
     state(layout::slot(layout::CALL_BASE))
@@ -55,17 +50,19 @@ impl Codegen {
         self.asm.lea_abs(RCX, self.entry.way_out);
         dynasm!(self.asm; .arch x64; push rcx);
         self.asm.store(Type::I64, base(), RSP);
-        dynasm!(self.asm; .arch x64; lea rcx, [rsp - 16 * DEPTH]);
-        self.asm.store(Type::I64, state(layout::slot(layout::CALL_LIMIT)), RCX);
+        // The mark is lowered before the word of requests is looked at: see `emu_core::signals`.
+        dynasm!(self.asm; .arch x64; lea rcx, [rsp - 16 * DEPTH]; cmp [rbp + layout::MARK], rcx);
+        let lowered = self.asm.jcc8(E);
+        dynasm!(self.asm; .arch x64; xchg [rbp + layout::MARK], rcx);
+        self.asm.here8(lowered);
+        dynasm!(self.asm; .arch x64; cmp DWORD [rbp + layout::WORD], 0);
+        let quiet = self.asm.jcc8(E);
+        dynasm!(self.asm; .arch x64; mov QWORD [rbp + layout::MARK], -1);
+        self.asm.here8(quiet);
     }
 
-    /// Half a frame: the guest's address behind the call. Changes RCX.
+    /// Half a frame: the guest's address behind the call, which has been polled for. Changes RCX.
     pub fn push_guest(&mut self, rip: u64) {
-        let full = Full { label: self.asm.label(), back: self.asm.label() };
-        self.asm.alu(Type::I64, Alu::Cmp, RSP, Rm::M(state(layout::slot(layout::CALL_LIMIT))));
-        self.asm.jcc(Cc::B as u8, full.label);
-        self.asm.bind(full.back);
-        self.full.push(full);
         match i32::try_from(rip as i64) {
             Ok(low) => {
                 self.asm.buf.push(0x68); // push imm32
@@ -83,7 +80,11 @@ impl Codegen {
     pub fn landing(&mut self, rip: u64) {
         dynasm!(self.asm; .arch x64; pop rcx);
         let (exit, stub) = self.new_exit(rip, Role::Return);
-        self.guarded(exit, rip, stub);
+        if self.frame.same_page(rip) {
+            self.linked(exit, stub);
+        } else {
+            self.guarded(exit, rip, stub);
+        }
     }
 
     /// A return to RAX: goes where the call was that pushed it, if that is found.
@@ -109,14 +110,5 @@ impl Codegen {
     /// Before code of another mode: the landings on the stack are not for it.
     pub fn forget_calls(&mut self) {
         self.asm.load(Type::I64, RSP, base());
-    }
-
-    /// What [`Self::push_guest`] does when there is no room: forgets all calls.
-    pub fn emit_full(&mut self) {
-        for Full { label, back } in std::mem::take(&mut self.full) {
-            self.asm.bind(label);
-            self.asm.load(Type::I64, RSP, base());
-            self.asm.jmp(back);
-        }
     }
 }

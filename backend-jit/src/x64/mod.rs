@@ -242,7 +242,6 @@ pub struct Codegen {
     x87_last: Option<Last>,
     stubs: Vec<mem::Stub>,
     sides: Vec<branch::Side>,
-    full: Vec<calls::Full>,
     withheld: Vec<system::Withheld>,
     indirect_miss: Option<dynasmrt::DynamicLabel>,
     thunks: [usize; Helper::ALL.len()],
@@ -299,7 +298,6 @@ impl Codegen {
             x87_last: None,
             stubs: Vec::new(),
             sides: Vec::new(),
-            full: Vec::new(),
             withheld: Vec::new(),
             indirect_miss: None,
             thunks: [0; Helper::ALL.len()],
@@ -359,7 +357,6 @@ impl Codegen {
         self.x87_last = None;
         self.stubs.clear();
         self.sides.clear();
-        self.full.clear();
         self.withheld.clear();
         self.indirect_miss = None;
     }

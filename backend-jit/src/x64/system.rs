@@ -1,6 +1,6 @@
 //! Segment and alignment checks, and changes of system state.
 
-use super::asm::{Alu, Mem, RCX, Rm, state};
+use super::asm::{Alu, Rm, state};
 use super::flags::NE;
 use super::{Codegen, Owner};
 use crate::helpers::Helper;
@@ -103,14 +103,11 @@ impl Codegen {
     pub fn emit_withheld(&mut self) {
         for Withheld { cold, back } in std::mem::take(&mut self.withheld) {
             self.asm.bind(cold);
-            self.asm.store(Type::I64, state(layout::slot(layout::SAVE0)), RCX);
-            self.asm.load(Type::I64, RCX, state(layout::field(offset_of!(CpuState, signal_word))));
             self.asm.buf.push(0xf0); // lock
-            let word = Mem { base: RCX, index: None, scale: 0, disp: 0 };
-            self.asm.alu_imm(Type::I32, Alu::Or, Rm::M(word), request::INTR as i32);
+            self.asm.alu_imm(Type::I32, Alu::Or, Rm::M(state(layout::WORD)), request::INTR as i32);
+            self.asm.store_imm(Type::I64, state(layout::MARK), -1);
             let withheld = state(layout::field(offset_of!(CpuState, intr_withheld)));
             self.asm.store_imm(Type::I8, withheld, 0);
-            self.asm.load(Type::I64, RCX, state(layout::slot(layout::SAVE0)));
             self.asm.jmp(back);
         }
     }

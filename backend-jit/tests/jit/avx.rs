@@ -5,6 +5,7 @@ use crate::r#gen::{Rng, cpu, snapshot};
 use backend_jit::{BlockId, Jit, JitConfig, RunExit};
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::Cpu;
+use emu_core::cpu_box::CpuBox;
 use emu_core::ir::encoded::{Encoded, Needs, Shape};
 use emu_core::ir::{Block, BlockKey, Cc, Op, Type, Value, VecOp, eval};
 use emu_core::state::Mode;
@@ -78,7 +79,7 @@ fn finish(mut b: Block, ty: Type, v: Value) -> Block {
     b
 }
 
-fn state(seed: u64) -> Box<Cpu> {
+fn state(seed: u64) -> CpuBox {
     let r = &mut Rng(seed);
     let mut c = cpu(r);
     for n in 0..4 {
@@ -89,7 +90,7 @@ fn state(seed: u64) -> Box<Cpu> {
     c
 }
 
-fn run(jit: &mut Jit, b: &Block, seed: u64) -> Option<Box<Cpu>> {
+fn run(jit: &mut Jit, b: &Block, seed: u64) -> Option<CpuBox> {
     let id = jit.compile(b).ok()?;
     let mut c = state(seed);
     assert_eq!(jit.run(&mut c, id), RunExit::NeedBlock, "{b}");

@@ -4,7 +4,8 @@ use crate::r#gen::{Rng, cpu};
 use crate::to_user;
 use backend_jit::{Jit, JitConfig, RunExit};
 use emu_core::addr::PhysAddr;
-use emu_core::cpu::{CodeHit, Cpu};
+use emu_core::cpu::CodeHit;
+use emu_core::cpu_box::CpuBox;
 use emu_core::fault::{Exception, Vector};
 use emu_core::ir::{Block, BlockKey, BrKind, Cc, Op, Type};
 use emu_core::signals::request;
@@ -16,7 +17,7 @@ use std::collections::HashMap;
 pub struct Guest {
     blocks: HashMap<u64, Block>,
     pub jit: Jit,
-    pub cpu: Box<Cpu>,
+    pub cpu: CpuBox,
     needed: u32,
 }
 

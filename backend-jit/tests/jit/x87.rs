@@ -6,6 +6,7 @@ use crate::{agree, disassemble, joined};
 use backend_jit::{Jit, JitConfig, RunExit};
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::Cpu;
+use emu_core::cpu_box::CpuBox;
 use emu_core::ir::x87::{self, Access, POINTERS};
 use emu_core::ir::{Block, BlockKey, Cc, End, Op, Type, eval, mem_flags};
 use emu_core::softfloat::F80;
@@ -176,7 +177,7 @@ fn block(r: &mut Rng, common: bool) -> Block {
     b
 }
 
-fn prepare(seed: u64, common: bool) -> Box<Cpu> {
+fn prepare(seed: u64, common: bool) -> CpuBox {
     let r = &mut Rng(seed ^ 0x5bd1_e995_0000_0001);
     let mut c = cpu(r);
     let f = &mut c.state.fpu;

@@ -10,6 +10,7 @@ use crate::engines::driver::{Driver, DriverConfig, Ended, Kind, code_address};
 use backend_jit::JitError;
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::{Caught, Cpu, Wiring};
+use emu_core::cpu_box::CpuBox;
 use emu_core::entropy::Entropy;
 use emu_core::features::Features;
 use emu_core::mem::{Frame, MemError, PhysMem, page};
@@ -23,7 +24,7 @@ use std::sync::atomic::Ordering;
 /// Bytes of a page.
 pub(super) const PAGE: usize = 0x1000;
 /// The pages that hold page tables.
-const TABLES: std::ops::Range<usize> = 1..5;
+pub(super) const TABLES: std::ops::Range<usize> = 1..5;
 
 /// Why there are no engines.
 #[derive(Debug, thiserror::Error)]
@@ -131,7 +132,7 @@ pub struct Leg {
     /// Which engine.
     pub kind: Kind,
     /// The processor.
-    pub cpu: Box<Cpu>,
+    pub cpu: CpuBox,
     /// The engine.
     pub driver: Driver,
     journal: Vec<JournalEntry>,
@@ -289,13 +290,13 @@ impl Leg {
         let cpu = &mut *self.cpu;
         let (scene, template) = (place.scene, place.template);
         let old = &cpu.state;
-        let (signal, tlb) = (old.signal_word, old.tlb);
+        let tlb = old.tlb;
         let paging = |s: &CpuState| (s.cr0, s.cr3, s.cr4, s.efer, s.pkru);
         let changed = paging(old) != paging(template);
         let (cr0, cr4, efer) = (old.cr0, old.cr4, old.efer);
         cpu.state.clone_from(template);
         let s = &mut cpu.state;
-        (s.signal_word, s.tlb) = (signal, tlb);
+        s.tlb = tlb;
         s.gpr = case.gpr;
         s.rip = (CODE + case.at).wrapping_sub(if scene.bits == 64 { 0 } else { s.seg[1].base });
         s.rflags = case.rflags | 2;

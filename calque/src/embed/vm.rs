@@ -9,6 +9,7 @@ use crate::engines::driver::{Driver, DriverConfig, Ended, Kind};
 use emu_core::addr::{PAGE_SIZE, PhysAddr};
 use emu_core::bus::{EmptyBus, SystemBus};
 use emu_core::cpu::{Caught, Cpu, Wiring};
+use emu_core::cpu_box::CpuBox;
 use emu_core::entropy::Entropy;
 use emu_core::features::Features;
 use emu_core::mem::{Frame, PhysMem, page};
@@ -61,7 +62,7 @@ pub struct Context {
 /// One processor with its memory and engine. See [`super`].
 #[derive(Debug)]
 pub struct Vm {
-    pub(super) cpu: Box<Cpu>,
+    pub(super) cpu: CpuBox,
     pub(super) driver: Driver,
     space: Space,
     mode: CpuMode,
@@ -216,10 +217,10 @@ impl Vm {
     /// Replaces the registers, but not what belongs to this processor alone.
     fn replace_state(&mut self, state: &CpuState) {
         let old = &self.cpu.state;
-        let (signal, tlb, icount) = (old.signal_word, old.tlb, old.icount);
+        let (tlb, icount) = (old.tlb, old.icount);
         self.cpu.state.clone_from(state);
         let s = &mut self.cpu.state;
-        (s.signal_word, s.tlb, s.icount) = (signal, tlb, icount);
+        (s.tlb, s.icount) = (tlb, icount);
         self.stale = true;
     }
 

@@ -80,12 +80,13 @@ impl Cpu {
 mod tests {
     use crate::addr::PhysAddr;
     use crate::cpu::{Cpu, Wiring};
+    use crate::cpu_box::CpuBox;
     use crate::features::Features;
     use crate::mem::PhysMem;
     use crate::mmu::{Access, Priv};
 
     /// Linear pages 8 and 9 are physical pages 7 and 3.
-    fn two_pages_apart() -> Box<Cpu> {
+    fn two_pages_apart() -> CpuBox {
         let mem = PhysMem::new(16 << 12).expect("memory");
         let mut cpu = Cpu::new(Wiring::bare(mem), Features::max(), 0);
         crate::mmu::tests::into_long_mode(&mut cpu);

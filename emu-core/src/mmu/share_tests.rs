@@ -6,6 +6,7 @@ use crate::addr::PhysAddr;
 use crate::bus::{Dma, EmptyBus, NoInterrupts};
 use crate::clock::Clock;
 use crate::cpu::{Cpu, Wiring};
+use crate::cpu_box::CpuBox;
 use crate::features::Features;
 use crate::mem::{PhysMem, page};
 use crate::signals::{Signals, request};
@@ -19,7 +20,7 @@ fn entry(page: u64) -> u64 {
     page << 12 | 0x67
 }
 
-fn pair() -> [Box<Cpu>; 2] {
+fn pair() -> [CpuBox; 2] {
     let mem = PhysMem::new(64 << 12).expect("memory");
     for table in 1..4u64 {
         assert!(mem.write(PhysAddr(table << 12), &entry(table + 1).to_le_bytes()));

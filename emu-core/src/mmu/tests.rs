@@ -3,6 +3,7 @@
 use super::{Access, Priv};
 use crate::addr::PhysAddr;
 use crate::cpu::{Cpu, Wiring};
+use crate::cpu_box::CpuBox;
 use crate::fault::Exception;
 use crate::features::Features;
 use crate::mem::PhysMem;
@@ -24,7 +25,7 @@ impl Rng {
 const PAGES: u64 = 64;
 
 /// A bare processor with 64 pages of RAM in 4-level paging; pages 0-15 serve as tables at random.
-fn long_mode() -> Box<Cpu> {
+fn long_mode() -> CpuBox {
     let mem = PhysMem::new(PAGES << 12).expect("memory");
     let mut cpu = Cpu::new(Wiring::bare(mem), Features::max(), 0);
     into_long_mode(&mut cpu);
@@ -118,7 +119,8 @@ fn shadow_agrees_with_walks() {
                 4 => {
                     let old = cpu.state.cr4;
                     cpu.state.cr4 ^= [cr4::SMAP, cr4::SMEP, cr4::PGE][rng.below(3) as usize];
-                    cpu.paging_changed(cpu.state.cr0, old, cpu.state.efer);
+                    let (cr0, efer) = (cpu.state.cr0, cpu.state.efer);
+                    cpu.paging_changed(cr0, old, efer);
                 }
                 5 => {
                     let lin = random_lin(&mut rng);

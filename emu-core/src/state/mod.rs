@@ -145,8 +145,6 @@ pub struct CpuState {
     pub icount: u64,
     /// Current inline translation cache, for translated code: see `mmu::tlb`.
     pub tlb: *mut crate::mmu::tlb::TlbSet,
-    /// Address of [`crate::signals::Signals::word`], for translated code.
-    pub signal_word: *const u32,
     /// Free for the code generator: lazy flags, spills, exit information. Nothing here outlives a return from it.
     pub scratch: [u64; 96],
     /// Segment registers by [`Seg`] number: ES, CS, SS, DS, FS, GS.
@@ -193,8 +191,8 @@ pub struct CpuState {
     pub tlb_super: [*mut crate::mmu::tlb::TlbSet; 2],
 }
 
-// SAFETY: the two raw pointers name memory owned by the same vCPU (its signal word, kept alive by `Cpu::signals`,
-// and its translation cache, owned by `Cpu::mmu`), and are only followed by the thread that runs the vCPU.
+// SAFETY: the raw pointers name translation caches that the same vCPU owns (`Cpu::mmu`), and are only followed by the
+// thread that runs the vCPU.
 unsafe impl Send for CpuState {}
 
 impl CpuState {
@@ -214,7 +212,6 @@ impl CpuState {
             smm: false,
             smi_latched: false,
             icount: 0,
-            signal_word: std::ptr::null(),
             tlb: std::ptr::null_mut(),
             scratch: [0; 96],
             seg: [data, code, data, data, data, data],

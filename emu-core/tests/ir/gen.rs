@@ -2,6 +2,7 @@
 
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::{Cpu, Wiring};
+use emu_core::cpu_box::CpuBox;
 use emu_core::features::Features;
 use emu_core::ir::{Block, BlockKey, Cc, Inst, Op, StateField, Type, Value, VecOp};
 use emu_core::mem::PhysMem;
@@ -293,7 +294,7 @@ pub fn block(r: &mut Rng) -> Block {
 const RAM: usize = 32 << 10;
 
 /// A processor in 64-bit code without paging, with random registers and memory.
-pub fn cpu(r: &mut Rng) -> Box<Cpu> {
+pub fn cpu(r: &mut Rng) -> CpuBox {
     let mem = PhysMem::new(RAM as u64).unwrap();
     let bytes: Vec<u8> = (0..RAM).map(|_| r.next() as u8).collect();
     assert!(mem.write(PhysAddr(0), &bytes));

@@ -14,7 +14,6 @@ pub fn init(cpu: &mut Cpu) {
     let old = &cpu.state;
     new.cr0 = new.cr0 & !(cr0::CD | cr0::NW) | old.cr0 & (cr0::CD | cr0::NW);
     new.icount = old.icount;
-    new.signal_word = old.signal_word;
     new.tlb = old.tlb;
     new.fpu = old.fpu;
     new.vec = old.vec;

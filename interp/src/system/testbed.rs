@@ -3,6 +3,7 @@
 use emu_core::addr::PhysAddr;
 use emu_core::bus::CpuInterrupts;
 use emu_core::cpu::{Cpu, Wiring};
+use emu_core::cpu_box::CpuBox;
 use emu_core::features::Features;
 use emu_core::mem::PhysMem;
 use emu_core::state::bits::{cr0, cr4, efer, rflags};
@@ -86,7 +87,7 @@ impl CpuInterrupts for OneVector {
 }
 
 pub struct Bed {
-    pub cpu: Box<Cpu>,
+    pub cpu: CpuBox,
     pub irq: Arc<OneVector>,
 }
 

@@ -3,6 +3,7 @@
 
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::{Cpu, Wiring};
+use emu_core::cpu_box::CpuBox;
 use emu_core::engine::{Engine, Exit};
 use emu_core::features::Features;
 use emu_core::mem::PhysMem;
@@ -27,7 +28,7 @@ const IDT: u64 = 0x4000;
 const GDT: u64 = 0x3000;
 
 pub struct Machine {
-    pub cpu: Box<Cpu>,
+    pub cpu: CpuBox,
     pub interp: Interp,
 }
 

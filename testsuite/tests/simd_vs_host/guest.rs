@@ -3,6 +3,7 @@
 use crate::case::{Case, MEMORY};
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::{Cpu, Wiring};
+use emu_core::cpu_box::CpuBox;
 use emu_core::features::Features;
 use emu_core::mem::PhysMem;
 use emu_core::softfloat::F80;
@@ -17,7 +18,7 @@ const DATA: u64 = 0x4000;
 const GPR: [usize; 4] = [gpr::RAX, gpr::RCX, gpr::RDX, 8];
 
 pub struct Guest {
-    cpu: Box<Cpu>,
+    cpu: CpuBox,
     decoded: Option<Decoded>,
 }
 
