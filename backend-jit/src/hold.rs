@@ -94,6 +94,16 @@ impl Holds {
         Some(self.list[n])
     }
 
+    /// Index of the first access that shares.
+    pub fn first(&self) -> Option<usize> {
+        self.list.first().map(|h| h.at as usize)
+    }
+
+    /// Index of the last.
+    pub fn last(&self) -> Option<usize> {
+        self.list.last().map(|h| h.at as usize)
+    }
+
     /// Finds the groups of `insts`.
     pub fn run(&mut self, insts: &[Inst]) {
         self.list.clear();

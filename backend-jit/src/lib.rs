@@ -92,6 +92,8 @@ pub struct JitConfig {
     pub plain: bool,
     /// Let accesses share looks into the translation cache.
     pub share_probes: bool,
+    /// Accesses that share a look do not test that nothing has come between, but where it may have: `x64/twice.rs`.
+    pub trust_looks: bool,
     /// Ask the host for large pages behind translated code.
     pub large_pages: bool,
     /// Keep the page that the stack is in at hand.
@@ -122,6 +124,7 @@ impl Default for JitConfig {
             ordered: true,
             plain: false,
             share_probes: true,
+            trust_looks: true,
             fold_addresses: true,
             copy_blocks: true,
             stack_window: true,

@@ -34,8 +34,16 @@ pub struct Side {
     pub flags: ExitFlags,
 }
 
+impl Side {
+    /// Whether it does the same as another.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let what = |s: &Self| (s.rel, s.undo, s.back, s.x87, s.flags);
+        what(self) == what(other)
+    }
+}
+
 /// Where a side exit finds the guest's flags.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ExitFlags {
     /// In their word.
     Word,
@@ -173,17 +181,19 @@ impl Codegen {
     pub fn exit_if(&mut self, inst: &Inst) {
         let rel = inst.imm;
         let undo = self.frame.total_insns.saturating_sub(self.frame.done_insns + 1);
-        let label = self.asm.label();
-        if let Some(c) = self.constant(inst.args[0]) {
-            if c != 0 {
-                self.asm.jmp(label);
-            }
-        } else {
-            let cc = self.condition(inst.args[0]);
-            self.asm.jcc(cc, label);
-        }
+        let sure = self.constant(inst.args[0]);
+        let cc = if sure.is_none() { self.condition(inst.args[0]) } else { 0 };
         let (back, flags, x87) = (self.frame.back(rel), self.exit_flags(), self.x87_last);
-        self.sides.push(Side { label, rel, undo, back, x87, flags });
+        let mut side = Side { label: self.asm.label(), rel, undo, back, x87, flags };
+        match self.known_side(&side) {
+            Some(label) => side.label = label,
+            None => self.sides.push(side),
+        }
+        match sure {
+            None => self.asm.jcc(cc, side.label),
+            Some(0) => {}
+            Some(_) => self.asm.jmp(side.label),
+        }
     }
 
     /// Leaves the instruction in hand to the interpreter on a condition.
@@ -360,8 +370,8 @@ impl Codegen {
         self.asm.jmp_abs(at);
     }
 
-    /// Side exits and exit stubs, after the body.
-    pub fn emit_exits(&mut self) {
+    /// Side exits, after the body.
+    pub fn emit_sides(&mut self) {
         let sides = std::mem::take(&mut self.sides);
         for s in &sides {
             self.asm.bind(s.label);
@@ -373,9 +383,13 @@ impl Codegen {
             self.x87_note(s.x87, RCX);
             self.direct(s.rel, s.back);
         }
+        self.keep_sides(&sides);
         self.sides = sides;
         self.sides.clear();
-        self.asm.go_cold();
+    }
+
+    /// Exit stubs, out of line.
+    pub fn emit_exits(&mut self) {
         self.emit_withheld();
         if let Some(l) = self.indirect_miss.take() {
             self.asm.bind(l);

@@ -7,6 +7,7 @@
 //! - the guest's flags are in scratch slot `FLAGS`; `guest_flags` lists the values that are the same as that word.
 
 use super::asm::{Alu, Mem, RAX, Rm, state};
+use super::twice::Form;
 use super::{Codegen, Loc, NO_SLOT, Owner};
 use crate::sidetable::Recipe;
 use crate::{exit, layout};
@@ -188,7 +189,7 @@ impl Codegen {
                 c.flags_to_ax();
                 c.asm.store(Type::I16, guest_word(), RAX);
             });
-        } else if self.word_in_ax == Some((f, self.asm.buf.len())) {
+        } else if self.twice.form == Form::Single && self.word_in_ax == Some((f, self.asm.buf.len())) {
             self.asm.store(Type::I16, guest_word(), RAX);
         } else {
             let m = self.word(f);

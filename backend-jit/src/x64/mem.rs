@@ -9,6 +9,7 @@
 //! instruction not begun, so a block never runs on after it has modified itself.
 
 use super::asm::{Alu, Mem, Reg, Rm, Shift, state};
+use super::twice::Form;
 use super::vals::Src;
 use super::window::Outside;
 use super::{Codegen, Loc, Owner};
@@ -127,41 +128,64 @@ impl Codegen {
         self.save_flags(false);
         // Where the value is now: a temporary that was taken for the probe has been spilled by `grab`.
         let value = value(self);
-        let slow = self.asm.label();
-        let resume = self.asm.label();
         let look = Look { addr, entry: t, aside, table };
         let group = Look { table: if hold.is_some_and(|h| h.write) { WRITE } else { table }, ..look };
+        if let Some(hold) = hold.filter(|h| !h.first)
+            && self.is_trusted(hold.slot)
+        {
+            if kept.is_none() {
+                self.asm.load(Type::I64, t, state(layout::slot(hold.slot.into())));
+            }
+            return self.accessed(t, aside, Some(hold), addr);
+        }
+        // In the quick form, what misses goes over to the careful one, and there is no slow path.
+        let over = self.crossing();
+        let (slow, resume) = (over.unwrap_or_else(|| self.asm.label()), self.asm.label());
+        let alone = match hold {
+            Some(_) => over.unwrap_or_else(|| self.asm.label()),
+            None => slow,
+        };
         match hold {
             Some(hold) if !first => {
-                let (slot, alone) = (state(layout::slot(hold.slot.into())), self.asm.label());
+                let slot = state(layout::slot(hold.slot.into()));
                 if kept.is_some() {
                     self.asm.alu(Type::I64, Alu::Cmp, t, Rm::M(slot));
-                    self.asm.jcc(super::flags::NE, alone);
                 } else {
                     self.asm.load(Type::I64, t, slot);
                     self.asm.test_imm(Type::I8, Rm::R(t), 1);
-                    self.asm.jcc(super::flags::NE, alone);
                 }
-                self.push_alone(hold, look, bytes, alone, resume, slow);
+                self.asm.jcc(super::flags::NE, alone);
             }
             Some(hold) => {
-                let alone = self.asm.label();
                 self.look_up(group, hold.below, hold.span, alone);
                 self.asm.store(Type::I64, state(layout::slot(hold.slot.into())), t);
-                self.push_alone(hold, look, bytes, alone, resume, slow);
             }
             None => self.look_up(look, 0, bytes as i32, slow),
         }
-        self.asm.bind(resume);
-        if let Some(u) = aside {
-            self.drop_temp(u);
+        if let Some(hold) = hold {
+            self.trust(hold.slot);
         }
-        self.addend = hold.filter(|h| !h.last).map(|h| (t, h.slot));
+        if over.is_some() {
+            return self.accessed(t, aside, hold, addr);
+        }
+        if let Some(hold) = hold {
+            self.push_alone(hold, look, bytes, alone, resume, slow);
+        }
+        self.asm.bind(resume);
         let stack = inst.aux & mem_flags::STACK != 0;
         let site = self.site();
         let kind = StubKind::Access { helper, addr, addend: t, bytes, stack, value };
         let live_xmm = self.live_xmm();
         self.stubs.push(Stub { label: slow, resume, site, kind, live_xmm });
+        self.accessed(t, aside, hold, addr)
+    }
+
+    /// The operand of the access in hand, whose addend is in `t`.
+    fn accessed(&mut self, t: Reg, aside: Option<Reg>, hold: Option<Hold>, addr: At) -> Mem {
+        if let Some(u) = aside {
+            self.drop_temp(u);
+        }
+        self.addend = hold.filter(|h| !h.last).map(|h| (t, h.slot));
         Mem { base: t, index: Some(addr.reg), scale: 0, disp: addr.disp }
     }
 
@@ -491,7 +515,9 @@ impl Codegen {
 
     fn probe_const(&mut self, inst: &Inst, slot: usize) -> Mem {
         let m = self.probe(inst, inst.args[0], inst.ty.bytes(), Helper::Store, None);
-        if let Some(Stub { kind: StubKind::Access { value, .. }, .. }) = self.stubs.last_mut() {
+        if self.twice.form != Form::Quick
+            && let Some(Stub { kind: StubKind::Access { value, .. }, .. }) = self.stubs.last_mut()
+        {
             *value = Some(Stored::State(layout::slot(slot)));
         }
         m

@@ -22,6 +22,7 @@ pub mod string;
 pub mod stubs;
 pub mod system;
 pub mod trampoline;
+pub mod twice;
 pub mod vals;
 pub mod vecenc;
 pub mod vecregs;
@@ -39,6 +40,7 @@ use crate::sidetable::{Last, Recipe};
 use crate::{JitConfig, JitError, addresses};
 use asm::{Alu, Asm, Reg};
 use emu_core::ir::{Block, Inst, Op, Value};
+use std::ops::Range;
 pub use trampoline::enter;
 
 /// The largest code cache: displacements are 32 bits.
@@ -86,7 +88,7 @@ pub enum Loc {
 }
 
 /// What is known of a value while its block is emitted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Val {
     loc: Loc,
     /// Spill slot, or [`NO_SLOT`]. With a register too, both are right.
@@ -120,8 +122,9 @@ const NEW_VAL: Val = Val {
 };
 
 /// Who has a temporary.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Owner {
+    #[default]
     Free,
     /// Nobody, but it has the addend that is in this scratch slot too: see [`crate::hold`].
     Addend(u8),
@@ -258,6 +261,8 @@ pub struct Codegen {
     link_pages: bool,
     predict_returns: bool,
     share_probes: bool,
+    trust_looks: bool,
+    twice: twice::Twice,
     fold_addresses: bool,
     stack_window: bool,
     count: bool,
@@ -311,6 +316,8 @@ impl Codegen {
             link_pages: cfg.link_pages,
             predict_returns: cfg.predict_returns,
             share_probes: cfg.share_probes,
+            trust_looks: cfg.trust_looks,
+            twice: twice::Twice::default(),
             fold_addresses: cfg.fold_addresses,
             stack_window: cfg.stack_window,
             count: cfg.count_insns,
@@ -352,6 +359,7 @@ impl Codegen {
         self.lazy = None;
         self.product = None;
         self.word_in_ax = None;
+        self.twice.form = twice::Form::Single;
         self.deferred = None;
         self.x87_live = false;
         self.x87_last = None;
@@ -366,6 +374,19 @@ impl Codegen {
     /// # Errors
     /// [`JitError::Unsupported`] for what is not built, and [`JitError::Internal`] for bugs.
     pub fn compile(&mut self, block: &Block, place: Place) -> Result<(), JitError> {
+        match self.compile_as(block, place) {
+            Err(JitError::Internal(_)) if self.trust_looks => {
+                debug_assert!(false, "a block cannot be emitted in two forms");
+                self.trust_looks = false;
+                let once = self.compile_as(block, place);
+                self.trust_looks = true;
+                once
+            }
+            done => done,
+        }
+    }
+
+    fn compile_as(&mut self, block: &Block, place: Place) -> Result<(), JitError> {
         self.reset(block, place);
         let insts = std::mem::take(&mut self.insts);
         self.an.run(&insts);
@@ -379,7 +400,31 @@ impl Codegen {
         }
         self.guard_entry(block.next_page.is_some());
         self.count_block();
-        for i in 0..self.insts.len() {
+        match self.part() {
+            Some(part) => self.emit_twice(part)?,
+            None => {
+                self.emit_ops(0..self.insts.len())?;
+                self.emit_sides();
+                self.asm.go_cold();
+            }
+        }
+        self.emit_exits();
+        self.emit_stubs();
+        self.frame.check()?;
+        let hot = self.asm.hot();
+        if !self.asm.finish(place.cold(hot, self.asm.buf.len() - hot)) {
+            return Err(JitError::Internal("unresolved label"));
+        }
+        for (field, ends) in [(Field::Outside, &self.asm.outside), (Field::Across, &self.asm.across)] {
+            for &end in ends {
+                self.frame.note(field, end);
+            }
+        }
+        Ok(())
+    }
+
+    fn emit_ops(&mut self, ops: Range<usize>) -> Result<(), JitError> {
+        for i in ops {
             let inst = self.insts[i];
             self.at = i;
             if inst.op == Op::Guest {
@@ -395,18 +440,6 @@ impl Codegen {
             self.emit(Value(i as u32), &inst);
             self.end_op();
             self.frame.check()?;
-        }
-        self.emit_exits();
-        self.emit_stubs();
-        self.frame.check()?;
-        let hot = self.asm.hot();
-        if !self.asm.finish(place.cold(hot, self.asm.buf.len() - hot)) {
-            return Err(JitError::Internal("unresolved label"));
-        }
-        for (field, ends) in [(Field::Outside, &self.asm.outside), (Field::Across, &self.asm.across)] {
-            for &end in ends {
-                self.frame.note(field, end);
-            }
         }
         Ok(())
     }

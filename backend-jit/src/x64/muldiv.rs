@@ -243,6 +243,7 @@ impl Codegen {
         }
         self.asm.unary(ty, if signed { 7 } else { 6 }, Rm::R(by));
         self.asm.bind(resume);
+        self.distrust();
         let site = self.site();
         self.stubs.push(super::mem::Stub {
             label: slow,

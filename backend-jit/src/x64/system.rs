@@ -32,6 +32,7 @@ impl Codegen {
 
     /// Calls a helper's thunk from the body of a block; its arguments are in place.
     pub fn call_thunk(&mut self, helper: Helper) {
+        self.distrust();
         let site = self.site();
         let live = self.live_xmm();
         self.save_live_xmm(live, true);

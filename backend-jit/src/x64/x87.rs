@@ -56,6 +56,7 @@ impl Codegen {
             return;
         }
         self.x87_live = true;
+        self.distrust();
         self.save_flags(true);
         let (label, resume) = (self.asm.label(), self.asm.label());
         self.asm.alu_imm(Type::I8, super::asm::Alu::Cmp, Rm::M(live()), 0);

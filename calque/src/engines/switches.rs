@@ -12,13 +12,14 @@ pub const LARGE_PAGES: &str = "pages";
 pub const RESUME: &str = "resume";
 
 /// The switches beside the passes.
-const EMITTER: [Switch; 12] = [
+const EMITTER: [Switch; 13] = [
     // Links across pages.
     ("links", |c| c.link_pages = false),
     // Predicted returns.
     ("returns", |c| c.predict_returns = false),
     // Shared looks into the translation cache.
     ("share", |c| c.share_probes = false),
+    ("trust", |c| c.trust_looks = false),
     // Addresses as parts of operands.
     ("addresses", |c| c.fold_addresses = false),
     (LARGE_PAGES, |c| c.large_pages = false),
