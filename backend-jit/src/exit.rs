@@ -4,7 +4,6 @@
 //! SF, ZF, AF, PF and CF in their places of RFLAGS' low byte (as LAHF gives them; the other bits of it are
 //! unspecified). [`to_word`] and [`from_word`] convert.
 
-use emu_core::fault::Exception;
 use emu_core::state::bits::rflags;
 
 /// Why [`crate::Jit::run`] returned. The processor's state is exact in every case.
@@ -14,8 +13,8 @@ pub enum RunExit {
     NeedBlock,
     /// The instruction at RIP has to be interpreted.
     Interpret,
-    /// The instruction at RIP raised an exception.
-    Fault(Exception),
+    /// The instruction at RIP raised the exception that [`crate::fault`] gives.
+    Fault,
     /// A request bit of [`emu_core::signals::Signals`] is set.
     Signal,
     /// A store fell on decoded bytes; see [`emu_core::cpu::Cpu::code_hits`].
@@ -36,6 +35,8 @@ pub enum Kind {
     Interpret = 3,
     /// The instruction of the site raised the exception in scratch.
     Fault = 4,
+    /// A helper has panicked.
+    Panic = 5,
 }
 
 impl Kind {
@@ -46,6 +47,7 @@ impl Kind {
             2 => Self::Indirect,
             3 => Self::Interpret,
             4 => Self::Fault,
+            5 => Self::Panic,
             _ => return None,
         })
     }

@@ -139,7 +139,7 @@ fn run(cpu: *mut Cpu, f: impl FnOnce(&mut Cpu) -> Done) -> u64 {
         }
         Err(payload) => {
             PANIC.set(Some(payload));
-            Kind::Interpret as u64
+            Kind::Panic as u64
         }
     }
 }
@@ -331,7 +331,10 @@ fn do_load_w(cpu: &mut Cpu) -> Done {
 /// Completes the journal after translated code has been left: entries of read-modify-writes in place do not know
 /// yet what was written. Giving each entry what its bytes are now keeps the last value of every byte right.
 pub fn complete_journal(cpu: &mut Cpu) {
-    let Some(mut journal) = cpu.mmu.journal.take() else { return };
+    if cpu.mmu.journal.is_none() {
+        return;
+    }
+    let mut journal = cpu.mmu.journal.take().unwrap_or_default();
     for e in &mut journal {
         e.new = cpu.phys_read(e.addr, e.len.into());
     }

@@ -122,6 +122,7 @@ impl Default for Switch {
 }
 
 impl Switch {
+    #[inline]
     fn find(&self, mode: Mode) -> Option<usize> {
         let current = self.current.get();
         if self.near[current].mode.get() == mode.0 {
@@ -160,10 +161,16 @@ impl Jumps {
     }
 
     /// The set of `mode`, made if there is none.
+    #[inline]
     pub fn select(&mut self, mode: Mode) -> usize {
-        if let Some(n) = self.switch.find(mode) {
-            return self.switch.near[n].set.get();
+        match self.switch.find(mode) {
+            Some(n) => self.switch.near[n].set.get(),
+            None => self.bring(mode),
         }
+    }
+
+    #[cold]
+    fn bring(&mut self, mode: Mode) -> usize {
         if let Some(i) = self.sets.iter().position(|s| s.mode == mode) {
             return i;
         }
@@ -192,7 +199,19 @@ impl Jumps {
     }
 
     /// Puts set `i` in force; host addresses of its doors, its newest return and the switch.
+    #[inline]
     pub fn enter(&mut self, i: usize) -> (u64, u64, u64) {
+        let near = &self.switch.near[self.switch.current.get()];
+        if near.set.get() != i || near.mode.get() == NO_MODE {
+            self.change_to(i);
+        }
+        let switch = &*self.switch;
+        let near = &switch.near[switch.current.get()];
+        (near.doors.get(), near.top.get(), &raw const *switch as u64)
+    }
+
+    #[cold]
+    fn change_to(&mut self, i: usize) {
         let set = &self.sets[i];
         let switch = &*self.switch;
         let n = switch.find(set.mode).unwrap_or_else(|| {
@@ -210,11 +229,10 @@ impl Jumps {
             n
         });
         switch.current.set(n);
-        let near = &switch.near[n];
-        (near.doors.get(), near.top.get(), &raw const *switch as u64)
     }
 
     /// Keeps where translated code left the ring of the set in force.
+    #[inline]
     pub fn left(&mut self, top: u64) {
         self.switch.near[self.switch.current.get()].top.set(top);
     }
@@ -232,6 +250,7 @@ impl Jumps {
     }
 
     /// Arena offset of the code that set `i` has for `rip` under fetch translation `exec`.
+    #[inline]
     pub fn find(&self, i: usize, rip: u64, exec: u32) -> Option<usize> {
         let e = &self.sets[i].places[place_index(rip)];
         (exec != 0 && e.rip == rip && e.exec == exec).then_some(e.code as usize)

@@ -56,7 +56,7 @@ pub const SPILLS: usize = 64 - SPILL;
 /// An image of the x87 in the form of FNSAVE: 108 bytes.
 pub const X87_IMAGE: usize = 64;
 /// The third operand of [`crate::helpers::Helper::Fp`], 16 bytes, on hosts that have no x87 to make an image of.
-pub const FP_THIRD: usize = X87_IMAGE + 1;
+pub const FP_THIRD: usize = X87_IMAGE;
 /// The slots for addends that accesses share: see [`crate::hold`]. Taken in this order, so the first are those within reach of
 /// a displacement of one byte.
 pub const HOLDS: [usize; 8] = [1, 5, 8, 9, 10, 80, 81, 82];
@@ -115,4 +115,4 @@ pub const fn field(offset: usize) -> i32 {
 }
 
 /// Emitted code reads vectors from the buffer with instructions that demand alignment.
-const _: () = assert!((slot(RESULT) + BIAS) % 32 == 0);
+const _: () = assert!((slot(RESULT) + BIAS) % 32 == 0 && (slot(FP_THIRD) + BIAS) % 16 == 0);

@@ -31,6 +31,7 @@ use arena::Arena;
 use cache::{Cache, NewBlock};
 use emu_core::addr::{PAGE_MASK, PAGE_SIZE, PhysAddr};
 use emu_core::cpu::{CodeHit, Cpu};
+use emu_core::fault::Exception;
 use emu_core::ir::{Block, BlockKey, Inst};
 use emu_core::state::bits::rflags;
 use emu_core::state::{Mode, Seg};
@@ -177,6 +178,8 @@ pub struct Jit {
     cache: Cache,
     codegen: host::Codegen,
     entry: host::Entry,
+    /// See [`hold::no_addend`].
+    no_addend: u64,
     stats: JitStats,
     budget: u64,
     /// The exit that came back last and may be linked to what is run next.
@@ -211,6 +214,7 @@ impl Jit {
         Ok(Self {
             cfg,
             cache,
+            no_addend: host::no_addend(),
             codegen,
             entry,
             stats,
@@ -414,10 +418,12 @@ impl Jit {
         s.scratch[layout::MX_HOST] = 0x1f80;
         s.scratch[layout::LIVE] = 0;
         s.scratch[layout::X87_SITE] = 0;
-        s.scratch[layout::NO_ADDEND] = host::no_addend();
+        s.scratch[layout::NO_ADDEND] = self.no_addend;
         s.scratch[layout::STACK_LIMIT] = 0;
         let word = host::enter(&self.cache, self.entry, code, cpu);
-        helpers::resume_panic();
+        if Kind::from_word(word) == Some(Kind::Panic) {
+            helpers::resume_panic();
+        }
         helpers::complete_journal(cpu);
         x87::unpack(&mut cpu.state);
         let s = &mut cpu.state;
@@ -483,7 +489,7 @@ impl Jit {
                 }
                 if kind == Kind::Fault {
                     self.stats.exits_fault += 1;
-                    return RunExit::Fault(helpers::exception(cpu));
+                    return RunExit::Fault;
                 }
                 self.stats.exits_interpret += 1;
                 RunExit::Interpret
@@ -577,6 +583,11 @@ impl Jit {
         let parts = self.cache.host_code(id).into_iter().flatten();
         parts.filter(|(code, _)| !code.is_empty()).map(|(code, at)| (at as u64, code)).collect()
     }
+}
+
+/// The exception for which [`Jit::run`] or [`Jit::resume`] has just come back with [`RunExit::Fault`].
+pub fn fault(cpu: &Cpu) -> Exception {
+    helpers::exception(cpu)
 }
 
 /// Whether this host's emitter knows each of `insts` from `from` on: the front end ends a block before an instruction

@@ -90,6 +90,7 @@ impl Signals {
     }
 
     /// The bits set now.
+    #[inline]
     pub fn peek(&self) -> u32 {
         self.word.load(Ordering::Acquire)
     }

@@ -390,7 +390,7 @@ fn the_end_of_canonical_addresses_comes_before_a_page() {
         let (mut want, mut got) = (state(seed as u64 + 1), state(seed as u64 + 1));
         let end = eval(&b, &mut want);
         let exit = jit.run(&mut got, id);
-        assert!(crate::agree(end, exit), "{at:#x}: {end:?} {exit:?}");
+        assert!(crate::agree(end, exit, &got), "{at:#x}: {end:?} {exit:?}");
         assert_eq!(snapshot(&want), snapshot(&got), "{at:#x}");
     }
 }
@@ -415,7 +415,7 @@ fn both_halves_go_to_memory_and_back() {
         let (mut want, mut got) = (state(seed as u64 + 1), state(seed as u64 + 1));
         let end = eval(&b, &mut want);
         let exit = jit.run(&mut got, id);
-        assert!(crate::agree(end, exit), "{end:?} {exit:?}");
+        assert!(crate::agree(end, exit, &got), "{end:?} {exit:?}");
         assert_eq!(snapshot(&want), snapshot(&got), "{at:#x}");
     }
 }

@@ -32,7 +32,7 @@ pub fn check_from(jit: &mut Jit, b: &Block, seed: u64, prepare: impl Fn(&mut Cpu
     let mut second = start();
     let exit = jit.run(&mut second, id);
     let (want, got) = (snapshot(&first), snapshot(&second));
-    if agree(end, exit) && want == got {
+    if agree(end, exit, &second) && want == got {
         return Ok(true);
     }
     let code = disassemble(&joined(jit, id));

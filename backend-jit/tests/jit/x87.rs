@@ -242,7 +242,7 @@ fn compare(common: bool) {
         }
         let all = |c: &Cpu| format!("{} {:x?}", snapshot(c), c.state.fpu);
         assert!(
-            agree(end, exit) && all(&want) == all(&got),
+            agree(end, exit, &got) && all(&want) == all(&got),
             "{b}\n{}\nseed {seed}: {end:?} against {exit:?}\nbefore {}\nwant   {}\ngot    {}",
             disassemble(&joined(&jit, id)),
             all(&start()),

@@ -448,7 +448,7 @@ impl Driver {
             RunExit::NeedBlock | RunExit::Signal | RunExit::CodeHit => None,
             RunExit::Budget => (self.config.chain && left == 0).then_some(Ended::Limit),
             RunExit::Interpret => self.step(cpu),
-            RunExit::Fault(e) => self.fault(cpu, e),
+            RunExit::Fault => self.fault(cpu, backend_jit::fault(cpu)),
         }
     }
 }

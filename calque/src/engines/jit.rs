@@ -102,9 +102,9 @@ impl JitEngine {
                         return Some(exit);
                     }
                 }
-                RunExit::Fault(e) => {
+                RunExit::Fault => {
                     self.counters.faults += 1;
-                    if deliver::exception(cpu, e).is_err() {
+                    if deliver::exception(cpu, backend_jit::fault(cpu)).is_err() {
                         return Some(Exit::Shutdown);
                     }
                 }
@@ -122,7 +122,7 @@ impl JitEngine {
                 self.missed = true;
             }
             RunExit::Signal | RunExit::Budget => self.counters.signals += 1,
-            RunExit::Interpret | RunExit::Fault(_) | RunExit::CodeHit => {}
+            RunExit::Interpret | RunExit::Fault | RunExit::CodeHit => {}
         }
         None
     }

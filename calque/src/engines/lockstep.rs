@@ -94,10 +94,7 @@ impl Lockstep {
         cpu.mmu.journal = Some(Vec::new());
         let most = if before.icount < self.single_until { 1 } else { BATCH };
         let (exit, count) = self.run_batch(cpu, *key, id, most);
-        let fault = match exit {
-            RunExit::Fault(e) => Some(e),
-            _ => None,
-        };
+        let fault = (exit == RunExit::Fault).then(|| backend_jit::fault(cpu));
         let mut dead = false;
         if let Some(e) = fault {
             dead = deliver::exception(cpu, e).is_err();

@@ -80,7 +80,7 @@ impl Profile {
         let why = match exit {
             RunExit::NeedBlock => "block not linked",
             RunExit::Interpret => "left to the interpreter",
-            RunExit::Fault(_) => "fault",
+            RunExit::Fault => "fault",
             RunExit::CodeHit => "store to code",
             // These come from outside.
             RunExit::Signal | RunExit::Budget => return,

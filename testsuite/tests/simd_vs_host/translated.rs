@@ -55,7 +55,7 @@ impl Translated {
         let cpu = self.guest.cpu();
         cpu.state.rip = CODE;
         let fault = match self.jit.run(cpu, id) {
-            RunExit::Fault(e) => Some(e.vector as u8),
+            RunExit::Fault => Some(backend_jit::fault(self.guest.cpu()).vector as u8),
             RunExit::Interpret => return None,
             _ => None,
         };
