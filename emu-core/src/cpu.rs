@@ -27,8 +27,9 @@ pub struct CodeHit {
 }
 
 /// A virtual processor. `state` comes first, so that its address is the processor's address: translated code holds
-/// one pointer for both.
+/// one pointer for both. Only [`Cpu::new`] makes one, since it has to lie behind its requests.
 #[derive(Debug)]
+#[non_exhaustive]
 #[repr(C)]
 pub struct Cpu {
     /// Architectural state.
@@ -68,8 +69,6 @@ pub struct Cpu {
     pub caught: Option<Caught>,
     /// Who is told of exceptions, interrupts and changes of translation.
     pub listener: Option<Arc<dyn Listener>>,
-    /// So that none is made but by [`Cpu::new`].
-    _boxed: (),
 }
 
 /// An exception or interrupt that was kept from its delivery. The state is that before it: RIP at the instruction
@@ -141,6 +140,7 @@ impl Cpu {
     ///
     /// # Panics
     /// If the wiring's signals are another processor's.
+    #[allow(clippy::new_ret_no_self, reason = "it lies behind its requests")]
     pub fn new(wiring: Wiring, features: Features, index: u32) -> CpuBox {
         let entropy = if wiring.clock.is_virtual() { Entropy::Seeded(index.into()) } else { Entropy::Host };
         let mut cpu = CpuBox::new(Self {
@@ -162,7 +162,6 @@ impl Cpu {
             catch: false,
             caught: None,
             listener: None,
-            _boxed: (),
         });
         cpu.state.gpr[crate::state::gpr::RDX] = cpu.features.signature().into();
         cpu.mode_changed();
