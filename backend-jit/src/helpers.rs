@@ -331,10 +331,7 @@ fn do_load_w(cpu: &mut Cpu) -> Done {
 /// Completes the journal after translated code has been left: entries of read-modify-writes in place do not know
 /// yet what was written. Giving each entry what its bytes are now keeps the last value of every byte right.
 pub fn complete_journal(cpu: &mut Cpu) {
-    if cpu.mmu.journal.is_none() {
-        return;
-    }
-    let mut journal = cpu.mmu.journal.take().unwrap_or_default();
+    let Some(mut journal) = cpu.mmu.journal.take() else { return };
     for e in &mut journal {
         e.new = cpu.phys_read(e.addr, e.len.into());
     }

@@ -4,7 +4,8 @@
 //! that the copies of an unrolled loop touch) nearly always fall into one page. The first of them looks the page up for
 //! the whole span and leaves the entry's addend in a scratch slot; the others take it from there, unless it is
 //! [`layout::NO_ADDEND`]: then the span crosses a page, the look-up missed, or something that may have changed
-//! translations (any helper) has come between, and each looks for itself.
+//! translations (any helper) has come between, and each looks for itself. Where nothing can have come between, the emitters
+//! leave that test out: `x64/twice.rs`, `aarch64/stretch.rs`.
 //!
 //! If an access of a group writes, all of it goes by the entries for writing: who may write may read. Where there is none
 //! (pages with code or page tables, pages not yet copied), reads look for themselves too, and a store has its slow path

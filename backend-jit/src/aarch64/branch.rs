@@ -49,6 +49,7 @@ impl Codegen {
 
     /// Leaves through `stub` when a request is pending or the budget is used up. Changes NZCV.
     pub fn poll(&mut self, stub: DynamicLabel) {
+        const { assert!(WORD_BEFORE <= 256, "beyond an unscaled offset") };
         self.asm.load_at(Type::I32, S0, STATE, Offset::Imm(-(WORD_BEFORE as i32)));
         self.asm.cbz(true, false, S0, stub);
         if self.count {

@@ -383,8 +383,7 @@ impl Codegen {
             self.x87_note(s.x87, RCX);
             self.direct(s.rel, s.back);
         }
-        self.keep_sides(&sides);
-        self.sides = sides;
+        self.sides = std::mem::replace(&mut self.twice.sides, sides);
         self.sides.clear();
     }
 

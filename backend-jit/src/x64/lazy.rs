@@ -12,7 +12,7 @@ use emu_core::ir::{Cc, Op, Type, Value};
 use emu_core::state::gpr;
 
 /// Flags of a product that are made on the way out alone.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Product {
     /// The flags.
     pub flags: Value,

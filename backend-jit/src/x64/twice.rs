@@ -52,8 +52,8 @@ pub struct Twice {
     joins: Vec<Option<Join>>,
     /// Accesses of the part so far.
     next: usize,
-    /// The side exits of the quick form, which the careful one uses too.
-    sides: Vec<Side>,
+    /// The side exits that were written last: those of the quick form, which the careful one uses too.
+    pub sides: Vec<Side>,
     next_side: usize,
     start: Places,
     end: Places,
@@ -188,12 +188,6 @@ impl Codegen {
         known.is_like(side).then_some(known.label)
     }
 
-    /// Side exits have been written, and may be used again.
-    pub fn keep_sides(&mut self, sides: &[Side]) {
-        self.twice.sides.clear();
-        self.twice.sides.extend_from_slice(sides);
-    }
-
     fn places(&self, p: &mut Places) {
         p.insts.clone_from(&self.insts);
         p.facts.clone_from(&self.an.facts);
@@ -242,8 +236,8 @@ impl Codegen {
 
     /// Whether all values that live on are where `p` has them.
     fn is_as(&self, p: &Places) -> bool {
-        let values = (0..self.val.len()).filter(|&n| self.lives(Value(n as u32)));
-        values.into_iter().all(|n| self.val[n] == p.val[n])
+        let mut values = (0..self.val.len()).filter(|&n| self.lives(Value(n as u32)));
+        values.all(|n| self.val[n] == p.val[n])
             && self.owner == p.owner
             && self.slots == p.slots
             && self.xmm == p.xmm
@@ -252,6 +246,6 @@ impl Codegen {
             && (self.vec_live, self.x87_live, self.x87_last) == (p.vec_live, p.x87_live, p.x87_last)
             && (self.native, self.lazy, self.deferred) == (p.native, p.lazy, p.deferred)
             && (&self.bools, &self.guest_flags) == (&p.bools, &p.guest_flags)
-            && self.product.map(|p| (p.flags, p.recipe)) == p.product.map(|p| (p.flags, p.recipe))
+            && self.product == p.product
     }
 }
