@@ -427,7 +427,6 @@ impl Jit {
         helpers::complete_journal(cpu);
         x87::unpack(&mut cpu.state);
         let s = &mut cpu.state;
-        self.cache.jumps.left(s.scratch[layout::RETURNS]);
         s.mxcsr |= s.scratch[layout::MX_GUEST] as u32 & 0x3f;
         s.rflags = s.rflags & !rflags::STATUS | host::status_flags(&s.scratch);
         self.after(cpu, word)

@@ -14,6 +14,7 @@
 use super::asm::{Logic, Reg, ZR};
 use super::share::{Alone, At, Slow, Touch};
 use super::vals::{S0, S1, STATE, slot};
+use super::vecregs::{V0, V1};
 use super::{Codegen, Loc};
 use crate::helpers::Helper;
 use crate::layout;
@@ -118,11 +119,23 @@ impl Codegen {
         only.then_some(Value(fact.last))
     }
 
+    /// Whether `v` is the low lane of a vector, and all it is for is a store.
+    pub fn stores_lane(&self, v: Value) -> bool {
+        let (inst, fact) = (&self.insts[v.index()], self.an.facts[v.index()]);
+        let to = &self.insts[fact.last as usize];
+        inst.op == Op::Vec1
+            && inst.aux == VecOp::Lane as u32
+            && inst.imm == 0
+            && fact.uses == 1
+            && to.op == Op::Store
+            && to.args[1] == v
+            && to.ty == inst.ty
+    }
+
     /// Leaves the low lane of a vector to the store that is all it is for, if so.
     pub fn lane_for_store(&mut self, me: Value, inst: &Inst) -> bool {
         let (fact, v) = (self.an.facts[me.index()], inst.args[0]);
-        let to = &self.insts[fact.last as usize];
-        if inst.imm != 0 || fact.uses != 1 || to.op != Op::Store || to.args[1] != me || to.ty != inst.ty {
+        if !self.stores_lane(me) {
             return false;
         }
         let f = &mut self.an.facts[v.index()];
@@ -160,17 +173,25 @@ impl Codegen {
         let v = inst.args[1];
         if inst.ty == Type::V256 {
             self.vec_enter();
-            let (low, high) = (self.vreg(v), self.vreg(inst.args[2]));
+            if self.store_waits(inst, v, inst.args[2]) {
+                return;
+            }
+            let (low, high) = (self.vread(v, V0), self.vread(inst.args[2], V1));
             return self.access(inst, Touch::Store(inst.ty, Stored::Pair(low, high)));
         }
         if inst.ty == Type::V128 {
             self.vec_enter();
-            let r = self.vreg(v);
+            if self.store_waits(inst, v, Value::NONE) {
+                return;
+            }
+            let r = self.vread(v, V0);
             return self.access(inst, Touch::Store(inst.ty, Stored::Vec(r)));
         }
         if let Loc::LaneOf(vector) = self.val[v.index()].loc {
-            let r = self.vreg(vector);
-            self.access(inst, Touch::Store(inst.ty, Stored::Lane(r)));
+            if !self.store_waits(inst, vector, Value::NONE) {
+                let r = self.vread(vector, V0);
+                self.access(inst, Touch::Store(inst.ty, Stored::Lane(r)));
+            }
             if !self.lives(vector) {
                 self.release(vector);
             }

@@ -88,8 +88,10 @@ pub enum Loc {
     Word,
     /// In a vector temporary.
     Vec(u8),
-    /// It is what this guest vector register holds.
+    /// It is what this guest vector register holds, or its upper half: see `vecregs`.
     GuestV(u8),
+    /// It is zero, as a register for the purpose is.
+    ZeroV,
     /// In this scratch slot and the next.
     VecSlot(u8),
     /// The low lane of this vector, for a store.
@@ -173,7 +175,7 @@ pub struct Codegen {
     vowner: [Owner; vecregs::VTEMPS],
     vlocked: u32,
     alias: [Vec<Value>; 16],
-    held: [Vec<Value>; vecregs::GUESTS as usize],
+    held: [Vec<Value>; vecregs::HOLDERS as usize],
     slots: u64,
     native: Option<(Value, Carry)>,
     bools: Vec<Value>,
@@ -198,12 +200,19 @@ pub struct Codegen {
     barriers: bool,
     lse: bool,
     wides: Vec<vecregs::Wide>,
+    /// Runs have two forms; if not, there are none.
+    twice: bool,
     runs: Vec<run::Run>,
     form: run::Form,
     /// Of the run in hand: what it consists of, its first op, and what in it waits for the end.
     run_of: run::What,
     run_from: usize,
+    /// By index in [`crate::layout::HOLDS`]: the group has its base for sure in the form in hand.
+    tested: u32,
     moved: stretch::Moved,
+    waiting: Vec<run::Waiting>,
+    /// A fused operation's result of which it is still to be seen that it is no NaN.
+    nan_waits: Option<Value>,
     kept: run::Kept,
     /// The block has made sure that the host has the guest's vector registers and modes of floating point.
     vec_live: bool,
@@ -290,11 +299,15 @@ impl Codegen {
             barriers: cfg.ordered && !cfg.plain,
             lse: !cfg.baseline && has_lse(),
             wides: Vec::new(),
+            twice: true,
             runs: Vec::new(),
             form: run::Form::Single,
             run_of: run::What::Float,
             run_from: 0,
+            tested: 0,
             moved: stretch::Moved::default(),
+            waiting: Vec::new(),
+            nan_waits: None,
             kept: run::Kept::default(),
             vec_live: false,
             x87_live: false,
@@ -341,6 +354,8 @@ impl Codegen {
         self.runs.clear();
         self.form = run::Form::Single;
         self.moved.clear();
+        self.waiting.clear();
+        self.nan_waits = None;
         self.kept = run::Kept::default();
         self.vec_live = false;
         self.x87_live = false;
@@ -352,6 +367,19 @@ impl Codegen {
     /// # Errors
     /// [`JitError::Unsupported`] for what is not built, and [`JitError::Internal`] for bugs.
     pub fn compile(&mut self, block: &Block, place: Place) -> Result<(), JitError> {
+        self.twice = true;
+        match self.compile_once(block, place) {
+            // The two forms of a run may turn out not to fit together.
+            Err(JitError::Internal(what)) => {
+                tracing::debug!("{what}: once more without runs");
+                self.twice = false;
+                self.compile_once(block, place)
+            }
+            done => done,
+        }
+    }
+
+    fn compile_once(&mut self, block: &Block, place: Place) -> Result<(), JitError> {
         self.reset(block, place);
         let mut insts = std::mem::take(&mut self.insts);
         let mut fine = true;
@@ -412,6 +440,7 @@ impl Codegen {
             if !self.is_skipped(i) {
                 self.emit(Value(i as u32), &inst);
             }
+            self.do_waiting();
             self.end_op();
             self.end_run();
         }

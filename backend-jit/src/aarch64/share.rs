@@ -345,6 +345,7 @@ impl Codegen {
         if hold.first {
             let a = self.sum_here(at, -hold.below);
             let table = if hold.write { TLB_WRITE } else { touch.table() };
+            self.is_tested(hold.slot);
             self.look_up_here(a, table, t, hold.span as u32, alone);
             self.asm.add(true, t, t, a, 0);
             return t;
@@ -352,10 +353,22 @@ impl Codegen {
         if kept.is_none() {
             self.asm.ldr(Type::I64, t, STATE, slot(hold.slot.into()));
         }
-        if self.form != Form::Quick || self.run_of == What::Float || self.at == self.run_from {
+        if !self.is_tested(hold.slot) {
             self.asm.cbz(false, true, t, alone);
         }
         t
+    }
+
+    /// Whether the base of the group with `slot` is known to be there, as it is behind the first access by it in the body's
+    /// form of a run.
+    fn is_tested(&mut self, slot: u8) -> bool {
+        if self.form != Form::Quick || self.run_of == What::Accesses && self.at == self.run_from {
+            return false;
+        }
+        let bit = crate::layout::HOLDS.iter().position(|&s| s == usize::from(slot)).map_or(0, |n| 1 << n);
+        let tested = self.run_of == What::Accesses || self.tested & bit != 0;
+        self.tested |= bit;
+        tested
     }
 
     /// The temporaries that hold bases, by number.
@@ -402,13 +415,7 @@ impl Codegen {
                 match v {
                     Stored::Reg(r) => self.asm.store_at(ty, r, base, offset),
                     Stored::Vec(r) | Stored::Lane(r) => self.asm.vector_at(false, ty, r, base, offset),
-                    Stored::Pair(low, high) => {
-                        match offset {
-                            Offset::Reg(r) => self.asm.add(true, S0, base, r, 0),
-                            Offset::Imm(i) => self.asm.add_imm(true, S0, base, i as u64),
-                        }
-                        self.asm.stp_q(low, high, S0, 0);
-                    }
+                    Stored::Pair(low, high) => self.store_pair(low, high, base, offset),
                 }
             }
             Touch::Address(_, p) => match offset {
@@ -417,6 +424,28 @@ impl Codegen {
                 Offset::Imm(i) => self.asm.add_imm(true, p, base, i as u64),
             },
         }
+    }
+
+    /// Stores 256 bits at a host address. Changes [`S0`] unless the offset fits.
+    pub fn store_pair(&mut self, low: Reg, high: Reg, base: Reg, offset: Offset) {
+        match offset {
+            Offset::Imm(i) if i % 16 == 0 && (-1024..1024).contains(&i) => {
+                return self.asm.stp_q(low, high, base, i);
+            }
+            Offset::Reg(r) => self.asm.add(true, S0, base, r, 0),
+            Offset::Imm(i) => self.asm.add_imm(true, S0, base, i as u64),
+        }
+        self.asm.stp_q(low, high, S0, 0);
+    }
+
+    /// Lets the store in hand wait if it is in the body's form of a run: what it stores, the lower half first.
+    pub fn store_waits(&mut self, inst: &Inst, v: Value, high: Value) -> bool {
+        let (Some(hold), Some(careful)) = (self.waiting_store(), self.way_to_careful()) else { return false };
+        // As the other form does.
+        let at = self.address(inst.args[0]);
+        let base = self.base_of(hold, at, Touch::Store(inst.ty, Stored::Vec(0)), careful);
+        self.defer_store(inst.ty, v, high, base, hold.below);
+        true
     }
 
     /// The stub of an access that looks for itself.

@@ -190,7 +190,8 @@ impl Codegen {
         };
         let d =
             if fact.mask == 0 { self.dest(me) } else { super::vals::Dest { reg: self.temp(), guest: None } };
-        let mut a = self.clean(inst.args[0], S0);
+        // A rotate of 32 bits looks at no others.
+        let mut a = if Self::is_wide(ty) { self.reg(inst.args[0]) } else { self.clean(inst.args[0], S0) };
         // Narrow operands are repeated to fill 32 bits.
         for half in [8, 16] {
             if w <= half {
@@ -233,15 +234,16 @@ impl Codegen {
         self.asm.logic_imm(Logic::Eor, false, S1, S1, 1);
         // OF below CF, and both into place.
         self.asm.bfi(false, S0, S1, 1, 31);
-        self.asm.mov(false, S1, old);
-        self.asm.bfi(false, S1, S0, 28, 2);
         match n {
             None => {
                 let to = self.word_dest(f);
-                self.asm.mov(false, to, S1);
+                self.asm.mov(false, to, old);
+                self.asm.bfi(false, to, S0, 28, 2);
                 self.set_word(f, to);
             }
             Some(n) => {
+                self.asm.mov(false, S1, old);
+                self.asm.bfi(false, S1, S0, 28, 2);
                 self.save_flags();
                 self.asm.logic_imm(Logic::Ands, false, ZR, n, if inst.ty == Type::I64 { 63 } else { 31 });
                 let to = self.word_dest(f);

@@ -124,22 +124,20 @@ impl Codegen {
             self.known[*t as usize] == Some(c)
                 && matches!(self.owner[*t as usize], Owner::Free | Owner::Transient)
         };
-        if let Some(t) = TEMPS.into_iter().find(left) {
+        if let (Form::Single, Some(t)) = (self.form, TEMPS.into_iter().find(left)) {
             self.take(t);
             self.known[t as usize] = Some(c);
             return t;
         }
         let t = self.temp();
         self.asm.mov_imm(t, c);
-        if self.form == Form::Single {
-            self.known[t as usize] = Some(c);
-        }
+        self.known[t as usize] = Some(c);
         t
     }
 
     fn free_temp(&self) -> Option<Reg> {
         let free = |t: &Reg| self.owner[*t as usize] == Owner::Free && self.kept.temps & 1 << t == 0;
-        let known = |t: &Reg| self.known[*t as usize].is_some();
+        let known = |t: &Reg| self.form == Form::Single && self.known[*t as usize].is_some();
         TEMPS.into_iter().find(|t| free(t) && !known(t)).or_else(|| TEMPS.into_iter().find(free))
     }
 
@@ -344,7 +342,7 @@ impl Codegen {
                 self.free_vec(v, r);
                 self.unhold(v);
             }
-            Loc::GuestV(_) => self.unhold(v),
+            Loc::GuestV(_) | Loc::ZeroV => self.unhold(v),
             Loc::VecSlot(s) => {
                 self.free_pair(s);
                 self.unhold(v);
