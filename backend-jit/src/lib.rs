@@ -180,6 +180,8 @@ pub struct Jit {
     entry: host::Entry,
     /// See [`hold::no_addend`].
     no_addend: u64,
+    /// See [`layout::NO_TAG`].
+    no_tag: u64,
     stats: JitStats,
     budget: u64,
     /// The exit that came back last and may be linked to what is run next.
@@ -215,6 +217,7 @@ impl Jit {
             cfg,
             cache,
             no_addend: host::no_addend(),
+            no_tag: hold::no_addend(),
             codegen,
             entry,
             stats,
@@ -419,6 +422,7 @@ impl Jit {
         s.scratch[layout::LIVE] = 0;
         s.scratch[layout::X87_SITE] = 0;
         s.scratch[layout::NO_ADDEND] = self.no_addend;
+        s.scratch[layout::NO_TAG] = self.no_tag;
         s.scratch[layout::STACK_LIMIT] = 0;
         let word = host::enter(&self.cache, self.entry, code, cpu);
         if Kind::from_word(word) == Some(Kind::Panic) {

@@ -53,14 +53,26 @@ impl Codegen {
 
     /// Leaves through `stub` when a request is pending or the budget is used up. Changes NZCV.
     pub fn poll(&mut self, stub: DynamicLabel) {
-        const { assert!(WORD_BEFORE <= 256, "beyond an unscaled offset") };
-        self.asm.load_at(Type::I32, S0, STATE, Offset::Imm(-(WORD_BEFORE as i32)));
+        self.load_requests();
         self.asm.cbz(true, false, S0, stub);
         if self.count {
             self.asm.ldr(Type::I64, S0, STATE, slot(layout::BUDGET));
             self.asm.arith(true, true, true, ZR, ICOUNT, S0, 0);
             self.asm.b_cond(Cond::Cs, stub);
         }
+    }
+
+    /// The word of requests into [`S0`].
+    fn load_requests(&mut self) {
+        const { assert!(WORD_BEFORE <= 256, "beyond an unscaled offset") };
+        self.asm.load_at(Type::I32, S0, STATE, Offset::Imm(-(WORD_BEFORE as i32)));
+    }
+
+    /// The place where a block is entered that has been linked to.
+    pub fn begin(&mut self) {
+        let start = self.asm.label();
+        self.asm.bind(start);
+        self.start = Some(start);
     }
 
     /// A jump to the stub that the cache may lead elsewhere.
@@ -76,6 +88,12 @@ impl Codegen {
         if !self.chain || !self.frame.same_page(rip) && !self.frame.flat() {
             self.asm.b(stub);
             return;
+        }
+        if let (true, false, Some(start)) = (back && rip == self.frame.key.rip, self.count, self.start) {
+            // To the block's own beginning, which is there as long as this is.
+            self.load_requests();
+            self.asm.cbz(false, false, S0, start);
+            return self.asm.b(stub);
         }
         if back {
             self.poll(stub);

@@ -12,6 +12,7 @@
 //! who share the memory do.
 
 use super::asm::{Logic, Reg, ZR};
+use super::near::Again;
 use super::share::{Alone, At, Slow, Touch};
 use super::vals::{S0, S1, STATE, slot};
 use super::vecregs::{V0, V1};
@@ -28,6 +29,8 @@ pub enum StubKind {
     Access(Slow),
     /// An access whose group has no base.
     Alone(Alone),
+    /// An access whose page is not the one at hand.
+    Again(Again),
     /// A division that faults or is too wide.
     Div { signed: bool, ty: Type, quotient: bool, hi: Reg, lo: Reg, by: Reg },
     /// A helper that raises a fault.
@@ -300,6 +303,7 @@ impl Codegen {
             let arg = |n: usize| slot(layout::ARG + n);
             match s.kind {
                 StubKind::Access(slow) => self.slow_path(&slow, s.site),
+                StubKind::Again(a) => self.again(&a, s.site),
                 StubKind::Alone(a) => self.alone(&a, s.site),
                 StubKind::Div { signed, ty, quotient, hi, lo, by } => {
                     self.asm.str(Type::I64, hi, STATE, arg(0));

@@ -22,6 +22,7 @@ pub mod lazy;
 pub mod mem;
 pub mod mov;
 pub mod muldiv;
+pub mod near;
 pub mod record;
 pub mod run;
 pub mod share;
@@ -118,6 +119,8 @@ pub enum Owner {
     Transient,
     /// The group of accesses with this scratch slot: see `share`.
     Base(u8),
+    /// A page at hand, by group: its tag or, with `true`, its addend: see `near`.
+    Page(u8, bool),
 }
 
 /// Arena offsets of the trampolines.
@@ -186,6 +189,8 @@ pub struct Codegen {
     literals: Vec<branch::Literal>,
     indirect_miss: Option<dynasmrt::DynamicLabel>,
     own_door: Option<door::Elsewhere>,
+    /// Where the block is entered by a link.
+    start: Option<dynasmrt::DynamicLabel>,
     thunks: [usize; Helper::ALL.len()],
     entry: Entry,
     /// The block in hand, with its exits and sites.
@@ -207,8 +212,12 @@ pub struct Codegen {
     /// Of the run in hand: what it consists of, its first op, and what in it waits for the end.
     run_of: run::What,
     run_from: usize,
+    run_until: usize,
+    /// What waits in it and lives no longer.
+    prolonged: Vec<Value>,
     /// By index in [`crate::layout::HOLDS`]: the group has its base for sure in the form in hand.
     tested: u32,
+    nears: Vec<near::Near>,
     moved: stretch::Moved,
     waiting: Vec<run::Waiting>,
     /// A fused operation's result of which it is still to be seen that it is no NaN.
@@ -287,6 +296,7 @@ impl Codegen {
             literals: Vec::new(),
             indirect_miss: None,
             own_door: None,
+            start: None,
             thunks: [0; Helper::ALL.len()],
             entry: Entry::default(),
             frame: Frame::default(),
@@ -304,7 +314,10 @@ impl Codegen {
             form: run::Form::Single,
             run_of: run::What::Float,
             run_from: 0,
+            run_until: 0,
+            prolonged: Vec::new(),
             tested: 0,
+            nears: Vec::new(),
             moved: stretch::Moved::default(),
             waiting: Vec::new(),
             nan_waits: None,
@@ -350,11 +363,13 @@ impl Codegen {
         self.literals.clear();
         self.indirect_miss = None;
         self.own_door = None;
+        self.start = None;
         self.wides.clear();
         self.runs.clear();
         self.form = run::Form::Single;
         self.moved.clear();
         self.waiting.clear();
+        self.prolonged.clear();
         self.nan_waits = None;
         self.kept = run::Kept::default();
         self.vec_live = false;
@@ -403,8 +418,12 @@ impl Codegen {
         self.bind_loads();
         self.leave_indexed();
         self.find_words();
+        self.find_nears();
         if place.door {
             self.begin_with_door();
+        }
+        if block.next_page.is_none() || self.frame.flat() {
+            self.begin();
         }
         self.guard_entry(block.next_page.is_some());
         self.count_block();
@@ -500,7 +519,10 @@ impl Codegen {
             Op::Fence => self.fence(inst),
             Op::RepString => self.rep_string(me, inst),
             Op::RepSkip => self.rep_call(Helper::RepSkip, inst),
-            Op::System => self.system(inst),
+            Op::System => {
+                self.forget_pages();
+                self.system(inst);
+            }
             Op::ReadTsc => self.read_tsc(me, inst),
             Op::InterpretIf => self.frame.unsupported("an instruction left on a condition"),
             Op::ExitIf => self.exit_if(inst),

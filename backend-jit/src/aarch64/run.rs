@@ -94,6 +94,8 @@ pub struct Run {
     kept: Kept,
     start: Places,
     finish: Option<Places>,
+    /// What waits in it, if it lives no longer.
+    prolonged: Vec<Value>,
     /// Constants that temporaries have at the end.
     known: [Option<u64>; TEMPS.len()],
 }
@@ -191,8 +193,9 @@ impl Codegen {
         (vector && !hold.first && !hold.last && self.temp_of(hold.slot).is_some()).then_some(hold)
     }
 
-    /// Prolongs the lives of what waits in the run from the op in hand up to `end`, in both forms.
+    /// Prolongs the lives of what waits in the run from the op in hand up to `end`, in both forms, to behind the last op.
     fn prolong_waiting(&mut self, end: usize) {
+        self.prolonged.clear();
         let mut uppers = 0u32;
         for j in (self.at..end).rev() {
             let i = self.insts[j];
@@ -213,7 +216,10 @@ impl Codegen {
             };
             for v in values.into_iter().filter(|v| v.is_some()) {
                 let f = &mut self.an.facts[v.index()];
-                f.last = f.last.max(end as u32 - 1);
+                if (f.last as usize) < end {
+                    f.last = end as u32;
+                    self.prolonged.push(v);
+                }
             }
         }
     }
@@ -243,11 +249,20 @@ impl Codegen {
         if self.waits() { self.holds.at(self.at) } else { None }
     }
 
-    /// Behind the look of the run in hand: what has waited.
+    /// Behind the look of the run in hand: what has waited, which ends then.
     pub fn do_waiting(&mut self) {
-        if !self.waits() || !self.last_of_run() {
+        if self.form == Form::Single || self.run_of != What::Float || self.at + 1 != self.run_until {
             return;
         }
+        if self.form == Form::Quick {
+            self.do_what_waits();
+        }
+        for v in std::mem::take(&mut self.prolonged) {
+            self.release(v);
+        }
+    }
+
+    fn do_what_waits(&mut self) {
         let waiting = std::mem::take(&mut self.waiting);
         // None is read from a home that another one goes to.
         for w in &waiting {
@@ -336,6 +351,7 @@ impl Codegen {
         let (careful, resume) = (self.asm.label(), self.asm.label());
         let start = self.places();
         let from = self.at;
+        let prolonged = self.prolonged.clone();
         self.runs.push(Run {
             what,
             from,
@@ -346,11 +362,12 @@ impl Codegen {
             kept,
             start,
             finish: None,
+            prolonged,
             known: [None; 5],
         });
         self.kept = kept;
         self.form = Form::Quick;
-        (self.run_of, self.run_from, self.tested) = (what, from, 0);
+        (self.run_of, self.run_from, self.run_until, self.tested) = (what, from, end, 0);
         self.nan_waits = None;
         // The two forms choose the same temporaries.
         self.known = [None; 5];
@@ -461,7 +478,8 @@ impl Codegen {
         self.put_places(run.start);
         self.known = [None; 5];
         self.kept = run.kept;
-        (self.run_of, self.run_from) = (run.what, run.from);
+        (self.run_of, self.run_from, self.run_until) = (run.what, run.from, run.end);
+        self.prolonged = run.prolonged;
         self.emit_ops(run.from, run.end);
         if self.known_joins != self.asm.joins {
             self.known = [None; 5];

@@ -426,6 +426,7 @@ impl Codegen {
                 self.choose_bits(d, b, a);
             }
             // The high half into b's.
+            Movsd | Movss if a == b => self.vmov(d, a),
             Movsd if d == b => self.v2(0x6e18_4400, d, a),
             Movsd | Movss => {
                 let t = if d == b { V0 } else { d };

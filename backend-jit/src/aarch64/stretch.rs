@@ -77,6 +77,7 @@ impl Codegen {
         if !self.has_room(hold, kept) {
             return false;
         }
+        self.prolonged.clear();
         self.quick(What::Accesses, end, 0, kept);
         if let Some(careful) = self.way_to_careful() {
             for t in TEMPS.into_iter().filter(|t| others & 1 << t != 0) {

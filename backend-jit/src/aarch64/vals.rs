@@ -86,7 +86,7 @@ impl Codegen {
 
     /// A free temporary for the op in hand; the value that is needed last makes room.
     pub fn temp(&mut self) -> Reg {
-        if let Some(t) = self.free_temp().or_else(|| self.evict_base()) {
+        if let Some(t) = self.free_temp().or_else(|| self.evict_page()).or_else(|| self.evict_base()) {
             return self.take(t);
         }
         let mut victim = None;
@@ -143,7 +143,7 @@ impl Codegen {
 
     /// Gives `v`, which is clean and lives on, a place of its own; it is in `from`.
     pub fn keep(&mut self, v: Value, from: Reg) {
-        match self.free_temp().or_else(|| self.evict_base()) {
+        match self.free_temp().or_else(|| self.evict_page()).or_else(|| self.evict_base()) {
             Some(t) => {
                 self.known[t as usize] = None;
                 self.asm.mov(true, t, from);
