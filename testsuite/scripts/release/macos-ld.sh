@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What rustc calls as the linker for macOS: zig's, from $CALQUE_ZIG, for the zig target in $CALQUE_ZIG_TARGET. zig brings a stub of
-# libSystem only, which has what std asks libiconv for, and knows no -arch.
+# libSystem only, which has what std asks libiconv for, and knows no -arch. -S leaves out where objects with debugging information were.
 set -euo pipefail
 args=()
 while [ $# -gt 0 ]; do
@@ -11,4 +11,4 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-exec "$CALQUE_ZIG" cc -target "$CALQUE_ZIG_TARGET" "${args[@]}"
+exec "$CALQUE_ZIG" cc -target "$CALQUE_ZIG_TARGET" -Wl,-S "${args[@]}"
