@@ -2,7 +2,8 @@
 //! has, and what has 256 bits becomes two halves. Done before a block is looked at otherwise.
 //!
 //! The upper half of vector register n is register n + [`HIGH`] of the list that comes out; it lives in the state. Within a
-//! block it is read at most once, and before it is set: behind that it is taken to be what has been read or set. In that
+//! block it is read at most once, and before it is set: behind that it is taken to be what has been read or set; and so are
+//! lower halves. In that
 //! list a `Store` of 256 bits alone is as wide: its halves are b and c, since nothing may fault between them.
 
 use super::coded::Coded;
@@ -36,7 +37,8 @@ pub struct Halves {
     map: Vec<[Value; 2]>,
     /// Registers whose upper halves are known to be zero.
     zeroed: u32,
-    /// What the upper halves of registers are, as far as it is known.
+    /// What the lower and the upper halves of registers are, as far as it is known.
+    lower: [Option<Value>; 16],
     upper: [Option<Value>; 16],
 }
 
@@ -46,7 +48,7 @@ impl Halves {
         self.out.clear();
         self.map.clear();
         self.zeroed = 0;
-        self.upper = [None; 16];
+        (self.lower, self.upper) = ([None; 16], [None; 16]);
         for (n, i) in insts.iter().enumerate() {
             if n < from {
                 self.out.push(*i);
@@ -106,8 +108,12 @@ impl Halves {
         let single = |v: Value| [v, Value::NONE];
         Some(match i.op {
             Op::GetVec if wide => {
-                let lo = self.push(Op::GetVec, V, &[], i.imm, 0);
                 let n = i.imm as usize & 15;
+                let lo = match self.lower[n] {
+                    Some(lo) => lo,
+                    None => self.push(Op::GetVec, V, &[], i.imm, 0),
+                };
+                self.lower[n] = Some(lo);
                 let hi = match self.upper[n] {
                     Some(hi) => hi,
                     None => self.push(Op::GetVec, V, &[], i.imm + HIGH, 0),
@@ -118,12 +124,14 @@ impl Halves {
             Op::SetVec | Op::SetVecZero if wide => {
                 let hi = self.half(i.args[0], 1);
                 self.push(Op::SetVec, V, &[low[0]], i.imm, 0);
+                self.lower[i.imm as usize & 15] = Some(low[0]);
                 self.zeroed &= !(1 << i.imm);
                 self.upper[i.imm as usize & 15] = Some(hi).filter(|v| v.is_some());
                 single(self.push(Op::SetVec, V, &[hi], i.imm + HIGH, 0))
             }
             Op::SetVecZero => {
                 let set = self.push(Op::SetVec, V, &[low[0]], i.imm, 0);
+                self.lower[i.imm as usize & 15] = Some(low[0]);
                 self.clear(i.imm, &mut None);
                 single(set)
             }
@@ -173,6 +181,10 @@ impl Halves {
                     }
                     None => single(self.copy(i, low)),
                 }
+            }
+            Op::SetVec => {
+                self.lower[i.imm as usize & 15] = Some(low[0]);
+                single(self.copy(i, low))
             }
             _ if wide => return None,
             _ => single(self.copy(i, low)),

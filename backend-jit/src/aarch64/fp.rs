@@ -86,8 +86,9 @@ fn form(op: VecOp) -> (bool, bool) {
 }
 
 /// An operation that is checked behind its instructions.
-struct Checked {
-    resume: DynamicLabel,
+#[derive(Debug)]
+pub struct Checked {
+    pub resume: DynamicLabel,
     a: Reg,
     b: Reg,
     third: Option<Reg>,
@@ -99,9 +100,9 @@ struct Checked {
 impl Codegen {
     /// Goes on as `to` if the operation raised nothing odd, else by the helper; in the quick form of a run behind its last
     /// operation alone.
-    fn check(&mut self, c: &Checked, to: FpTo) {
+    pub fn check(&mut self, c: &Checked, to: FpTo) {
         let careful = self.way_to_careful();
-        if careful.is_some() && !self.last_of_run() {
+        if careful.is_some() && !self.looks_here() {
             return;
         }
         debug_assert!(self.nan_waits.is_none());
@@ -122,7 +123,7 @@ impl Codegen {
     }
 
     /// The operation in hand on `a`, `b` and a third operand, which may always raise more than is right.
-    fn checked(&mut self, inst: &Inst, a: Reg, b: Reg, more: bool) -> Checked {
+    pub fn checked(&mut self, inst: &Inst, a: Reg, b: Reg, more: bool) -> Checked {
         let third = self.third(inst);
         let restore = more || third.is_some();
         if restore && self.form != Form::Quick {

@@ -7,6 +7,7 @@ use super::Codegen;
 use super::asm::{Logic, Reg};
 use super::coded::Coded;
 use super::fp::{FCMGE, double, lanes};
+use super::mem::FpTo;
 use super::vals::{S0, S1};
 use super::vecregs::{V0, V1, V2};
 use super::words::{AND, EOR};
@@ -173,33 +174,37 @@ impl Codegen {
         self.v3(lanes(FCMGE, all) | double(wide), V1, v, v);
     }
 
-    /// The same for the result of the fused operation in hand, in `d`. In the body's form of a run it may be left to the next
+    /// The same for the result of the fused operation in hand, in `d`. In the body's form of a run it may be left to a later
     /// one: if that has this result among its operands, a NaN comes out of it, too; or one comparison does for both.
     fn raise_if_fused_nan(&mut self, me: Value, inst: &Inst, wide: bool, all: bool, d: Reg) {
         let before = self.nan_waits.take();
-        let next = self.fused_later(inst);
+        let next = self.fused_later(inst, None);
+        let passed_on = self.fused_later(inst, Some(me)).is_some();
         let lives = |g: &Self, v: Value, j: usize| g.an.facts[v.index()].last as usize > j;
-        let uses = |g: &Self, j: usize| g.insts[j].used().any(|v| v == me);
-        let other = before.map(|v| self.vread(v, V2));
-        match (other, next) {
-            (None, Some(j)) if uses(self, j) => {}
+        match (before, next) {
+            (None, Some(_)) if passed_on => {}
             (None, Some(j)) if lives(self, me, j) => self.nan_waits = Some(me),
-            (Some(_), Some(j)) if uses(self, j) && before.is_some_and(|v| lives(self, v, j)) => {
-                self.nan_waits = before;
+            (Some(v), Some(j)) if passed_on && lives(self, v, j) => self.nan_waits = before,
+            _ => {
+                let other = before.map_or(d, |v| self.vread(v, V2));
+                self.v3(lanes(FCMGE, all) | double(wide), V1, other, d);
             }
-            _ => self.v3(lanes(FCMGE, all) | double(wide), V1, other.unwrap_or(d), d),
         }
     }
 
-    /// The next operation of the run in hand, if its body's form is, that is fused as `inst` is on the same lanes.
-    fn fused_later(&self, inst: &Inst) -> Option<usize> {
+    /// The next operation of the run in hand, if its body's form is, that is fused as `inst` is on the same lanes, and has
+    /// `v` among its operands if there is one.
+    fn fused_later(&self, inst: &Inst, v: Option<Value>) -> Option<usize> {
         let end = self.run_stop()?;
         let Some(Coded::Float(Float::Fused(wide, f))) = Coded::from_aux(inst.aux) else { return None };
         (self.at + 1..end).find(|&j| {
             let i = &self.insts[j];
             let same =
                 |c: Coded| matches!(c, Coded::Float(Float::Fused(w, g)) if (w, g.all) == (wide, f.all));
-            i.op == Op::Fp && self.an.facts[j].needed && Coded::from_aux(i.aux).is_some_and(same)
+            i.op == Op::Fp
+                && self.an.facts[j].needed
+                && Coded::from_aux(i.aux).is_some_and(same)
+                && v.is_none_or(|v| i.args.contains(&v))
         })
     }
 
@@ -271,6 +276,22 @@ impl Codegen {
                 g.v3(word | u32::from(c) << 10, d, a, b);
                 g.raise_if_fused_nan(me, inst, wide, false, d);
             });
+        }
+        let addend = inst.args[usize::from(f.order[2])];
+        if f.minus == Minus::None && c != a && c != b && self.may_spoil(addend) {
+            // In its own register, in the body with nothing to copy.
+            let word = if f.negative { FMLS } else { FMLA } | size;
+            let look = self.checked(inst, args[0], args[1], true);
+            let to = self.vdest_over(me, addend, &[a, b]);
+            // Where it may have to be done over at once, the addend is still wanted.
+            let sum = if self.run_stop().is_some() { c } else { V0 };
+            self.vmov(sum, c);
+            self.v3(word, sum, a, b);
+            self.raise_if_fused_nan(me, inst, wide, true, sum);
+            self.check(&look, FpTo::Vec(to.reg));
+            self.vmov(to.reg, sum);
+            self.asm.bind(look.resume);
+            return self.vfinish(me, to);
         }
         self.packed(me, inst, args[0], args[1], true, |g, d| {
             let sum = if d == a || d == b || f.minus != Minus::None { V0 } else { d };

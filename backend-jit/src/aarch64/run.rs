@@ -19,7 +19,7 @@ use super::coded::Coded;
 use super::flags::Carry;
 use super::share::Offset;
 use super::vals::{S2, STATE, TEMPS};
-use super::vecregs::{GUESTS, HOLDERS, V0, V1, VTEMPS, upper, vec};
+use super::vecregs::{FIRST, GUESTS, HOLDERS, V0, V1, VTEMPS, upper, vec};
 use super::{Codegen, Loc, Owner, Val, fp, sse};
 use crate::frame::Mark;
 use crate::hold::Hold;
@@ -86,6 +86,8 @@ struct Places {
 pub struct Run {
     what: What,
     from: usize,
+    /// One behind the op that looks.
+    look: usize,
     end: usize,
     careful: DynamicLabel,
     resume: DynamicLabel,
@@ -112,9 +114,9 @@ pub struct Kept {
 }
 
 impl Codegen {
-    /// One behind the last op of the run that begins with the op at `at`, if it pays, and the guest vector registers that
-    /// it changes.
-    fn run_end(&self, at: usize) -> Option<(usize, u32)> {
+    /// One behind the op with the look of the run that begins with the op at `at`, if it pays; one behind its last op; and the
+    /// guest vector registers that it changes before the look.
+    fn run_end(&self, at: usize) -> Option<(usize, usize, u32)> {
         if self.insts[at].op != Op::Fp {
             return None;
         }
@@ -175,7 +177,22 @@ impl Codegen {
             let n = self.insts[set].imm;
             if set == 0 || upper(n).is_some() { m } else { m | 1 << (n & 15) }
         });
-        (saved > 4 + written.count_ones()).then_some((end, written))
+        // Sets of upper halves behind the look wait for those before it, which may be of the same ones.
+        let mut all = end;
+        for (j, i) in self.insts.iter().enumerate().skip(end).filter(|&(j, _)| self.an.facts[j].needed) {
+            match i.op {
+                Op::SetVec if upper(i.imm).is_some() => {
+                    waiting += 1;
+                    if waiting > WAIT || self.reads_later(i.imm, j) {
+                        break;
+                    }
+                    all = j + 1;
+                }
+                Op::SetVec if i.ty == Type::V128 && i.imm < GUESTS.into() => {}
+                _ => break,
+            }
+        }
+        (saved > 4 + written.count_ones()).then_some((end, all, written))
     }
 
     /// Whether what has been read from vector register `n` so far is used behind the op `at`.
@@ -322,7 +339,7 @@ impl Codegen {
         if !self.twice || self.form != Form::Single || self.begin_accesses() || self.flags_in_use() {
             return;
         }
-        let Some((end, saved)) = self.run_end(self.at) else { return };
+        let Some((look, end, saved)) = self.run_end(self.at) else { return };
         self.forget_copies(KEPT);
         let kept = self.used();
         if kept.temps.count_ones() > 3 || kept.vectors.count_ones() > KEPT {
@@ -332,6 +349,9 @@ impl Codegen {
         self.native = None;
         self.prolong_waiting(end);
         self.quick(What::Float, end, saved, kept);
+        if let Some(run) = self.runs.last_mut() {
+            run.look = look;
+        }
         self.asm.mrs_fpsr(S2);
         for r in (0..GUESTS).filter(|r| saved & 1 << r != 0) {
             self.asm.str_q(r, STATE, vec(r.into()));
@@ -355,6 +375,7 @@ impl Codegen {
         self.runs.push(Run {
             what,
             from,
+            look: end,
             end,
             careful,
             resume,
@@ -396,6 +417,11 @@ impl Codegen {
         self.form = Form::Single;
     }
 
+    /// Whether the op in hand looks for all of the run in hand.
+    pub fn looks_here(&self) -> bool {
+        self.runs.last().is_some_and(|r| self.at + 1 == r.look)
+    }
+
     /// Whether the op in hand is the last of the run in hand.
     pub fn last_of_run(&self) -> bool {
         self.runs.last().is_some_and(|r| self.at + 1 == r.end)
@@ -411,11 +437,24 @@ impl Codegen {
         self.runs.last().filter(|_| self.form == Form::Quick).map(|r| r.careful)
     }
 
+    /// Whether the register of `v`, an operand that dies, may be the result's in both forms of a run: it has been made there.
+    pub fn may_spoil(&self, v: Value) -> bool {
+        match self.val[v.index()].loc {
+            Loc::Vec(r) => {
+                self.form != Form::Single
+                    && self.run_of == What::Float
+                    && !self.lives(v)
+                    && self.kept.vectors & 1 << (r - FIRST) == 0
+            }
+            _ => false,
+        }
+    }
+
     /// Guest vector register `r` is about to change.
     pub fn changing(&mut self, r: Reg) {
         if self.form == Form::Quick
             && self.run_of == What::Float
-            && self.runs.last().is_some_and(|run| run.saved & 1 << r == 0)
+            && self.runs.last().is_some_and(|run| self.at < run.look && run.saved & 1 << r == 0)
         {
             self.frame.fail("a run changes what it has not saved");
         }
