@@ -119,6 +119,11 @@ struct BlockInfo {
     /// Its sites: first and number.
     sites: (u32, u32),
     moves: Moves,
+    /// What it reads of its own code: first and number.
+    words: (u32, u32),
+    /// 64-byte chunks of the first page that traces went on to.
+    further: u64,
+    guest_len: u32,
     own_door: Option<OwnDoor>,
     door: Option<Door>,
 }
@@ -144,6 +149,8 @@ pub struct Cache {
     blocks: Vec<BlockInfo>,
     exits: Vec<Exit>,
     moves: Vec<Move>,
+    /// What blocks read of their own code: (offset in the page, bytes).
+    words: Vec<(u16, u8)>,
     /// The newest block at an address and mode, of those that can be copied to another RIP.
     twins: AddrMap<(u64, u32), BlockId>,
     by_page: AddrMap<u64, Vec<BlockId>>,
@@ -166,8 +173,12 @@ pub struct Cache {
 pub struct NewBlock<'a> {
     /// Its key.
     pub key: BlockKey,
-    /// (page, 64-byte chunks of it) that it was made from.
-    pub pages: [(u64, u64); 2],
+    /// Bytes of guest code from the key's address on without a gap.
+    pub guest_len: u32,
+    /// 64-byte chunks of the first page that it was made from besides.
+    pub further: u64,
+    /// What it reads of its own code: (offset in the page, bytes).
+    pub words: &'a [(u16, u8)],
     /// The second page, if it has one.
     pub next_page: Option<PhysAddr>,
     /// Host code, made for [`Cache::place`].
@@ -191,7 +202,7 @@ pub struct Moves(u32, u32);
 
 /// (page, 64-byte chunks of it) that a block was made from, by its address, its bytes of guest code, further chunks of its
 /// page and its second page.
-pub fn pages(at: PhysAddr, guest_len: u32, further: u64, next: Option<PhysAddr>) -> [(u64, u64); 2] {
+fn pages(at: PhysAddr, guest_len: u32, further: u64, next: Option<PhysAddr>) -> [(u64, u64); 2] {
     let in_first = u64::from(guest_len).min(PAGE_SIZE - at.offset());
     let first = (at.page(), chunks(at.offset(), in_first) | further);
     let second = next.map_or((u64::MAX, 0), |next| (next.page(), chunks(0, u64::from(guest_len) - in_first)));
@@ -212,6 +223,7 @@ impl Cache {
             blocks: Vec::new(),
             exits: Vec::new(),
             moves: Vec::new(),
+            words: Vec::new(),
             twins: AddrMap::default(),
             by_page: AddrMap::default(),
             jumps,
@@ -274,10 +286,13 @@ impl Cache {
         self.exits.extend(new.exits.iter().map(|&desc| Exit { desc, from: id.0, linked: None }));
         let sites = (self.sites.next(), new.sites.len() as u32);
         self.sites.extend(new.sites);
+        let words = (self.words.len() as u32, new.words.len() as u32);
+        self.words.extend(new.words);
         if new.moves.1 != 0 {
             self.twins.insert((new.key.phys.0, new.key.mode.0), id);
         }
-        for (page, mask) in new.pages {
+        let pages = pages(new.key.phys, new.guest_len, new.further, new.next_page);
+        for (page, mask) in pages {
             if mask != 0 {
                 self.by_page.entry(page).or_default().push(id);
             }
@@ -285,13 +300,16 @@ impl Cache {
         self.blocks.push(BlockInfo {
             key: new.key,
             code,
-            pages: new.pages,
+            pages,
             next_page: new.next_page,
             live: true,
             incoming: Vec::new(),
             exits,
             sites,
             moves: new.moves,
+            words,
+            further: new.further,
+            guest_len: new.guest_len,
             own_door: new.door,
             door: new.door.map(|d| Door { at: base, guard: code.place(d.guard), exec: NOT_LINKED }),
         });
@@ -326,7 +344,8 @@ impl Cache {
             exits: place.first_exit.wrapping_sub(b.exits.0),
             sites: place.first_site.wrapping_sub(b.sites.0),
         };
-        let (key, next_page, pages, door) = (BlockKey { rip, ..b.key }, b.next_page, b.pages, b.own_door);
+        let (key, next_page, door) = (BlockKey { rip, ..b.key }, b.next_page, b.own_door);
+        let (guest_len, further, words) = (b.guest_len, b.further, self.words[range(b.words)].to_vec());
         let mut code = self.code(b.code);
         let moves = b.moves;
         shift.apply(&mut code, &self.moves[range((moves.0, moves.1))])?;
@@ -350,7 +369,9 @@ impl Cache {
         }
         let copy = NewBlock {
             key,
-            pages,
+            guest_len,
+            further,
+            words: &words,
             next_page,
             code: &code,
             hot: there.hot,
@@ -504,13 +525,8 @@ impl Cache {
         for hit in hits {
             let Some(list) = self.by_page.get(&hit.page.page()) else { continue };
             let page = hit.page.page();
-            let victims: Vec<BlockId> = list
-                .iter()
-                .copied()
-                .filter(|id| {
-                    self.blocks[id.0 as usize].pages.iter().any(|&(p, m)| p == page && m & hit.chunks != 0)
-                })
-                .collect();
+            let victims: Vec<BlockId> =
+                list.iter().copied().filter(|&id| self.is_hit(id, page, hit)).collect();
             dropped += victims.len();
             for id in victims {
                 self.remove(id);
@@ -520,15 +536,38 @@ impl Cache {
         dropped
     }
 
-    /// The chunks of `page` that live blocks were made from.
-    pub fn chunks_in_use(&self, page: PhysAddr) -> u64 {
-        let page = page.page();
-        self.by_page.get(&page).map_or(0, |list| {
-            list.iter()
-                .flat_map(|id| self.blocks[id.0 as usize].pages)
-                .filter(|&(p, _)| p == page)
-                .fold(0, |m, (_, c)| m | c)
-        })
+    /// Whether block `id` was made from bytes of page number `page` that were hit.
+    fn is_hit(&self, id: BlockId, page: u64, hit: &CodeHit) -> bool {
+        let b = &self.blocks[id.0 as usize];
+        let chunks = b.pages.iter().filter(|(p, _)| *p == page).fold(0, |all, (_, m)| all | m) & hit.chunks;
+        chunks != 0
+            && (hit.chunks.count_ones() != 1
+                || self.decoded(b, page, hit.chunks.trailing_zeros()) & hit.bytes != 0)
+    }
+
+    /// Which bytes of 64-byte chunk `chunk` of page number `page`, one of a block's, it was made from, by bit: what it reads
+    /// there each time it runs is not among them.
+    fn decoded(&self, b: &BlockInfo, page: u64, chunk: u32) -> u64 {
+        if page != b.key.phys.page() || b.next_page.is_some() || b.further >> chunk & 1 != 0 {
+            return !0;
+        }
+        let within = |at: u64, len: u64| {
+            let first = u64::from(chunk) * 64;
+            let (from, to) =
+                (at.clamp(first, first + 64) - first, (at + len).clamp(first, first + 64) - first);
+            if from == to { 0 } else { (!0 << from) & (!0 >> (64 - to)) }
+        };
+        let words = &self.words[b.words.0 as usize..(b.words.0 + b.words.1) as usize];
+        let read = words.iter().fold(0, |m, &(at, len)| m | within(at.into(), len.into()));
+        within(b.key.phys.offset(), b.guest_len.into()) & !read
+    }
+
+    /// Which bytes of 64-byte chunk `chunk` of `page` live blocks were made from, by bit; None: no block was made from it.
+    pub fn bytes_in_use(&self, page: PhysAddr, chunk: u32) -> Option<u64> {
+        let list = self.by_page.get(&page.page())?;
+        let blocks = list.iter().map(|id| &self.blocks[id.0 as usize]);
+        let uses = |b: &&BlockInfo| b.pages.iter().any(|&(p, m)| p == page.page() && m >> chunk & 1 != 0);
+        blocks.filter(uses).map(|b| self.decoded(b, page.page(), chunk)).reduce(|a, b| a | b)
     }
 
     /// Forgets every block.
@@ -540,6 +579,7 @@ impl Cache {
         self.blocks.clear();
         self.exits.clear();
         self.moves.clear();
+        self.words.clear();
         self.twins.clear();
         self.by_page.clear();
         self.jumps.flush();

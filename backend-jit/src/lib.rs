@@ -29,7 +29,7 @@ use aarch64 as host;
 
 use arena::Arena;
 use cache::{Cache, NewBlock};
-use emu_core::addr::{PAGE_MASK, PAGE_SIZE, PhysAddr};
+use emu_core::addr::{PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PhysAddr};
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::fault::Exception;
 use emu_core::ir::{Block, BlockKey, Inst};
@@ -107,6 +107,8 @@ pub struct JitConfig {
     pub copy_blocks: bool,
     /// Leave `base + displacement` to the accesses that use it.
     pub fold_addresses: bool,
+    /// Take immediates that keep changing for data: for whoever makes the blocks, since the emitter has them as they come.
+    pub code_words: bool,
 }
 
 impl Default for JitConfig {
@@ -127,6 +129,7 @@ impl Default for JitConfig {
             share_probes: true,
             trust_looks: true,
             fold_addresses: true,
+            code_words: true,
             copy_blocks: true,
             stack_window: true,
             stubs_apart: true,
@@ -188,6 +191,8 @@ pub struct Jit {
     computed: bool,
     /// There was no room for a door.
     full: bool,
+    /// Blocks read their own code, in RAM pages up to this one.
+    reads_ram: Option<usize>,
     perf: Option<std::fs::File>,
 }
 
@@ -222,6 +227,7 @@ impl Jit {
             pending: None,
             computed: false,
             full: false,
+            reads_ram: None,
             perf,
         })
     }
@@ -251,6 +257,7 @@ impl Jit {
     /// # Errors
     /// [`JitError::Unsupported`] or [`JitError::Internal`]: the block has to be interpreted.
     pub fn compile(&mut self, block: &Block) -> Result<BlockId, JitError> {
+        let words: Vec<_> = block.words().collect();
         for again in [true, false] {
             let place = self.cache.place(self.cfg.stubs_apart, self.computed);
             self.codegen.compile(block, place)?;
@@ -258,7 +265,9 @@ impl Jit {
             let moves = self.cache.note_moves(moves);
             let new = NewBlock {
                 key: block.key,
-                pages: cache::pages(block.key.phys, block.guest_len, block.chunks, block.next_page),
+                guest_len: block.guest_len,
+                further: block.chunks,
+                words: &words,
                 next_page: block.next_page,
                 code: self.codegen.code(),
                 hot: self.codegen.hot(),
@@ -268,6 +277,9 @@ impl Jit {
                 door: self.codegen.frame.door,
             };
             if let Some(id) = self.cache.insert(&new, place) {
+                if let Some(page) = block.ram {
+                    self.reads_ram = Some(page.max(self.reads_ram.unwrap_or(0)));
+                }
                 self.stats.blocks += 1;
                 self.stats.guest_insns += u64::from(block.guest_insns);
                 self.stats.host_bytes += new.code.len() as u64;
@@ -420,6 +432,10 @@ impl Jit {
         s.scratch[layout::X87_SITE] = 0;
         s.scratch[layout::NO_ADDEND] = self.no_addend;
         s.scratch[layout::STACK_LIMIT] = 0;
+        if let Some(last) = self.reads_ram {
+            let last_page = cpu.mem.host_page(last) as u64;
+            cpu.state.scratch[layout::RAM] = last_page - ((last as u64) << PAGE_SHIFT);
+        }
         let word = host::enter(&self.cache, self.entry, code, cpu);
         if Kind::from_word(word) == Some(Kind::Panic) {
             helpers::resume_panic();
@@ -522,15 +538,17 @@ impl Jit {
         }
     }
 
-    /// Drops every block made from bytes that were hit.
+    /// Drops every block made from bytes that were hit. Others may have been made from the same 64-byte chunks:
+    /// [`Jit::bytes_in_use`].
     pub fn invalidate(&mut self, hits: &[CodeHit]) {
         self.pending = None;
         self.cache.invalidate(hits);
     }
 
-    /// The 64-byte chunks of the page of `addr` that live blocks were made from.
-    pub fn chunks_in_use(&self, addr: PhysAddr) -> u64 {
-        self.cache.chunks_in_use(addr)
+    /// Which bytes of 64-byte chunk `chunk` of the page of `addr` live blocks were made from, by bit; None: there is no such
+    /// block. What a block reads of its own code each time it runs is not among them.
+    pub fn bytes_in_use(&self, addr: PhysAddr, chunk: u32) -> Option<u64> {
+        self.cache.bytes_in_use(addr, chunk)
     }
 
     /// Forgets every block.

@@ -74,7 +74,7 @@ fn a_door_goes_with_its_block() {
             assert_eq!(g.cpu.state.rip, 0x3100);
         }
         assert_eq!(g.jit.counters().doors, u64::from(known));
-        g.jit.invalidate(&[CodeHit { page: PhysAddr(0x3000), index: 3, chunks: 1 }]);
+        g.jit.invalidate(&[CodeHit::whole(PhysAddr(0x3000), 3, 1)]);
         step(&mut g, 0x3000, RDX, 1, [0x3200, 0x3200]);
         assert_eq!(g.run(0x2000), RunExit::NeedBlock);
         assert_eq!(g.cpu.state.rip, 0x3200);

@@ -13,7 +13,7 @@ use crate::config::{ClockKind, EngineKind, Machine};
 use crate::log::Log;
 use crate::symbols::Symbols;
 use anyhow::{Context, Result};
-use backend_jit::JitConfig;
+use backend_jit::{Jit, JitConfig};
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::engine::Engine;
 use jit::JitEngine;
@@ -23,11 +23,16 @@ use std::sync::Arc;
 use switches::Off;
 use translator::Translator;
 
-/// After the blocks under `hits` have been dropped from every cache: the bytes are data again, and once no decoded
-/// byte is left in a page, stores to it need not pass the slow path.
-pub fn forget_code(cpu: &Cpu, hits: &[CodeHit]) {
+/// After stores to decoded bytes, once what was made from them has been dropped: chunks from which `jit`, the only other
+/// one that may have blocks still, has none are no longer marked, and of the rest it is noted which bytes nobody has decoded.
+pub fn forget_code(cpu: &mut Cpu, hits: &[CodeHit], jit: Option<&Jit>) {
     for hit in hits {
-        cpu.mem.unmark_code(hit.index, hit.chunks);
+        for chunk in (0..64).filter(|chunk| hit.chunks >> chunk & 1 != 0) {
+            match jit.and_then(|jit| jit.bytes_in_use(hit.page, chunk)) {
+                Some(used) => cpu.undecoded.note(hit.index, chunk, !used),
+                None => cpu.mem.unmark_code(hit.index, 1 << chunk),
+            }
+        }
     }
 }
 
