@@ -7,27 +7,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-if ! [ -x /usr/bin/qemu-aarch64-static ] || ! command -v aarch64-linux-gnu-gcc >/dev/null ||
-  ! [ -e /usr/lib/rustlib/aarch64-unknown-linux-gnu/lib ]; then
-  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    echo "arm.sh: needs rustc-web libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static" >&2
-    exit 1
-  fi
-  dpkg --add-architecture arm64
-  apt-get update -qq >/dev/null
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq rustc-web libstd-rust-web-dev:arm64 \
-    gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static >/dev/null
-fi
+me=arm.sh
+. testsuite/scripts/cross-tools.sh
 
 host_target=${CARGO_TARGET_DIR:-target}
 host_rustc=${RUSTC:-rustc}
-export RUSTC=/usr/bin/rustc
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
-# The loader and the libraries have to be of one build: libstd-rust-web-dev:arm64 brings an arm64 libc of its own to the
-# host's /lib, whose threads hang under the cross packages' loader, so the libraries are named too. A test that hangs
-# all the same ends with an error.
-sysroot=/usr/aarch64-linux-gnu
-qemu="/usr/bin/qemu-aarch64-static -L $sysroot -E LD_LIBRARY_PATH=$sysroot/lib"
+arm_tools
+# A test that hangs ends with an error.
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="timeout 1200 $qemu"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/arm
 if [ "${1:-}" = guest ]; then

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Everything that has to hold before a change lands: format, lints, tests, guests on every engine, the Arm build
-# under qemu-user, the macOS type-check. Stages by name: test.sh fmt lint unit guests arm macos (default: all).
+# under qemu-user, the macOS type-check, archives of what was built. Stages by name: test.sh fmt lint unit guests arm macos
+# release (default: all).
 #
 # Debian packages that a stage needs are installed by name when this runs as root on Debian; elsewhere a stage that
 # lacks a tool fails and says which.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-stages=${*:-fmt lint unit guests arm macos}
+stages=${*:-fmt lint unit guests arm macos release}
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
 
 need() { # need COMMAND PACKAGE...
@@ -50,7 +51,17 @@ for s in $stages; do
     guests) bash testsuite/scripts/guests.sh ;;
     arm) bash testsuite/scripts/arm.sh ;;
     macos) bash testsuite/scripts/macos.sh ;;
-    *) echo "test.sh: no stage '$s': fmt lint unit guests arm macos" >&2; exit 2 ;;
+    # No release builds, which take long: what guests and arm have built is packed and tried in the same way.
+    release)
+      target=${CARGO_TARGET_DIR:-target} programs=()
+      host=linux-$(uname -m)
+      [ -e "$target/release/calque" ] || cargo build --release --package calque
+      programs+=("$host=$target/release/calque")
+      arm=$target/arm/aarch64-unknown-linux-gnu/debug/calque
+      if [ "$host" != linux-aarch64 ] && [ -e "$arm" ]; then programs+=("linux-aarch64=$arm"); fi
+      bash testsuite/scripts/release.sh --built "${programs[@]}"
+      ;;
+    *) echo "test.sh: no stage '$s': fmt lint unit guests arm macos release" >&2; exit 2 ;;
   esac
 done
 printf '\nall stages passed (%ss): %s\n' "$SECONDS" "$stages"
