@@ -17,6 +17,7 @@ pub mod labels;
 pub mod layout;
 pub mod moves;
 pub mod regalloc;
+pub mod ring;
 pub mod sidetable;
 pub mod x87;
 
@@ -39,9 +40,17 @@ use exit::Kind;
 pub use exit::RunExit;
 use std::io::Write;
 
-/// Names a translated block until the cache is flushed.
+/// Names a translated block until it is dropped; then it names none, until the cache is flushed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct BlockId(pub(crate) u32);
+
+/// The largest code cache that this host's emitter can do with, in bytes.
+pub const MAX_CACHE: usize = host::MAX_ARENA;
+
+/// Most parts of a code cache: when it is full, the oldest goes.
+const SLICES: usize = 8;
+/// What a part has in bytes, at least, if there are several.
+const LEAST_SLICE: usize = 256 << 10;
 
 /// Why the translator cannot do something.
 #[derive(Debug, thiserror::Error)]
@@ -156,6 +165,8 @@ pub struct JitStats {
     pub links: u64,
     /// Whole-cache flushes.
     pub flushes: u64,
+    /// Times that the oldest part of the cache made room.
+    pub evictions: u64,
     /// Blocks dropped because their bytes changed.
     pub invalidated: u64,
     /// Entries into translated code.
@@ -206,7 +217,8 @@ impl Jit {
         let copy_blocks = cfg.copy_blocks && cfg.link_pages;
         let cfg = JitConfig { copy_blocks, ..cfg };
         let mut codegen = host::Codegen::new(&cfg)?;
-        let arena = Arena::new(cfg.cache_bytes.clamp(1 << 16, host::MAX_ARENA), cfg.large_pages)?;
+        let bytes = cfg.cache_bytes.clamp(1 << 16, host::MAX_ARENA);
+        let arena = Arena::new(bytes, cfg.large_pages, (bytes / LEAST_SLICE).clamp(1, SLICES))?;
         let entry = codegen.prologue();
         let cache = Cache::new(arena, codegen.code(), entry.way_out(), entry.no_return())
             .ok_or(JitError::Internal("the trampolines do not fit"))?;
@@ -252,7 +264,7 @@ impl Jit {
         Some(id)
     }
 
-    /// Translates a block. A full cache is flushed first, which makes every other id stale.
+    /// Translates a block. A full cache gives up its oldest part first; ids of blocks in there become stale.
     ///
     /// # Errors
     /// [`JitError::Unsupported`] or [`JitError::Internal`]: the block has to be interpreted.
@@ -287,8 +299,8 @@ impl Jit {
                 return Ok(id);
             }
             if again {
-                tracing::debug!(blocks = self.cache.live(), "code cache full: flushed");
-                self.flush();
+                tracing::debug!(blocks = self.cache.live(), "code cache full");
+                self.make_room();
             }
         }
         Err(JitError::TooLarge(self.codegen.code().len()))
@@ -337,7 +349,7 @@ impl Jit {
         loop {
             let exit = self.run_linked(cpu, id);
             if self.full {
-                self.flush();
+                self.make_room();
                 return exit;
             }
             if exit != RunExit::NeedBlock || !self.cfg.chain || self.cfg.single_block {
@@ -551,6 +563,13 @@ impl Jit {
         self.cache.bytes_in_use(addr, chunk)
     }
 
+    /// Gives up the oldest part of a full cache.
+    fn make_room(&mut self) {
+        self.pending = None;
+        self.full = false;
+        self.cache.make_room();
+    }
+
     /// Forgets every block.
     pub fn flush(&mut self) {
         self.pending = None;
@@ -569,6 +588,7 @@ impl Jit {
             ("live blocks", c.live_blocks),
             ("code cache bytes in use", c.cache_used),
             ("code cache flushes", c.flushes),
+            ("code cache evictions", c.evictions),
             ("blocks invalidated", c.invalidated),
             ("doors added to blocks", c.doors),
             ("direct links", c.links),
@@ -588,6 +608,7 @@ impl Jit {
         JitStats {
             links: self.cache.links,
             flushes: self.cache.flushes,
+            evictions: self.cache.evictions,
             invalidated: self.cache.invalidated,
             cache_used: self.cache.used() as u64,
             live_blocks: self.cache.live() as u64,

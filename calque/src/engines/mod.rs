@@ -47,6 +47,9 @@ fn left(result: interp::StepResult) -> Option<emu_core::engine::Exit> {
     }
 }
 
+/// What each processor has for translated code at least.
+const LEAST_CACHE: usize = 4 << 20;
+
 /// The engine that `machine` asks for.
 ///
 /// # Errors
@@ -60,7 +63,7 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
     let config = off.config();
     let config = JitConfig {
         // The processors share the room for code.
-        cache_bytes: (config.cache_bytes / machine.cpus as usize).max(32 << 20),
+        cache_bytes: (machine.code_cache as usize / machine.cpus as usize).max(LEAST_CACHE),
         single_block: lockstep,
         chain: !lockstep,
         // Under the real clock nothing waits for a turn to end but what raises a signal.
