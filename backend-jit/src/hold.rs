@@ -21,7 +21,7 @@ use emu_core::ir::{Inst, Op};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 
-/// What a slot has that has no addend. Odd, which no addend is; not canonical, so that it leads nowhere from any address
+/// What a slot has that has no addend, or a tag where there is none. Odd, which no addend is; not canonical, so that it leads nowhere from any address
 /// that a guest can use; and not known to guests, so that none can pass it off as an addend.
 pub fn no_addend() -> u64 {
     static WORD: OnceLock<u64> = OnceLock::new();

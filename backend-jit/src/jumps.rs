@@ -10,9 +10,11 @@
 //!
 //! Beside it stand the places by which [`crate::Jit::resume`] finds code: (RIP, number of the fetch translation, code).
 //!
-//! The stack of returns is a ring of 4096 entries that begins at a multiple of its size, so that adding to the low 16
-//! bits of its pointer wraps. An entry is the RIP behind a call and the host address of the call's return thunk, which
-//! checks for itself that the place behind the call is still what it was linked to. An empty entry leads out.
+//! The stack of returns is a ring of 4096 entries, empty whenever translated code is entered. It grows down, from an entry
+//! above it that nothing is written to and that leads out: who has taken the last prediction finds that one. It begins at
+//! an odd multiple of its size, so that setting [`RING_BIT`] brings a pointer that has just left it below to its top; that
+//! last entry, below the ring, is lost. An entry is the RIP behind a call and the host address of the call's return
+//! thunk.
 //!
 //! Invariants: every host address in a table is that of a live block's door or of the way out, and every one in a ring that
 //! of a return thunk in the arena or of the way out; thunks of removed blocks lead to their stubs. Where a part of the arena is
@@ -26,8 +28,12 @@ pub const DOOR_BITS: u32 = 0x3fffc;
 const DOORS: usize = DOOR_BITS as usize / 4 + 1;
 /// Number of places by which code is found.
 const PLACES: usize = 8192;
-/// Number of entries of the ring of returns: with 16 bytes each, the low 16 bits of a pointer name the entry.
+/// Number of entries of the ring of returns.
 const RETURNS: usize = 4096;
+/// A bit that is set in every pointer into the ring, and clear right below it: its size in bytes.
+pub const RING_BIT: u64 = (RETURNS * size_of::<Return>()) as u64;
+/// Entries that have a ring among them, with one below it and one above, wherever they begin.
+const ROOM: usize = 3 * RETURNS + 2;
 /// Most modes with a set; a further one takes the place of the oldest.
 const SETS: usize = 24;
 
@@ -68,10 +74,8 @@ struct JumpSet {
     /// Host addresses.
     doors: Box<[u64]>,
     places: Box<[Place]>,
-    /// Twice the ring, so that an aligned one is in it.
+    /// [`ROOM`] entries.
     returns: Box<[Return]>,
-    /// Pointer to the newest return.
-    top: u64,
 }
 
 impl JumpSet {
@@ -81,9 +85,12 @@ impl JumpSet {
         self.returns.fill(Return { rip: 0, host: no_return });
     }
 
-    fn ring(&self) -> u64 {
-        let bytes = (RETURNS * size_of::<Return>()) as u64;
-        (self.returns.as_ptr() as u64).next_multiple_of(bytes)
+    /// Pointer to the entry above the ring.
+    fn no_returns(&self) -> u64 {
+        let below = size_of::<Return>() as u64;
+        let at = self.returns.as_ptr() as u64 + below;
+        // The next odd multiple of the size, and the ring above that.
+        (at.saturating_sub(RING_BIT)).next_multiple_of(2 * RING_BIT) + 2 * RING_BIT
     }
 }
 
@@ -99,8 +106,8 @@ struct Near {
     set: Cell<usize>,
     /// Host address of its doors.
     doors: Cell<u64>,
-    /// Host address of its newest return, good while the set is here and not in force.
-    top: Cell<u64>,
+    /// Pointer to the entry above its ring of returns: there are none.
+    returns: Cell<u64>,
 }
 
 /// The sets that were in force last: between them translated code changes without coming back.
@@ -115,8 +122,12 @@ pub struct Switch {
 
 impl Default for Switch {
     fn default() -> Self {
-        let none =
-            |_| Near { mode: Cell::new(NO_MODE), set: Cell::new(0), doors: Cell::new(0), top: Cell::new(0) };
+        let none = |_| Near {
+            mode: Cell::new(NO_MODE),
+            set: Cell::new(0),
+            doors: Cell::new(0),
+            returns: Cell::new(0),
+        };
         Self { near: std::array::from_fn(none), current: Cell::new(0), next: Cell::new(0) }
     }
 }
@@ -131,13 +142,12 @@ impl Switch {
         self.near.iter().position(|n| n.mode.get() == mode.0)
     }
 
-    /// Puts the set of `mode` in force, whose doors and newest return are the result; `top` is the newest return of
-    /// the one that was. None, and nothing has happened, if the set is not at hand.
-    pub fn to(&self, mode: Mode, top: u64) -> Option<(u64, u64)> {
+    /// Puts the set of `mode` in force, whose doors and empty ring of returns are the result. None, and nothing has
+    /// happened, if the set is not at hand.
+    pub fn to(&self, mode: Mode) -> Option<(u64, u64)> {
         let i = self.find(mode)?;
-        self.near[self.current.get()].top.set(top);
         self.current.set(i);
-        Some((self.near[i].doors.get(), self.near[i].top.get()))
+        Some((self.near[i].doors.get(), self.near[i].returns.get()))
     }
 }
 
@@ -176,14 +186,12 @@ impl Jumps {
         }
         if self.sets.len() < SETS {
             let none = Return { rip: 0, host: self.no_return };
-            let mut set = JumpSet {
+            let set = JumpSet {
                 mode,
                 doors: vec![self.way_out; DOORS].into(),
                 places: vec![EMPTY; PLACES].into(),
-                returns: vec![none; if crate::host::RETURN_RING { 2 * RETURNS } else { 0 }].into(),
-                top: 0,
+                returns: vec![none; if crate::host::RETURN_RING { ROOM } else { 0 }].into(),
             };
-            set.top = set.ring();
             self.sets.push(set);
             return self.sets.len() - 1;
         }
@@ -198,7 +206,7 @@ impl Jumps {
         i
     }
 
-    /// Puts set `i` in force; host addresses of its doors, its newest return and the switch.
+    /// Puts set `i` in force; host addresses of its doors, its empty ring of returns and the switch.
     #[inline]
     pub fn enter(&mut self, i: usize) -> (u64, u64, u64) {
         let near = &self.switch.near[self.switch.current.get()];
@@ -207,7 +215,7 @@ impl Jumps {
         }
         let switch = &*self.switch;
         let near = &switch.near[switch.current.get()];
-        (near.doors.get(), near.top.get(), &raw const *switch as u64)
+        (near.doors.get(), near.returns.get(), &raw const *switch as u64)
     }
 
     #[cold]
@@ -218,23 +226,14 @@ impl Jumps {
             let n = switch.next.get();
             switch.next.set((n + 1) % NEAR);
             let near = &switch.near[n];
-            if near.mode.get() != NO_MODE {
-                self.sets[near.set.get()].top = near.top.get();
-            }
             let set = &self.sets[i];
             near.mode.set(set.mode.0);
             near.set.set(i);
             near.doors.set(set.doors.as_ptr() as u64);
-            near.top.set(set.top);
+            near.returns.set(set.no_returns());
             n
         });
         switch.current.set(n);
-    }
-
-    /// Keeps where translated code left the ring of the set in force.
-    #[inline]
-    pub fn left(&mut self, top: u64) {
-        self.switch.near[self.switch.current.get()].top.set(top);
     }
 
     /// In set `i`, `code` is found at `rip` while its fetch translation is `exec`.

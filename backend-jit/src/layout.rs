@@ -75,6 +75,9 @@ pub const BUDGET: usize = NO_ADDEND + 1;
 pub const CODE_BASE: usize = NO_ADDEND + 2;
 /// Host stack pointer with no call predicted: see `x64/calls.rs`.
 pub const CALL_BASE: usize = NO_ADDEND + 3;
+/// On hosts that have no frames of calls on their stack: a tag of a translation that no address has, see
+/// `aarch64/near.rs`.
+pub const NO_TAG: usize = CALL_BASE;
 /// Address of the [`crate::jumps::Switch`] of the code that runs.
 pub const SWITCH: usize = NO_ADDEND + 4;
 /// Host address of what stands where there is no door.

@@ -194,6 +194,8 @@ pub struct Jit {
     entry: host::Entry,
     /// See [`hold::no_addend`].
     no_addend: u64,
+    /// See [`layout::NO_TAG`].
+    no_tag: u64,
     stats: JitStats,
     budget: u64,
     /// The exit that came back last and may be linked to what is run next.
@@ -232,6 +234,7 @@ impl Jit {
             cfg,
             cache,
             no_addend: host::no_addend(),
+            no_tag: hold::no_addend(),
             codegen,
             entry,
             stats,
@@ -443,6 +446,7 @@ impl Jit {
         s.scratch[layout::LIVE] = 0;
         s.scratch[layout::X87_SITE] = 0;
         s.scratch[layout::NO_ADDEND] = self.no_addend;
+        s.scratch[layout::NO_TAG] = self.no_tag;
         s.scratch[layout::STACK_LIMIT] = 0;
         if let Some(last) = self.reads_ram {
             let last_page = cpu.mem.host_page(last) as u64;
@@ -455,7 +459,6 @@ impl Jit {
         helpers::complete_journal(cpu);
         x87::unpack(&mut cpu.state);
         let s = &mut cpu.state;
-        self.cache.jumps.left(s.scratch[layout::RETURNS]);
         s.mxcsr |= s.scratch[layout::MX_GUEST] as u32 & 0x3f;
         s.rflags = s.rflags & !rflags::STATUS | host::status_flags(&s.scratch);
         self.after(cpu, word)

@@ -1,7 +1,8 @@
 //! AVX as operations on 128 bits: what is named by its encoding gets the name of the operation that the legacy encoding
 //! has, and what has 256 bits becomes two halves. Done before a block is looked at otherwise.
 //!
-//! The upper half of vector register n is register n + [`HIGH`] of the list that comes out; it lives in the state. In that
+//! The upper half of vector register n is register n + [`HIGH`] of the list that comes out; it lives in the state. Within a
+//! block it is read at most once, and before it is set: behind that it is taken to be what has been read or set. In that
 //! list a `Store` of 256 bits alone is as wide: its halves are b and c, since nothing may fault between them.
 
 use super::coded::Coded;
@@ -35,6 +36,8 @@ pub struct Halves {
     map: Vec<[Value; 2]>,
     /// Registers whose upper halves are known to be zero.
     zeroed: u32,
+    /// What the upper halves of registers are, as far as it is known.
+    upper: [Option<Value>; 16],
 }
 
 impl Halves {
@@ -43,6 +46,7 @@ impl Halves {
         self.out.clear();
         self.map.clear();
         self.zeroed = 0;
+        self.upper = [None; 16];
         for (n, i) in insts.iter().enumerate() {
             if n < from {
                 self.out.push(*i);
@@ -90,6 +94,7 @@ impl Halves {
             None => self.zero(),
         };
         *zero = Some(z);
+        self.upper[n as usize & 15] = Some(z);
         self.push(Op::SetVec, V, &[z], n + HIGH, 0);
     }
 
@@ -102,12 +107,19 @@ impl Halves {
         Some(match i.op {
             Op::GetVec if wide => {
                 let lo = self.push(Op::GetVec, V, &[], i.imm, 0);
-                [lo, self.push(Op::GetVec, V, &[], i.imm + HIGH, 0)]
+                let n = i.imm as usize & 15;
+                let hi = match self.upper[n] {
+                    Some(hi) => hi,
+                    None => self.push(Op::GetVec, V, &[], i.imm + HIGH, 0),
+                };
+                self.upper[n] = Some(hi);
+                [lo, hi]
             }
             Op::SetVec | Op::SetVecZero if wide => {
                 let hi = self.half(i.args[0], 1);
                 self.push(Op::SetVec, V, &[low[0]], i.imm, 0);
                 self.zeroed &= !(1 << i.imm);
+                self.upper[i.imm as usize & 15] = Some(hi).filter(|v| v.is_some());
                 single(self.push(Op::SetVec, V, &[hi], i.imm + HIGH, 0))
             }
             Op::SetVecZero => {

@@ -1,19 +1,23 @@
 //! Leaving a block: direct links, jumps to computed places, side exits, and the tests for signals and budget.
 //!
 //! Invariant: a page is entered only through a current fetch translation. A link within the page needs no more than
-//! that; a link into another page, the return thunk of a call and a block that reaches into a second page first compare
+//! that; a link into another page and a block that reaches into a second page first compare
 //! the number of the translation in force (`emu_core::mmu::execid`) with the one they were linked under, and so does
 //! every door (`door.rs`), by which computed jumps go. The number is a word of data beside the code, which the cache patches.
+//! The page of a call was entered so, too, and is still the same when its return comes: what changes translations leaves
+//! translated code, which begins with an empty ring of returns. So the return thunk of a call compares only where it leads into the
+//! next page.
 //!
 //! No value is alive where a block is left but the RIP of a computed jump, so the temporaries are free there.
 
-use super::asm::{Cond, Reg, ZR};
+use super::asm::{Cond, Logic, Reg, ZR};
 use super::lazy::Parts;
 use super::share::Offset;
-use super::vals::{ICOUNT, RETURNS, S0, S1, STATE, slot};
+use super::vals::{ICOUNT, RETURNS, S0, STATE, slot};
 use super::{Codegen, Loc};
 use crate::cache::Role;
 use crate::frame::{NOT_LINKED, Return};
+use crate::jumps::RING_BIT;
 use crate::layout;
 use crate::sidetable::Last;
 use dynasmrt::DynamicLabel;
@@ -49,14 +53,26 @@ impl Codegen {
 
     /// Leaves through `stub` when a request is pending or the budget is used up. Changes NZCV.
     pub fn poll(&mut self, stub: DynamicLabel) {
-        const { assert!(WORD_BEFORE <= 256, "beyond an unscaled offset") };
-        self.asm.load_at(Type::I32, S0, STATE, Offset::Imm(-(WORD_BEFORE as i32)));
+        self.load_requests();
         self.asm.cbz(true, false, S0, stub);
         if self.count {
             self.asm.ldr(Type::I64, S0, STATE, slot(layout::BUDGET));
             self.asm.arith(true, true, true, ZR, ICOUNT, S0, 0);
             self.asm.b_cond(Cond::Cs, stub);
         }
+    }
+
+    /// The word of requests into [`S0`].
+    fn load_requests(&mut self) {
+        const { assert!(WORD_BEFORE <= 256, "beyond an unscaled offset") };
+        self.asm.load_at(Type::I32, S0, STATE, Offset::Imm(-(WORD_BEFORE as i32)));
+    }
+
+    /// The place where a block is entered that has been linked to.
+    pub fn begin(&mut self) {
+        let start = self.asm.label();
+        self.asm.bind(start);
+        self.start = Some(start);
     }
 
     /// A jump to the stub that the cache may lead elsewhere.
@@ -72,6 +88,12 @@ impl Codegen {
         if !self.chain || !self.frame.same_page(rip) && !self.frame.flat() {
             self.asm.b(stub);
             return;
+        }
+        if let (true, false, Some(start)) = (back && rip == self.frame.key.rip, self.count, self.start) {
+            // To the block's own beginning, which is there as long as this is.
+            self.load_requests();
+            self.asm.cbz(false, false, S0, start);
+            return self.asm.b(stub);
         }
         if back {
             self.poll(stub);
@@ -117,10 +139,7 @@ impl Codegen {
         S0
     }
 
-    /// Moves the newest return by one entry.
-    fn move_returns(&mut self, r: Reg, pop: bool) {
-        self.asm.arith_imm(true, pop, false, S1, r, 16);
-        self.asm.bfxil(true, r, S1, 0, 16);
+    fn keep_returns(&mut self, r: Reg) {
         if self.count {
             self.asm.str(Type::I64, r, STATE, slot(layout::RETURNS));
         }
@@ -135,9 +154,11 @@ impl Codegen {
         self.frame.returns.push(Return { label, rip });
         let (back, host) = (self.const_reg(rip), self.temp());
         let r = self.returns();
-        self.move_returns(r, false);
         self.asm.adr(host, label);
-        self.asm.stp(back, host, r, 0);
+        self.asm.stp_before(back, host, r, -16);
+        // From below the ring to its top: see `jumps`.
+        self.asm.logic_imm(Logic::Orr, true, r, r, RING_BIT);
+        self.keep_returns(r);
         self.drop_temp(host);
     }
 
@@ -152,7 +173,8 @@ impl Codegen {
         self.asm.ldp(rip, host, r, 0);
         self.asm.sub(true, rip, rip, to);
         self.asm.cbz(true, true, rip, miss);
-        self.move_returns(r, true);
+        self.asm.add_imm(true, r, r, 16);
+        self.keep_returns(r);
         self.asm.br(host);
         self.asm.bind(miss);
         self.drop_temp(rip);
@@ -265,7 +287,11 @@ impl Codegen {
         for r in std::mem::take(&mut self.frame.returns) {
             self.asm.bind(r.label);
             let (exit, stub) = self.new_exit(r.rip, Role::Return);
-            self.guarded(exit, r.rip, stub);
+            if self.frame.same_page(r.rip) {
+                self.patchable(exit, stub);
+            } else {
+                self.guarded(exit, r.rip, stub);
+            }
         }
         for s in std::mem::take(&mut self.frame.exit_stubs) {
             self.asm.bind(s.label);

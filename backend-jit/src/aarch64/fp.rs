@@ -50,6 +50,12 @@ pub fn is_checked(inst: &Inst) -> bool {
     !matches!(VecOp::from_number(inst.aux), Some(Cvtsi2ss | Cvtsi2sd | Cvtdq2ps | Cvtdq2pd))
 }
 
+/// Whether an operation keeps what FPSR was before it.
+pub fn may_raise_more(inst: &Inst) -> bool {
+    use VecOp::*;
+    inst.args[2].is_some() || matches!(VecOp::from_number(inst.aux), Some(Cvtps2dq | Cvtpd2dq | Cvttpd2dq))
+}
+
 /// Operations that are one instruction: as a scalar, and on all lanes.
 const fn arithmetic(op: VecOp) -> Option<(u32, u32)> {
     use VecOp::*;
@@ -98,6 +104,7 @@ impl Codegen {
         if careful.is_some() && !self.last_of_run() {
             return;
         }
+        debug_assert!(self.nan_waits.is_none());
         self.asm.mrs_fpsr(S0);
         self.asm.logic_imm(Logic::And, false, S0, S0, ODD);
         if let Some(careful) = careful {

@@ -5,12 +5,13 @@
 
 use super::Codegen;
 use super::asm::{Logic, Reg};
+use super::coded::Coded;
 use super::fp::{FCMGE, double, lanes};
 use super::vals::{S0, S1};
 use super::vecregs::{V0, V1, V2};
 use super::words::{AND, EOR};
 use emu_core::ir::encoded::Encoded;
-use emu_core::ir::{Inst, Value};
+use emu_core::ir::{Inst, Op, Value};
 
 /// What an encoding means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -172,6 +173,36 @@ impl Codegen {
         self.v3(lanes(FCMGE, all) | double(wide), V1, v, v);
     }
 
+    /// The same for the result of the fused operation in hand, in `d`. In the body's form of a run it may be left to the next
+    /// one: if that has this result among its operands, a NaN comes out of it, too; or one comparison does for both.
+    fn raise_if_fused_nan(&mut self, me: Value, inst: &Inst, wide: bool, all: bool, d: Reg) {
+        let before = self.nan_waits.take();
+        let next = self.fused_later(inst);
+        let lives = |g: &Self, v: Value, j: usize| g.an.facts[v.index()].last as usize > j;
+        let uses = |g: &Self, j: usize| g.insts[j].used().any(|v| v == me);
+        let other = before.map(|v| self.vread(v, V2));
+        match (other, next) {
+            (None, Some(j)) if uses(self, j) => {}
+            (None, Some(j)) if lives(self, me, j) => self.nan_waits = Some(me),
+            (Some(_), Some(j)) if uses(self, j) && before.is_some_and(|v| lives(self, v, j)) => {
+                self.nan_waits = before;
+            }
+            _ => self.v3(lanes(FCMGE, all) | double(wide), V1, other.unwrap_or(d), d),
+        }
+    }
+
+    /// The next operation of the run in hand, if its body's form is, that is fused as `inst` is on the same lanes.
+    fn fused_later(&self, inst: &Inst) -> Option<usize> {
+        let end = self.run_stop()?;
+        let Some(Coded::Float(Float::Fused(wide, f))) = Coded::from_aux(inst.aux) else { return None };
+        (self.at + 1..end).find(|&j| {
+            let i = &self.insts[j];
+            let same =
+                |c: Coded| matches!(c, Coded::Float(Float::Fused(w, g)) if (w, g.all) == (wide, f.all));
+            i.op == Op::Fp && self.an.facts[j].needed && Coded::from_aux(i.aux).is_some_and(same)
+        })
+    }
+
     /// ADDSUBPS and ADDSUBPD: sums, the addends of even lanes with their sign changed.
     fn add_sub_lanes(&mut self, me: Value, inst: &Inst, wide: bool) {
         let (a, b) = (self.vreg(inst.args[0]), self.vreg(inst.args[1]));
@@ -238,7 +269,7 @@ impl Codegen {
                 };
                 let word = FMADD | size | u32::from(all) << 21 | u32::from(product) << 15;
                 g.v3(word | u32::from(c) << 10, d, a, b);
-                g.raise_if_nan(wide, false, d);
+                g.raise_if_fused_nan(me, inst, wide, false, d);
             });
         }
         self.packed(me, inst, args[0], args[1], true, |g, d| {
@@ -253,7 +284,7 @@ impl Codegen {
                 }
             }
             g.v3(if f.negative { FMLS } else { FMLA } | size, sum, a, b);
-            g.raise_if_nan(wide, true, sum);
+            g.raise_if_fused_nan(me, inst, wide, true, sum);
             g.vmov(d, sum);
         });
     }

@@ -12,8 +12,10 @@
 //! who share the memory do.
 
 use super::asm::{Logic, Reg, ZR};
+use super::near::Again;
 use super::share::{Alone, At, Slow, Touch};
 use super::vals::{S0, S1, STATE, slot};
+use super::vecregs::{V0, V1};
 use super::{Codegen, Loc};
 use crate::helpers::Helper;
 use crate::layout;
@@ -27,6 +29,8 @@ pub enum StubKind {
     Access(Slow),
     /// An access whose group has no base.
     Alone(Alone),
+    /// An access whose page is not the one at hand.
+    Again(Again),
     /// A division that faults or is too wide.
     Div { signed: bool, ty: Type, quotient: bool, hi: Reg, lo: Reg, by: Reg },
     /// A helper that raises a fault.
@@ -118,11 +122,23 @@ impl Codegen {
         only.then_some(Value(fact.last))
     }
 
+    /// Whether `v` is the low lane of a vector, and all it is for is a store.
+    pub fn stores_lane(&self, v: Value) -> bool {
+        let (inst, fact) = (&self.insts[v.index()], self.an.facts[v.index()]);
+        let to = &self.insts[fact.last as usize];
+        inst.op == Op::Vec1
+            && inst.aux == VecOp::Lane as u32
+            && inst.imm == 0
+            && fact.uses == 1
+            && to.op == Op::Store
+            && to.args[1] == v
+            && to.ty == inst.ty
+    }
+
     /// Leaves the low lane of a vector to the store that is all it is for, if so.
     pub fn lane_for_store(&mut self, me: Value, inst: &Inst) -> bool {
         let (fact, v) = (self.an.facts[me.index()], inst.args[0]);
-        let to = &self.insts[fact.last as usize];
-        if inst.imm != 0 || fact.uses != 1 || to.op != Op::Store || to.args[1] != me || to.ty != inst.ty {
+        if !self.stores_lane(me) {
             return false;
         }
         let f = &mut self.an.facts[v.index()];
@@ -160,17 +176,25 @@ impl Codegen {
         let v = inst.args[1];
         if inst.ty == Type::V256 {
             self.vec_enter();
-            let (low, high) = (self.vreg(v), self.vreg(inst.args[2]));
+            if self.store_waits(inst, v, inst.args[2]) {
+                return;
+            }
+            let (low, high) = (self.vread(v, V0), self.vread(inst.args[2], V1));
             return self.access(inst, Touch::Store(inst.ty, Stored::Pair(low, high)));
         }
         if inst.ty == Type::V128 {
             self.vec_enter();
-            let r = self.vreg(v);
+            if self.store_waits(inst, v, Value::NONE) {
+                return;
+            }
+            let r = self.vread(v, V0);
             return self.access(inst, Touch::Store(inst.ty, Stored::Vec(r)));
         }
         if let Loc::LaneOf(vector) = self.val[v.index()].loc {
-            let r = self.vreg(vector);
-            self.access(inst, Touch::Store(inst.ty, Stored::Lane(r)));
+            if !self.store_waits(inst, vector, Value::NONE) {
+                let r = self.vread(vector, V0);
+                self.access(inst, Touch::Store(inst.ty, Stored::Lane(r)));
+            }
             if !self.lives(vector) {
                 self.release(vector);
             }
@@ -279,6 +303,7 @@ impl Codegen {
             let arg = |n: usize| slot(layout::ARG + n);
             match s.kind {
                 StubKind::Access(slow) => self.slow_path(&slow, s.site),
+                StubKind::Again(a) => self.again(&a, s.site),
                 StubKind::Alone(a) => self.alone(&a, s.site),
                 StubKind::Div { signed, ty, quotient, hi, lo, by } => {
                     self.asm.str(Type::I64, hi, STATE, arg(0));

@@ -22,6 +22,7 @@ pub mod lazy;
 pub mod mem;
 pub mod mov;
 pub mod muldiv;
+pub mod near;
 pub mod record;
 pub mod run;
 pub mod share;
@@ -88,8 +89,10 @@ pub enum Loc {
     Word,
     /// In a vector temporary.
     Vec(u8),
-    /// It is what this guest vector register holds.
+    /// It is what this guest vector register holds, or its upper half: see `vecregs`.
     GuestV(u8),
+    /// It is zero, as a register for the purpose is.
+    ZeroV,
     /// In this scratch slot and the next.
     VecSlot(u8),
     /// The low lane of this vector, for a store.
@@ -116,6 +119,8 @@ pub enum Owner {
     Transient,
     /// The group of accesses with this scratch slot: see `share`.
     Base(u8),
+    /// A page at hand, by group: its tag or, with `true`, its addend: see `near`.
+    Page(u8, bool),
 }
 
 /// Arena offsets of the trampolines.
@@ -173,7 +178,7 @@ pub struct Codegen {
     vowner: [Owner; vecregs::VTEMPS],
     vlocked: u32,
     alias: [Vec<Value>; 16],
-    held: [Vec<Value>; vecregs::GUESTS as usize],
+    held: [Vec<Value>; vecregs::HOLDERS as usize],
     slots: u64,
     native: Option<(Value, Carry)>,
     bools: Vec<Value>,
@@ -184,6 +189,8 @@ pub struct Codegen {
     literals: Vec<branch::Literal>,
     indirect_miss: Option<dynasmrt::DynamicLabel>,
     own_door: Option<door::Elsewhere>,
+    /// Where the block is entered by a link.
+    start: Option<dynasmrt::DynamicLabel>,
     thunks: [usize; Helper::ALL.len()],
     entry: Entry,
     /// The block in hand, with its exits and sites.
@@ -198,12 +205,23 @@ pub struct Codegen {
     barriers: bool,
     lse: bool,
     wides: Vec<vecregs::Wide>,
+    /// Runs have two forms; if not, there are none.
+    twice: bool,
     runs: Vec<run::Run>,
     form: run::Form,
     /// Of the run in hand: what it consists of, its first op, and what in it waits for the end.
     run_of: run::What,
     run_from: usize,
+    run_until: usize,
+    /// What waits in it and lives no longer.
+    prolonged: Vec<Value>,
+    /// By index in [`crate::layout::HOLDS`]: the group has its base for sure in the form in hand.
+    tested: u32,
+    nears: Vec<near::Near>,
     moved: stretch::Moved,
+    waiting: Vec<run::Waiting>,
+    /// A fused operation's result of which it is still to be seen that it is no NaN.
+    nan_waits: Option<Value>,
     kept: run::Kept,
     /// The block has made sure that the host has the guest's vector registers and modes of floating point.
     vec_live: bool,
@@ -278,6 +296,7 @@ impl Codegen {
             literals: Vec::new(),
             indirect_miss: None,
             own_door: None,
+            start: None,
             thunks: [0; Helper::ALL.len()],
             entry: Entry::default(),
             frame: Frame::default(),
@@ -290,11 +309,18 @@ impl Codegen {
             barriers: cfg.ordered && !cfg.plain,
             lse: !cfg.baseline && has_lse(),
             wides: Vec::new(),
+            twice: true,
             runs: Vec::new(),
             form: run::Form::Single,
             run_of: run::What::Float,
             run_from: 0,
+            run_until: 0,
+            prolonged: Vec::new(),
+            tested: 0,
+            nears: Vec::new(),
             moved: stretch::Moved::default(),
+            waiting: Vec::new(),
+            nan_waits: None,
             kept: run::Kept::default(),
             vec_live: false,
             x87_live: false,
@@ -337,10 +363,14 @@ impl Codegen {
         self.literals.clear();
         self.indirect_miss = None;
         self.own_door = None;
+        self.start = None;
         self.wides.clear();
         self.runs.clear();
         self.form = run::Form::Single;
         self.moved.clear();
+        self.waiting.clear();
+        self.prolonged.clear();
+        self.nan_waits = None;
         self.kept = run::Kept::default();
         self.vec_live = false;
         self.x87_live = false;
@@ -352,6 +382,19 @@ impl Codegen {
     /// # Errors
     /// [`JitError::Unsupported`] for what is not built, and [`JitError::Internal`] for bugs.
     pub fn compile(&mut self, block: &Block, place: Place) -> Result<(), JitError> {
+        self.twice = true;
+        match self.compile_once(block, place) {
+            // The two forms of a run may turn out not to fit together.
+            Err(JitError::Internal(what)) => {
+                tracing::debug!("{what}: once more without runs");
+                self.twice = false;
+                self.compile_once(block, place)
+            }
+            done => done,
+        }
+    }
+
+    fn compile_once(&mut self, block: &Block, place: Place) -> Result<(), JitError> {
         self.reset(block, place);
         let mut insts = std::mem::take(&mut self.insts);
         let mut fine = true;
@@ -375,8 +418,12 @@ impl Codegen {
         self.bind_loads();
         self.leave_indexed();
         self.find_words();
+        self.find_nears();
         if place.door {
             self.begin_with_door();
+        }
+        if block.next_page.is_none() || self.frame.flat() {
+            self.begin();
         }
         self.guard_entry(block.next_page.is_some());
         self.count_block();
@@ -412,6 +459,7 @@ impl Codegen {
             if !self.is_skipped(i) {
                 self.emit(Value(i as u32), &inst);
             }
+            self.do_waiting();
             self.end_op();
             self.end_run();
         }
@@ -472,7 +520,10 @@ impl Codegen {
             Op::Fence => self.fence(inst),
             Op::RepString => self.rep_string(me, inst),
             Op::RepSkip => self.rep_call(Helper::RepSkip, inst),
-            Op::System => self.system(inst),
+            Op::System => {
+                self.forget_pages();
+                self.system(inst);
+            }
             Op::ReadTsc => self.read_tsc(me, inst),
             Op::InterpretIf => self.frame.unsupported("an instruction left on a condition"),
             Op::ExitIf => self.exit_if(inst),

@@ -59,6 +59,11 @@ pub enum Touch {
 }
 
 impl Touch {
+    /// Bytes of the access.
+    pub fn bytes(self) -> u32 {
+        self.ty().bytes()
+    }
+
     fn ty(self) -> Type {
         match self {
             Self::Load(ty, _) | Self::LoadVec(ty, _) | Self::Store(ty, _) | Self::Address(ty, _) => ty,
@@ -76,7 +81,7 @@ impl Touch {
         }
     }
 
-    fn table(self) -> Reg {
+    pub fn table(self) -> Reg {
         if matches!(self, Self::Load(..) | Self::LoadVec(..)) { TLB } else { TLB_WRITE }
     }
 }
@@ -93,6 +98,8 @@ pub struct Slow {
     pub value: Option<Stored>,
     /// The temporaries that hold bases, by number.
     pub bases: u8,
+    /// The temporaries that hold tags, by number: see `near`.
+    pub tags: u8,
 }
 
 /// An access that looks for itself, because its group has no base.
@@ -106,7 +113,7 @@ pub struct Alone {
 
 impl Codegen {
     /// Whether NZCV holds something that is used later.
-    fn flags_busy(&self) -> bool {
+    pub fn flags_busy(&self) -> bool {
         self.bools.iter().any(|&b| self.lives(b)) || self.native.is_some_and(|(f, _)| self.lives(f))
     }
 
@@ -220,7 +227,7 @@ impl Codegen {
     }
 
     /// An address and `more` in a register: its own, or [`S2`].
-    fn sum(&mut self, at: At, more: i32) -> Reg {
+    pub fn sum(&mut self, at: At, more: i32) -> Reg {
         self.sum_in(S2, at, more)
     }
 
@@ -249,11 +256,29 @@ impl Codegen {
 
     /// Leaves the addend for `span` bytes at `a` in `addend`, or goes to `miss`. Changes [`S0`].
     fn look_up(&mut self, a: Reg, table: Reg, addend: Reg, span: u32, keep: bool, miss: DynamicLabel) {
+        self.look_up_tag(a, table, (S0, addend), span, keep, miss);
+    }
+
+    /// The same, with the entry's tag in a register too, which may be [`S0`] if it is not wanted.
+    pub fn look_up_tag(
+        &mut self,
+        a: Reg,
+        table: Reg,
+        (tag, addend): (Reg, Reg),
+        span: u32,
+        keep: bool,
+        miss: DynamicLabel,
+    ) {
         self.asm.ubfx(true, S0, a, 12, TLB_BITS as u8);
         self.asm.add(true, S0, table, S0, 4);
-        self.asm.ldp(S0, addend, S0, 0);
+        self.asm.ldp(tag, addend, S0, 0);
+        self.compare_tag(a, tag, span, keep, miss);
+    }
+
+    /// Goes to `miss` unless `span` bytes at `a` are in the page of `tag`. Changes [`S0`].
+    pub fn compare_tag(&mut self, a: Reg, tag: Reg, span: u32, keep: bool, miss: DynamicLabel) {
         if keep {
-            self.asm.logic(Logic::Eor, true, S0, S0, a, 0);
+            self.asm.logic(Logic::Eor, true, S0, tag, a, 0);
             if span > 1 {
                 // Cannot wrap: the tag is of the same index, or an empty one's that sees to it.
                 self.asm.add_imm(true, S0, S0, u64::from(span) - 1);
@@ -261,7 +286,7 @@ impl Codegen {
             self.asm.lsr_imm(true, S0, S0, 12);
             self.asm.cbz(true, true, S0, miss);
         } else {
-            self.asm.sub(true, S0, a, S0);
+            self.asm.sub(true, S0, a, tag);
             self.asm.arith_imm(true, true, true, ZR, S0, 4096 - u64::from(span));
             self.asm.b_cond(Cond::Hi, miss);
         }
@@ -302,7 +327,7 @@ impl Codegen {
     fn slow(&self, inst: &Inst, at: At, bytes: u32, helper: Helper, value: Option<Stored>) -> Slow {
         let stack = inst.aux & mem_flags::STACK != 0;
         let first_half = inst.op == Op::Load && inst.aux & super::avx::FIRST_HALF != 0;
-        Slow { helper, at, bytes, stack, first_half, value, bases: self.bases() }
+        Slow { helper, at, bytes, stack, first_half, value, bases: self.bases(), tags: self.tags() }
     }
 
     /// The access in hand.
@@ -314,6 +339,10 @@ impl Codegen {
             _ => None,
         };
         let Some(hold) = self.holds.at(self.at) else {
+            let slow = self.slow(inst, at, bytes, touch.helper(), value);
+            if let Some((addend, a)) = self.access_near(at, touch, slow) {
+                return self.touch(touch, addend, Offset::Reg(a));
+            }
             let a = self.probe(inst, at, bytes, touch.helper(), value);
             return self.touch(touch, S1, Offset::Reg(a));
         };
@@ -345,6 +374,7 @@ impl Codegen {
         if hold.first {
             let a = self.sum_here(at, -hold.below);
             let table = if hold.write { TLB_WRITE } else { touch.table() };
+            self.is_tested(hold.slot);
             self.look_up_here(a, table, t, hold.span as u32, alone);
             self.asm.add(true, t, t, a, 0);
             return t;
@@ -352,14 +382,26 @@ impl Codegen {
         if kept.is_none() {
             self.asm.ldr(Type::I64, t, STATE, slot(hold.slot.into()));
         }
-        if self.form != Form::Quick || self.run_of == What::Float || self.at == self.run_from {
+        if !self.is_tested(hold.slot) {
             self.asm.cbz(false, true, t, alone);
         }
         t
     }
 
+    /// Whether the base of the group with `slot` is known to be there, as it is behind the first access by it in the body's
+    /// form of a run.
+    fn is_tested(&mut self, slot: u8) -> bool {
+        if self.form != Form::Quick || self.run_of == What::Accesses && self.at == self.run_from {
+            return false;
+        }
+        let bit = crate::layout::HOLDS.iter().position(|&s| s == usize::from(slot)).map_or(0, |n| 1 << n);
+        let tested = self.run_of == What::Accesses || self.tested & bit != 0;
+        self.tested |= bit;
+        tested
+    }
+
     /// The temporaries that hold bases, by number.
-    fn bases(&self) -> u8 {
+    pub fn bases(&self) -> u8 {
         TEMPS
             .into_iter()
             .filter(|&t| matches!(self.owner[t as usize], Owner::Base(_)))
@@ -379,6 +421,7 @@ impl Codegen {
 
     /// A helper is called in line: it has cleared the slots.
     pub fn forget_bases(&mut self) {
+        self.forget_pages();
         for o in &mut self.owner {
             if matches!(o, Owner::Base(_)) {
                 *o = Owner::Free;
@@ -402,13 +445,7 @@ impl Codegen {
                 match v {
                     Stored::Reg(r) => self.asm.store_at(ty, r, base, offset),
                     Stored::Vec(r) | Stored::Lane(r) => self.asm.vector_at(false, ty, r, base, offset),
-                    Stored::Pair(low, high) => {
-                        match offset {
-                            Offset::Reg(r) => self.asm.add(true, S0, base, r, 0),
-                            Offset::Imm(i) => self.asm.add_imm(true, S0, base, i as u64),
-                        }
-                        self.asm.stp_q(low, high, S0, 0);
-                    }
+                    Stored::Pair(low, high) => self.store_pair(low, high, base, offset),
                 }
             }
             Touch::Address(_, p) => match offset {
@@ -417,6 +454,28 @@ impl Codegen {
                 Offset::Imm(i) => self.asm.add_imm(true, p, base, i as u64),
             },
         }
+    }
+
+    /// Stores 256 bits at a host address. Changes [`S0`] unless the offset fits.
+    pub fn store_pair(&mut self, low: Reg, high: Reg, base: Reg, offset: Offset) {
+        match offset {
+            Offset::Imm(i) if i % 16 == 0 && (-1024..1024).contains(&i) => {
+                return self.asm.stp_q(low, high, base, i);
+            }
+            Offset::Reg(r) => self.asm.add(true, S0, base, r, 0),
+            Offset::Imm(i) => self.asm.add_imm(true, S0, base, i as u64),
+        }
+        self.asm.stp_q(low, high, S0, 0);
+    }
+
+    /// Lets the store in hand wait if it is in the body's form of a run: what it stores, the lower half first.
+    pub fn store_waits(&mut self, inst: &Inst, v: Value, high: Value) -> bool {
+        let (Some(hold), Some(careful)) = (self.waiting_store(), self.way_to_careful()) else { return false };
+        // As the other form does.
+        let at = self.address(inst.args[0]);
+        let base = self.base_of(hold, at, Touch::Store(inst.ty, Stored::Vec(0)), careful);
+        self.defer_store(inst.ty, v, high, base, hold.below);
+        true
     }
 
     /// The stub of an access that looks for itself.
@@ -462,6 +521,7 @@ impl Codegen {
         for t in TEMPS.into_iter().filter(|t| s.bases & 1 << t != 0) {
             self.asm.mov(true, t, ZR);
         }
+        self.spoil_tags(s.tags);
         let a = self.sum(s.at, 0);
         if matches!(s.helper, Helper::LoadW | Helper::Atomic) {
             self.asm.ldr(Type::I64, S1, STATE, slot(crate::layout::RESULT));

@@ -190,7 +190,8 @@ impl Codegen {
         };
         let d =
             if fact.mask == 0 { self.dest(me) } else { super::vals::Dest { reg: self.temp(), guest: None } };
-        let mut a = self.clean(inst.args[0], S0);
+        // A rotate of 32 bits looks at no others.
+        let mut a = if Self::is_wide(ty) { self.reg(inst.args[0]) } else { self.clean(inst.args[0], S0) };
         // Narrow operands are repeated to fill 32 bits.
         for half in [8, 16] {
             if w <= half {
@@ -220,28 +221,43 @@ impl Codegen {
         }
         if let Some(old) = old {
             let r = d.reg;
-            // CF is the bit that came round.
-            self.asm.ubfx(wide, S1, r, if left { 0 } else { w - 1 }, 1);
-            let _ = self.shift_overflow(inst.op, ty, OF, r, Some(S1));
-            self.put_carry_overflow(me, inst, old, n);
+            if left || !Self::is_wide(ty) {
+                // CF is the bit that came round.
+                self.asm.ubfx(wide, S1, r, if left { 0 } else { w - 1 }, 1);
+                let _ = self.shift_overflow(inst.op, ty, OF, r, Some(S1));
+                return self.put_carry_overflow(me, inst, old, n);
+            }
+            // The highest bit, not inverted yet, and what it and the next one differ in.
+            self.asm.logic_lsr(Logic::Eor, wide, S0, r, r, 1);
+            self.asm.logic_imm(Logic::Eor, wide, S0, S0, 1 << (w - 1));
+            self.asm.lsr_imm(wide, S0, S0, w - 2);
+            self.put_two_flags(me, inst, old, n);
         }
     }
 
     /// The word `old` with CF from bit 0 of [`S1`] and OF from bit 0 of [`S0`], unless the masked count `n` is 0.
     fn put_carry_overflow(&mut self, me: Value, inst: &Inst, old: Reg, n: Option<Reg>) {
-        let f = Value(self.an.facts[me.index()].flags);
         self.asm.logic_imm(Logic::Eor, false, S1, S1, 1);
-        // OF below CF, and both into place.
+        // OF below CF.
         self.asm.bfi(false, S0, S1, 1, 31);
-        self.asm.mov(false, S1, old);
-        self.asm.bfi(false, S1, S0, 28, 2);
+        self.put_two_flags(me, inst, old, n);
+    }
+
+    /// The word `old` with OF and inverted CF from bits 0 and 1 of [`S0`], unless the masked count `n` is 0.
+    fn put_two_flags(&mut self, me: Value, inst: &Inst, old: Reg, n: Option<Reg>) {
+        let f = Value(self.an.facts[me.index()].flags);
         match n {
             None => {
                 let to = self.word_dest(f);
-                self.asm.mov(false, to, S1);
+                if to != old {
+                    self.asm.mov(false, to, old);
+                }
+                self.asm.bfi(false, to, S0, 28, 2);
                 self.set_word(f, to);
             }
             Some(n) => {
+                self.asm.mov(false, S1, old);
+                self.asm.bfi(false, S1, S0, 28, 2);
                 self.save_flags();
                 self.asm.logic_imm(Logic::Ands, false, ZR, n, if inst.ty == Type::I64 { 63 } else { 31 });
                 let to = self.word_dest(f);

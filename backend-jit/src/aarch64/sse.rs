@@ -4,7 +4,7 @@
 use super::asm::{Cond, Logic, Reg, ZR};
 use super::coded::Coded;
 use super::vals::{S0, S1};
-use super::vecregs::{PAIR, V0, V1, V2};
+use super::vecregs::{PAIR, V0, V1, V2, upper};
 use super::words::{AND, BIC, DUP_HIGH, DUP_LOW, EOR, ORR, TBL, TBL2};
 use super::{Codegen, Loc};
 use emu_core::ir::encoded::ENCODED;
@@ -222,6 +222,12 @@ impl Codegen {
         self.v2(op, d, n);
     }
 
+    /// Whether the value `v` only goes to upper halves of guest registers.
+    fn only_uppers(&self, v: Value) -> bool {
+        let goes = |i: &Inst| i.op == Op::SetVec && upper(i.imm).is_some();
+        self.insts[v.index() + 1..].iter().all(|i| goes(i) || i.used().all(|a| a != v))
+    }
+
     /// Vec1, Vec2 and Vec3.
     pub fn vector(&mut self, me: Value, inst: &Inst) {
         self.vec_enter();
@@ -236,6 +242,10 @@ impl Codegen {
             VecOp::Lane => return self.lane(me, inst),
             VecOp::Pmovmskb | VecOp::Movmskps | VecOp::Movmskpd => return self.sign_mask(me, inst, op),
             VecOp::Pxor | VecOp::Psubd | VecOp::Psubq | VecOp::Pandn if inst.args[0] == inst.args[1] => {
+                if op != VecOp::Pandn && self.only_uppers(me) {
+                    self.val[me.index()].loc = Loc::ZeroV;
+                    return;
+                }
                 let to = self.vdest(me, &[]);
                 self.asm.vzero(to.reg);
                 self.vfinish(me, to);
@@ -416,6 +426,7 @@ impl Codegen {
                 self.choose_bits(d, b, a);
             }
             // The high half into b's.
+            Movsd | Movss if a == b => self.vmov(d, a),
             Movsd if d == b => self.v2(0x6e18_4400, d, a),
             Movsd | Movss => {
                 let t = if d == b { V0 } else { d };

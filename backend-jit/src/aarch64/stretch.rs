@@ -4,7 +4,8 @@
 //! An access behind the first of its group (see `share`) tests for the group's base, because a helper may have been called since.
 //! Where nothing between two of them can call one, the body has them without tests, and goes over to the form with
 //! tests only where the first one has no base: behind the first op of the run, which has changed nothing by then. So no form
-//! has anything to undo.
+//! has anything to undo. Accesses of other groups that have a base in a temporary by then may stand between; those are
+//! tested there, too.
 //!
 //! Nothing can observe the state within the body's form but a side exit. So the stack pointer moves once for all
 //! pushes or pops up to the next exit or the end: `SetReg`s before the last are skipped, and what they would have set is
@@ -13,6 +14,7 @@
 //! Invariant: the facts of values are as the analysis left them, but in the body's form of a run, and those that are
 //! changed there are of values that die within it.
 
+use super::asm::Reg;
 use super::run::{Kept, What};
 use super::vals::TEMPS;
 use super::{Codegen, Loc, Owner};
@@ -70,25 +72,36 @@ impl Codegen {
         if !self.goes_by_base(self.at) || inst.args[1..].iter().any(|v| late(*v)) {
             return false;
         }
-        let Some(end) = self.accesses_end(hold) else { return false };
+        let Some((end, others)) = self.accesses_end(hold) else { return false };
         let kept = self.used();
         if !self.has_room(hold, kept) {
             return false;
         }
+        self.prolonged.clear();
         self.quick(What::Accesses, end, 0, kept);
+        if let Some(careful) = self.way_to_careful() {
+            for t in TEMPS.into_iter().filter(|t| others & 1 << t != 0) {
+                self.asm.cbz(false, true, t, careful);
+            }
+        }
         self.move_stack_once(end);
         true
+    }
+
+    /// The temporary with the base of the group with `slot`.
+    pub fn temp_of(&self, slot: u8) -> Option<Reg> {
+        TEMPS.into_iter().find(|&t| self.owner[t as usize] == Owner::Base(slot))
     }
 
     /// Whether the access in hand can do without the registers that are in use.
     fn has_room(&self, hold: Hold, kept: Kept) -> bool {
         let i = &self.insts[self.at];
-        let base = TEMPS.iter().all(|&t| self.owner[t as usize] != Owner::Base(hold.slot));
+        let base = self.temp_of(hold.slot).is_none();
         let write = i.op == Op::LoadW;
         let result = write || i.op == Op::Load && !matches!(self.an.facts[self.at].hint, Hint::Full(_));
         let operands: usize = i.used().map(|v| self.loads(v)).sum();
         let temps = usize::from(base) + usize::from(write) + usize::from(result) + operands;
-        kept.temps.count_ones() as usize + temps <= TEMPS.len() && kept.vectors.count_ones() <= 4
+        kept.temps.count_ones() as usize + temps <= TEMPS.len() && kept.vectors.count_ones() <= 6
     }
 
     /// Temporaries that it takes to have `v` in registers, at most.
@@ -109,9 +122,10 @@ impl Codegen {
         matches!(i.op, Op::Load | Op::LoadW | Op::Store) && (self.vec_live || !vector)
     }
 
-    /// One behind the last op of the run that begins with the op in hand, the first access by `hold`, if it pays.
-    fn accesses_end(&self, hold: Hold) -> Option<usize> {
-        let (mut count, mut last, mut stop) = (0, 0, self.insts.len());
+    /// One behind the last op of the run that begins with the op in hand, the first access by `hold`, if it pays; and the
+    /// temporaries with the bases of other groups that have accesses in it.
+    fn accesses_end(&self, hold: Hold) -> Option<(usize, u32)> {
+        let (mut count, mut last, mut stop, mut others) = (0, 0, self.insts.len(), 0u32);
         for (j, i) in self.insts.iter().enumerate().skip(self.at + 1) {
             if !self.an.facts[j].needed {
                 continue;
@@ -119,6 +133,16 @@ impl Codegen {
             match self.holds.at(j) {
                 Some(h) if h.slot == hold.slot && !h.first && self.goes_by_base(j) => {
                     (count, last) = (count + 1, j);
+                }
+                Some(h) if !h.first && self.goes_by_base(j) => {
+                    let Some(t) = self.temp_of(h.slot) else {
+                        stop = j;
+                        break;
+                    };
+                    // The first one pays for the test alone.
+                    count += usize::from(others & 1 << t != 0);
+                    others |= 1 << t;
+                    last = j;
                 }
                 None if calls_nobody(i) || self.vec_live && moves_vector(i) => {}
                 _ => {
@@ -132,7 +156,8 @@ impl Codegen {
         }
         // The rest of that instruction: it may move the stack pointer.
         let rest = (last + 1..stop).take_while(|&j| self.insts[j].op != Op::Guest);
-        Some(rest.filter(|&j| self.an.facts[j].needed).last().unwrap_or(last) + 1)
+        let end = rest.filter(|&j| self.an.facts[j].needed).last().unwrap_or(last) + 1;
+        Some((end, others))
     }
 
     /// Plans the moves of the stack pointer in the run that has begun.

@@ -86,7 +86,7 @@ impl Codegen {
 
     /// A free temporary for the op in hand; the value that is needed last makes room.
     pub fn temp(&mut self) -> Reg {
-        if let Some(t) = self.free_temp().or_else(|| self.evict_base()) {
+        if let Some(t) = self.free_temp().or_else(|| self.evict_page()).or_else(|| self.evict_base()) {
             return self.take(t);
         }
         let mut victim = None;
@@ -124,28 +124,26 @@ impl Codegen {
             self.known[*t as usize] == Some(c)
                 && matches!(self.owner[*t as usize], Owner::Free | Owner::Transient)
         };
-        if let Some(t) = TEMPS.into_iter().find(left) {
+        if let (Form::Single, Some(t)) = (self.form, TEMPS.into_iter().find(left)) {
             self.take(t);
             self.known[t as usize] = Some(c);
             return t;
         }
         let t = self.temp();
         self.asm.mov_imm(t, c);
-        if self.form == Form::Single {
-            self.known[t as usize] = Some(c);
-        }
+        self.known[t as usize] = Some(c);
         t
     }
 
     fn free_temp(&self) -> Option<Reg> {
         let free = |t: &Reg| self.owner[*t as usize] == Owner::Free && self.kept.temps & 1 << t == 0;
-        let known = |t: &Reg| self.known[*t as usize].is_some();
+        let known = |t: &Reg| self.form == Form::Single && self.known[*t as usize].is_some();
         TEMPS.into_iter().find(|t| free(t) && !known(t)).or_else(|| TEMPS.into_iter().find(free))
     }
 
     /// Gives `v`, which is clean and lives on, a place of its own; it is in `from`.
     pub fn keep(&mut self, v: Value, from: Reg) {
-        match self.free_temp().or_else(|| self.evict_base()) {
+        match self.free_temp().or_else(|| self.evict_page()).or_else(|| self.evict_base()) {
             Some(t) => {
                 self.known[t as usize] = None;
                 self.asm.mov(true, t, from);
@@ -344,7 +342,7 @@ impl Codegen {
                 self.free_vec(v, r);
                 self.unhold(v);
             }
-            Loc::GuestV(_) => self.unhold(v),
+            Loc::GuestV(_) | Loc::ZeroV => self.unhold(v),
             Loc::VecSlot(s) => {
                 self.free_pair(s);
                 self.unhold(v);

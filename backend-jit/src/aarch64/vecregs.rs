@@ -2,11 +2,13 @@
 //!
 //! The low 128 bits of the guest's vector registers 0 to 15 are v0 to v15 from a block's first vector op until translated
 //! code is left; so are the guest's modes of floating point (see `fp`). [`LIVE`] says so in a register of its own: a block
-//! with vector ops begins with one test of it, and integer code never loads them. What is above is in the state. v16 to v23
-//! are temporaries, v24 to v31 belong to the op in hand. Thunks keep all but the latter, while they are live.
+//! with vector ops begins with one test of it, and integer code never loads them. What is above is in the state, from where
+//! it is loaded when it is used. v16 to v25 are temporaries, v29 is zero, the others from v26 on belong to the op in hand.
+//! Thunks keep all but the latter, while they are live.
 //!
 //! Invariants:
-//! - `held[r]` lists the values that are what guest register r holds;
+//! - `held[r]` lists the values that are what guest register r holds, `held[r + GUESTS]` those that its upper half in the
+//!   state is;
 //! - a value whose place is `GuestV(r)` is in `held[r]`; whoever changes r calls `change` first;
 //! - the register that [`Codegen::vdest`] gave may be a guest's, but none that it was told to avoid.
 
@@ -20,16 +22,20 @@ use emu_core::ir::{Inst, Type, Value};
 
 /// Guest vector registers, in host registers of the same number.
 pub const GUESTS: u8 = 16;
+/// Those and their upper halves.
+pub const HOLDERS: u8 = 2 * GUESTS;
 /// The first vector temporary.
 pub const FIRST: Reg = 16;
 /// Number of vector temporaries.
-pub const VTEMPS: usize = 8;
+pub const VTEMPS: usize = 10;
 /// Belong to the op in hand.
-pub const V0: Reg = 24;
+pub const V0: Reg = 26;
 /// See [`V0`].
-pub const V1: Reg = 25;
+pub const V1: Reg = 27;
 /// See [`V0`].
-pub const V2: Reg = 26;
+pub const V2: Reg = 28;
+/// Zero, while the vector registers are live.
+pub const VZERO: Reg = 29;
 /// See [`V0`]: a pair for table lookups.
 pub const PAIR: Reg = 30;
 /// A general register that is not 0 while the vector registers and the modes of floating point are the guest's.
@@ -40,8 +46,13 @@ pub const fn vec(n: usize) -> usize {
     (layout::vec(n) + layout::BIAS) as usize
 }
 
+/// Byte offset in the state of the upper half that is in `held[r]`.
+const fn upper_home(r: u8) -> usize {
+    vec((r - GUESTS) as usize) + 16
+}
+
 /// The vector register of which `n` names the upper half.
-fn upper(n: i64) -> Option<usize> {
+pub fn upper(n: i64) -> Option<usize> {
     let n = n - super::avx::HIGH;
     (0..i64::from(GUESTS)).contains(&n).then_some(n as usize)
 }
@@ -78,8 +89,11 @@ impl Codegen {
         self.stubs.push(Stub { label, resume, site: 0, kind: StubKind::VecBegin });
     }
 
-    /// Guest vector registers between their homes and the host's registers.
+    /// Guest vector registers between their homes and the host's registers, which then have [`VZERO`], too.
     pub fn vec_guests(&mut self, load: bool) {
+        if load {
+            self.asm.vzero(VZERO);
+        }
         for r in 0..GUESTS {
             let at = vec(r.into());
             if load { self.asm.ldr_q(r, STATE, at) } else { self.asm.str_q(r, STATE, at) }
@@ -114,13 +128,28 @@ impl Codegen {
     }
 
     fn spill_vec(&mut self, v: Value, from: Reg) {
-        if let Some(r) = (0..GUESTS).find(|&r| self.holds(r, v)) {
+        if let Some(r) = (0..HOLDERS).find(|&r| self.holds(r, v)) {
             self.val[v.index()].loc = Loc::GuestV(r);
             return;
         }
         let s = self.new_pair();
         self.asm.str_q(from, STATE, slot(s as usize));
         self.val[v.index()].loc = Loc::VecSlot(s);
+    }
+
+    /// Gives up temporaries with what guest registers hold, too, until no more than `most` are in use, if there are so many.
+    pub fn forget_copies(&mut self, most: u32) {
+        while self.used().vectors.count_ones() > most {
+            let copy = |i: usize| match self.vowner[i] {
+                Owner::Val(v) => {
+                    (0..HOLDERS).find(|&r| self.holds(r, v)).map(|r| (self.an.facts[v.index()].last, i, v, r))
+                }
+                _ => None,
+            };
+            let Some((_, i, v, r)) = (0..VTEMPS).filter_map(copy).max_by_key(|c| c.0) else { return };
+            self.vowner[i] = Owner::Free;
+            self.val[v.index()].loc = Loc::GuestV(r);
+        }
     }
 
     fn new_pair(&mut self) -> u8 {
@@ -153,7 +182,14 @@ impl Codegen {
                 self.vlocked |= 1 << (r - FIRST);
                 r
             }
-            Loc::GuestV(r) => r,
+            Loc::GuestV(r) if r < GUESTS => r,
+            Loc::ZeroV => VZERO,
+            Loc::GuestV(r) => {
+                let t = self.vtemp();
+                self.asm.ldr_q(t, STATE, upper_home(r));
+                self.set_vec_temp(v, t);
+                t
+            }
             Loc::VecSlot(s) => {
                 let t = self.vtemp();
                 self.asm.ldr_q(t, STATE, slot(s as usize));
@@ -166,6 +202,16 @@ impl Codegen {
                 FIRST
             }
         }
+    }
+
+    /// A register that holds `v` for the instruction that comes next, which may be `scratch`. Its place stays as it is.
+    pub fn vread(&mut self, v: Value, scratch: Reg) -> Reg {
+        match self.val[v.index()].loc {
+            Loc::GuestV(r) if r >= GUESTS => self.asm.ldr_q(scratch, STATE, upper_home(r)),
+            Loc::VecSlot(s) => self.asm.ldr_q(scratch, STATE, slot(s as usize)),
+            _ => return self.vreg(v),
+        }
+        scratch
     }
 
     /// Says that `v` is in vector temporary `r`.
@@ -239,12 +285,16 @@ impl Codegen {
             if v == keep || !self.lives(v) || self.val[v.index()].loc != Loc::GuestV(r) {
                 continue;
             }
-            if let Some(other) = (0..GUESTS).find(|&o| o != r && self.holds(o, v)) {
+            if let Some(other) = (0..HOLDERS).find(|&o| o != r && self.holds(o, v)) {
                 self.val[v.index()].loc = Loc::GuestV(other);
                 continue;
             }
             let t = self.vtemp();
-            self.vmov(t, r);
+            if r < GUESTS {
+                self.vmov(t, r);
+            } else {
+                self.asm.ldr_q(t, STATE, upper_home(r));
+            }
             self.set_vec_temp(v, t);
             self.vlocked &= !(1 << (t - FIRST));
         }
@@ -271,9 +321,10 @@ impl Codegen {
         self.vec_enter();
         let r = inst.imm as u8;
         if let Some(n) = upper(inst.imm) {
-            let t = self.vtemp();
-            self.asm.ldr_q(t, STATE, vec(n) + 16);
-            return self.set_vec_temp(me, t);
+            let r = n as u8 + GUESTS;
+            self.val[me.index()].loc = Loc::GuestV(r);
+            self.held[r as usize].push(me);
+            return;
         }
         if r >= GUESTS {
             return self.frame.unsupported("vector registers beyond 15");
@@ -286,8 +337,10 @@ impl Codegen {
         self.vec_enter();
         let (r, v) = (inst.imm as u8, inst.args[0]);
         if let Some(n) = upper(inst.imm) {
-            let from = self.vreg(v);
-            return self.asm.str_q(from, STATE, vec(n) + 16);
+            if !self.defer_upper(n as u8, v) {
+                self.set_upper(n as u8, v);
+            }
+            return;
         }
         if r >= GUESTS {
             return self.frame.unsupported("vector registers beyond 15");
@@ -303,6 +356,21 @@ impl Codegen {
                 self.val[v.index()].loc = Loc::GuestV(r);
             }
         }
+    }
+
+    /// The upper half of guest register `n` becomes `v`.
+    pub fn set_upper(&mut self, n: u8, v: Value) {
+        let r = n + GUESTS;
+        if self.holds(r, v) {
+            return;
+        }
+        if let Loc::Vec(t) = self.val[v.index()].loc {
+            self.vlocked |= 1 << (t - FIRST);
+        }
+        self.change(r, v);
+        let from = self.vread(v, V0);
+        self.asm.str_q(from, STATE, upper_home(r));
+        self.held[r as usize].push(v);
     }
 
     /// A 128-bit constant, low half first.

@@ -37,7 +37,7 @@ pub(super) fn do_transfer(cpu: &mut Cpu) -> Done {
     // SAFETY: `Jit::run_code` has put the address of the switch of its own doors there; they live as long as it
     // does, and all that is changed of a switch is in cells.
     let switch = unsafe { &*(s.scratch[layout::SWITCH] as *const Switch) };
-    match switch.to(s.mode, s.scratch[layout::RETURNS]) {
+    match switch.to(s.mode) {
         Some((doors, returns)) => {
             s.scratch[layout::DOORS] = doors;
             s.scratch[layout::RETURNS] = returns;
