@@ -16,29 +16,54 @@ use std::io;
 pub struct Arena {
     views: sys::Views,
     len: usize,
+    /// It is filled slice by slice.
+    slices: Vec<Slice>,
+    /// The slice being filled.
+    current: usize,
     used: usize,
-    /// Start of what is in use at the end: code that is seldom run, apart from the rest.
+    /// Start of what is in use at the slice's end: code that is seldom run, apart from the rest.
     cold: usize,
+    /// Up to here large pages have been asked for; None: they are not wanted.
+    large: Option<usize>,
+}
+
+/// A part of the arena that is given back as a whole.
+#[derive(Clone, Copy, Debug)]
+struct Slice {
+    start: usize,
+    end: usize,
+    /// Bytes in use, when it is not being filled.
+    used: usize,
     /// The end of what has ever been written, and the start of what has been at the end: code between the two cannot have
     /// been executed.
     fresh: (usize, usize),
-    /// Up to here large pages have been asked for; None: they are not wanted.
-    large: Option<usize>,
 }
 
 /// The size of a large page, where there are any. Of another size they are not used.
 const LARGE: usize = 2 << 20;
 
 impl Arena {
-    /// Maps an arena of `len` bytes (rounded up to 64 KiB); the host commits pages as they are used. With `large`, code is
-    /// moved to large pages as it fills them: big programs spend much of their time on misses of the host's TLB else.
+    /// Maps an arena of `len` bytes (rounded up to 64 KiB) in `slices` of nearly the same size; the host commits pages as they
+    /// are used. With `large`, code is moved to large pages as it fills them: big programs spend much of their time on misses
+    /// of the host's TLB else.
     ///
     /// # Errors
     /// When the host refuses.
-    pub fn new(len: usize, large: bool) -> io::Result<Self> {
+    pub fn new(len: usize, large: bool, slices: usize) -> io::Result<Self> {
         let len = len.max(1 << 16).next_multiple_of(1 << 16);
         let views = sys::Views::new(len)?;
-        let arena = Self { views, len, used: 0, cold: len, fresh: (0, len), large: large.then_some(0) };
+        let size = (len / slices.max(1)) & !0xffff;
+        let slice = |n: usize| {
+            let (start, end) = (n * size, if n + 1 == slices { len } else { (n + 1) * size });
+            Slice { start, end, used: 0, fresh: (start, end) }
+        };
+        let slices: Vec<_> = if size == 0 || slices < 2 {
+            vec![Slice { start: 0, end: len, used: 0, fresh: (0, len) }]
+        } else {
+            (0..slices).map(slice).collect()
+        };
+        let cold = slices[0].end;
+        let arena = Self { views, len, slices, current: 0, used: 0, cold, large: large.then_some(0) };
         #[cfg(all(target_arch = "aarch64", not(target_os = "macos")))]
         let arena = arena.try_patching();
         Ok(arena)
@@ -58,7 +83,7 @@ impl Arena {
                 self.views.deaf = true;
             }
         }
-        self.fresh.0 = 8;
+        self.slices[0].fresh.0 = 8;
         self
     }
 
@@ -72,14 +97,40 @@ impl Arena {
         self.used.next_multiple_of(32)
     }
 
-    /// End of the space for code that is seldom run, which is filled downwards.
+    /// End of the space in the slice for code that is seldom run, which is filled downwards.
     pub fn cold_end(&self) -> usize {
         self.cold
     }
 
     /// Bytes in use.
     pub fn used(&self) -> usize {
-        self.used + (self.len - self.cold)
+        self.slices.iter().map(|s| s.used).sum::<usize>() + self.used_here()
+    }
+
+    /// Bytes in use in the slice being filled.
+    fn used_here(&self) -> usize {
+        let Slice { start, end, .. } = self.slices[self.current];
+        (self.used - start) + (end - self.cold)
+    }
+
+    /// Number of slices.
+    pub fn slices(&self) -> usize {
+        self.slices.len()
+    }
+
+    /// Number of the slice being filled.
+    pub fn current(&self) -> usize {
+        self.current
+    }
+
+    /// Goes on to the next slice, and gives back everything in it but the arena's first `keep` bytes.
+    pub fn advance(&mut self, keep: usize) {
+        self.slices[self.current].used = self.used_here();
+        self.current = (self.current + 1) % self.slices.len();
+        let slice = &mut self.slices[self.current];
+        slice.used = 0;
+        (self.used, self.cold) = (slice.start.max(keep), slice.end);
+        self.large = self.large.map(|_| self.used.next_multiple_of(LARGE));
     }
 
     /// Appends `code` at [`Arena::next`] and returns its offset, or None when it does not fit.
@@ -99,7 +150,8 @@ impl Arena {
         self.used = end;
         self.write(at, seldom);
         self.cold = at;
-        self.fresh = (self.fresh.0.max(end), self.fresh.1.min(at));
+        let fresh = &mut self.slices[self.current].fresh;
+        *fresh = (fresh.0.max(end), fresh.1.min(at));
         if let Some(from) = self.large
             && self.used >= from + LARGE
         {
@@ -109,10 +161,11 @@ impl Arena {
         Some(next)
     }
 
-    /// Gives back everything from `offset` on.
-    pub fn truncate(&mut self, offset: usize) {
-        self.used = self.used.min(offset);
-        self.cold = self.len;
+    /// Gives back everything but the first `keep` bytes, which are in the first slice.
+    pub fn truncate(&mut self, keep: usize) {
+        self.slices.iter_mut().for_each(|s| s.used = 0);
+        (self.current, self.used, self.cold) = (0, keep, self.slices[0].end);
+        self.large = self.large.map(|_| keep.next_multiple_of(LARGE));
     }
 
     fn write(&mut self, at: usize, code: &[u8]) {
@@ -126,7 +179,8 @@ impl Arena {
             // `code` is Rust memory that cannot overlap it.
             unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), base.add(at), code.len()) }
         });
-        self.views.flush(at, code.len(), at >= self.fresh.0 && at + code.len() <= self.fresh.1);
+        let (low, high) = self.slices[self.current].fresh;
+        self.views.flush(at, code.len(), at >= low && at + code.len() <= high);
     }
 
     /// Replaces the aligned 32-bit word at `at` with one store, so that code running it sees the old or the new.
@@ -350,7 +404,7 @@ mod tests {
 
     #[test]
     fn what_is_appended_can_be_read_through_the_other_view() {
-        let mut a = Arena::new(1, true).unwrap();
+        let mut a = Arena::new(1, true, 1).unwrap();
         assert_eq!(a.append(&[1, 2, 3, 4, 5]), Some(0));
         assert_eq!(a.append(&[9; 3]), Some(32));
         a.patch_u32(0, 0x0a0b_0c0d);
@@ -358,6 +412,27 @@ mod tests {
         assert_eq!(a.append(&vec![0; 1 << 16]), None);
         a.truncate(0);
         assert_eq!(a.append(&vec![0; 1 << 16]), Some(0));
+    }
+
+    #[test]
+    fn slices_are_filled_in_turn() {
+        let mut a = Arena::new(4 << 16, false, 4).unwrap();
+        assert_eq!((a.slices(), a.append(&[7; 100])), (4, Some(0)));
+        for round in 0..3 {
+            for slice in 0..4 {
+                let (start, keep) = (slice << 16, if slice == 0 { 128 } else { 0 });
+                assert_eq!(a.current(), slice);
+                assert_eq!((a.next(), a.cold_end()), (start + keep, start + 0x1_0000));
+                assert_eq!(a.append_apart(&[1; 8], &[2; 8], a.cold_end() - 16), Some(start + keep));
+                assert_eq!(a.append(&vec![0; 0x1_0000]), None);
+                assert_eq!(a.read(start + 0xfff0, 8), [2; 8]);
+                assert!(round == 0 || a.used() > 4 * 16, "{}", a.used());
+                a.advance(128);
+            }
+        }
+        a.truncate(100);
+        assert_eq!((a.current(), a.next(), a.used()), (0, 128, 100));
+        assert_eq!(a.read(0, 100), [7; 100]);
     }
 
     /// A function that returns `n`, as two words.
@@ -379,7 +454,7 @@ mod tests {
 
     #[test]
     fn what_is_patched_or_written_again_is_what_runs() {
-        let mut a = Arena::new(1 << 20, false).unwrap();
+        let mut a = Arena::new(1 << 20, false, 1).unwrap();
         let code = |n: u32| returns(n).map(u32::to_le_bytes).concat();
         for round in 0..3 {
             // As the code cache does: blocks side by side, patched while others run, then all given back.

@@ -12,6 +12,7 @@ use crate::arena::Arena;
 use crate::frame::NOT_LINKED;
 use crate::jumps::Jumps;
 use crate::moves::{Move, Shift};
+use crate::ring::Ring;
 use crate::sidetable::{SideTable, Site};
 use emu_core::addr::{AddrMap, PAGE_SIZE, PhysAddr};
 use emu_core::cpu::CodeHit;
@@ -119,6 +120,11 @@ struct BlockInfo {
     /// Its sites: first and number.
     sites: (u32, u32),
     moves: Moves,
+    /// What it reads of its own code: first and number.
+    words: (u32, u32),
+    /// 64-byte chunks of the first page that traces went on to.
+    further: u64,
+    guest_len: u32,
     own_door: Option<OwnDoor>,
     door: Option<Door>,
 }
@@ -141,9 +147,13 @@ pub struct Cache {
     /// Side table of all blocks.
     pub sites: SideTable,
     table: AddrMap<BlockKey, BlockId>,
-    blocks: Vec<BlockInfo>,
-    exits: Vec<Exit>,
-    moves: Vec<Move>,
+    blocks: Ring<BlockInfo>,
+    exits: Ring<Exit>,
+    moves: Ring<Move>,
+    /// What blocks read of their own code: (offset in the page, bytes).
+    words: Ring<(u16, u8)>,
+    /// For each slice of the arena that is in use, the first numbers of what came into it.
+    starts: Vec<Option<Start>>,
     /// The newest block at an address and mode, of those that can be copied to another RIP.
     twins: AddrMap<(u64, u32), BlockId>,
     by_page: AddrMap<u64, Vec<BlockId>>,
@@ -157,8 +167,20 @@ pub struct Cache {
     pub links: u64,
     /// Whole-cache flushes.
     pub flushes: u64,
+    /// Times that the oldest part of the cache made room.
+    pub evictions: u64,
     /// Blocks dropped because their bytes changed.
     pub invalidated: u64,
+}
+
+/// The numbers of the first block of a slice and of what it has.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    block: u32,
+    exit: u32,
+    site: u32,
+    moved: u32,
+    word: u32,
 }
 
 /// What the emitter has made of a block.
@@ -166,8 +188,12 @@ pub struct Cache {
 pub struct NewBlock<'a> {
     /// Its key.
     pub key: BlockKey,
-    /// (page, 64-byte chunks of it) that it was made from.
-    pub pages: [(u64, u64); 2],
+    /// Bytes of guest code from the key's address on without a gap.
+    pub guest_len: u32,
+    /// 64-byte chunks of the first page that it was made from besides.
+    pub further: u64,
+    /// What it reads of its own code: (offset in the page, bytes).
+    pub words: &'a [(u16, u8)],
     /// The second page, if it has one.
     pub next_page: Option<PhysAddr>,
     /// Host code, made for [`Cache::place`].
@@ -184,14 +210,14 @@ pub struct NewBlock<'a> {
     pub door: Option<OwnDoor>,
 }
 
-/// A block's list of what changes when it is copied to another RIP: first and number. Copies share it. Empty: it cannot be
+/// A block's list of what changes when it is copied to another RIP: first and number. Empty: it cannot be
 /// copied.
 #[derive(Clone, Copy, Debug)]
 pub struct Moves(u32, u32);
 
 /// (page, 64-byte chunks of it) that a block was made from, by its address, its bytes of guest code, further chunks of its
 /// page and its second page.
-pub fn pages(at: PhysAddr, guest_len: u32, further: u64, next: Option<PhysAddr>) -> [(u64, u64); 2] {
+fn pages(at: PhysAddr, guest_len: u32, further: u64, next: Option<PhysAddr>) -> [(u64, u64); 2] {
     let in_first = u64::from(guest_len).min(PAGE_SIZE - at.offset());
     let first = (at.page(), chunks(at.offset(), in_first) | further);
     let second = next.map_or((u64::MAX, 0), |next| (next.page(), chunks(0, u64::from(guest_len) - in_first)));
@@ -204,14 +230,17 @@ impl Cache {
     pub fn new(mut arena: Arena, prologue: &[u8], way_out: usize, no_return: usize) -> Option<Self> {
         arena.append(prologue)?;
         let reserved = arena.used();
+        let slices = arena.slices();
         let jumps = Jumps::new(arena.base() as u64 + way_out as u64, arena.base() as u64 + no_return as u64);
-        Some(Self {
+        let mut this = Self {
             arena,
             sites: SideTable::default(),
             table: AddrMap::default(),
-            blocks: Vec::new(),
-            exits: Vec::new(),
-            moves: Vec::new(),
+            starts: vec![None; slices],
+            blocks: Ring::default(),
+            exits: Ring::default(),
+            moves: Ring::default(),
+            words: Ring::default(),
             twins: AddrMap::default(),
             by_page: AddrMap::default(),
             jumps,
@@ -219,8 +248,47 @@ impl Cache {
             relinks: 0,
             links: 0,
             flushes: 0,
+            evictions: 0,
             invalidated: 0,
-        })
+        };
+        this.start_slice();
+        Some(this)
+    }
+
+    /// Notes that the arena's current slice is filled from here on.
+    fn start_slice(&mut self) {
+        self.starts[self.arena.current()] = Some(Start {
+            block: self.blocks.next(),
+            exit: self.exits.next(),
+            site: self.sites.next(),
+            moved: self.moves.next(),
+            word: self.words.next(),
+        });
+    }
+
+    /// Makes room by giving up the oldest part of the cache, or all where it has no parts.
+    pub fn make_room(&mut self) {
+        if self.arena.slices() == 1 {
+            return self.flush();
+        }
+        let after = |slice: usize| (slice + 1) % self.starts.len();
+        let next = after(self.arena.current());
+        if self.starts[next].is_some()
+            && let Some(left) = self.starts[after(next)]
+        {
+            self.evictions += 1;
+            for id in self.blocks.first()..left.block {
+                self.remove(BlockId(id));
+            }
+            self.blocks.drop_before(left.block);
+            self.exits.drop_before(left.exit);
+            self.sites.drop_before(left.site);
+            self.moves.drop_before(left.moved);
+            self.words.drop_before(left.word);
+            self.jumps.forget_returns();
+        }
+        self.arena.advance(self.reserved);
+        self.start_slice();
     }
 
     /// Host address of arena offset `at`.
@@ -233,7 +301,7 @@ impl Cache {
         Place {
             base: self.arena.next(),
             cold_end: apart.then(|| self.arena.cold_end()),
-            first_exit: self.exits.len() as u32,
+            first_exit: self.exits.next(),
             first_site: self.sites.next(),
             door,
         }
@@ -265,19 +333,22 @@ impl Cache {
         };
         let entry = base + new.door.map_or(0, |d| d.entry as usize);
         let code = Code { base, entry, hot: hot.len(), cold_base, cold: cold.len() };
-        let id = BlockId(self.blocks.len() as u32);
+        let id = BlockId(self.blocks.next());
         if let Some(old) = self.table.insert(new.key, id) {
             self.remove(old);
             self.table.insert(new.key, id);
         }
-        let exits = (self.exits.len() as u32, new.exits.len() as u32);
+        let exits = (self.exits.next(), new.exits.len() as u32);
         self.exits.extend(new.exits.iter().map(|&desc| Exit { desc, from: id.0, linked: None }));
         let sites = (self.sites.next(), new.sites.len() as u32);
         self.sites.extend(new.sites);
+        let words = (self.words.next(), new.words.len() as u32);
+        self.words.extend(new.words.iter().copied());
         if new.moves.1 != 0 {
             self.twins.insert((new.key.phys.0, new.key.mode.0), id);
         }
-        for (page, mask) in new.pages {
+        let pages = pages(new.key.phys, new.guest_len, new.further, new.next_page);
+        for (page, mask) in pages {
             if mask != 0 {
                 self.by_page.entry(page).or_default().push(id);
             }
@@ -285,13 +356,16 @@ impl Cache {
         self.blocks.push(BlockInfo {
             key: new.key,
             code,
-            pages: new.pages,
+            pages,
             next_page: new.next_page,
             live: true,
             incoming: Vec::new(),
             exits,
             sites,
             moves: new.moves,
+            words,
+            further: new.further,
+            guest_len: new.guest_len,
             own_door: new.door,
             door: new.door.map(|d| Door { at: base, guard: code.place(d.guard), exec: NOT_LINKED }),
         });
@@ -305,15 +379,15 @@ impl Cache {
 
     /// Keeps what changes in a block that is about to be inserted when it is copied to another RIP.
     pub fn note_moves(&mut self, moves: &[Move]) -> Moves {
-        let first = self.moves.len() as u32;
-        self.moves.extend(moves);
+        let first = self.moves.next();
+        self.moves.extend(moves.iter().copied());
         Moves(first, moves.len() as u32)
     }
 
     /// Adds a copy of a live block at another RIP. None when it does not fit.
     pub fn copy(&mut self, id: BlockId, rip: u64) -> Option<BlockId> {
-        let range = |(first, count): (u32, u32)| first as usize..(first + count) as usize;
-        let b = &self.blocks[id.0 as usize];
+        let range = |(first, count): (u32, u32)| first..first + count;
+        let b = &self.blocks[id.0];
         let place = self.place(b.code.cold_base != b.code.base + b.code.hot, b.own_door.is_some());
         let entry = place.base + (b.code.entry - b.code.base);
         let mut there = Code { base: place.base, entry, ..b.code };
@@ -326,13 +400,15 @@ impl Cache {
             exits: place.first_exit.wrapping_sub(b.exits.0),
             sites: place.first_site.wrapping_sub(b.sites.0),
         };
-        let (key, next_page, pages, door) = (BlockKey { rip, ..b.key }, b.next_page, b.pages, b.own_door);
+        let (key, next_page, door) = (BlockKey { rip, ..b.key }, b.next_page, b.own_door);
+        let (guest_len, further, words) =
+            (b.guest_len, b.further, self.words.range(range(b.words)).copied().collect::<Vec<_>>());
         let mut code = self.code(b.code);
-        let moves = b.moves;
-        shift.apply(&mut code, &self.moves[range((moves.0, moves.1))])?;
+        let moves: Vec<Move> = self.moves.range(range((b.moves.0, b.moves.1))).copied().collect();
+        shift.apply(&mut code, &moves)?;
         let sites: Vec<Site> =
-            range(b.sites).filter_map(|n| self.sites.get(n as u32)).map(|s| shift.site(s)).collect();
-        let mut exits: Vec<ExitDesc> = self.exits[range(b.exits)].iter().map(|e| e.desc).collect();
+            range(b.sites).filter_map(|n| self.sites.get(n)).map(|s| shift.site(s)).collect();
+        let mut exits: Vec<ExitDesc> = self.exits.range(range(b.exits)).map(|e| e.desc).collect();
         let mut set = |at: u32, word: u32| {
             code.get_mut(at as usize..at as usize + 4).map(|w| w.copy_from_slice(&word.to_le_bytes()))
         };
@@ -348,9 +424,12 @@ impl Cache {
                 set(at, crate::host::jump_word(there.place(at), there.place(exit.stub)))?;
             }
         }
+        let moves = self.note_moves(&moves);
         let copy = NewBlock {
             key,
-            pages,
+            guest_len,
+            further,
+            words: &words,
             next_page,
             code: &code,
             hot: there.hot,
@@ -372,32 +451,35 @@ impl Cache {
     /// Arena offset of a live block's entry.
     #[inline]
     pub fn code_offset(&self, id: BlockId) -> Option<usize> {
-        self.blocks.get(id.0 as usize).filter(|b| b.live).map(|b| b.code.entry)
+        self.blocks.get(id.0).filter(|b| b.live).map(|b| b.code.entry)
     }
 
     /// The host code of a live block and where it lies; what is out of line is the second part.
     pub fn host_code(&self, id: BlockId) -> Option<[(Vec<u8>, *const u8); 2]> {
-        let code = self.blocks.get(id.0 as usize).filter(|b| b.live)?.code;
+        let code = self.blocks.get(id.0).filter(|b| b.live)?.code;
         let part = |at, len| (self.arena.read(at, len), self.address(at));
         Some([part(code.base, code.hot), part(code.cold_base, code.cold)])
     }
 
     /// Where exit `n` goes, and whether it can still be linked.
     pub fn exit(&self, n: u32) -> Option<(u64, bool)> {
-        let e = self.exits.get(n as usize)?;
-        Some((e.desc.rip, e.desc.patch.is_some() && self.blocks[e.from as usize].live))
+        let e = self.exits.get(n)?;
+        Some((e.desc.rip, e.desc.patch.is_some() && self.blocks[e.from].live))
     }
 
     /// Key and second page of a live block.
     pub fn second_page(&self, id: BlockId) -> Option<PhysAddr> {
-        self.blocks.get(id.0 as usize).filter(|b| b.live)?.next_page
+        self.blocks.get(id.0).filter(|b| b.live)?.next_page
     }
 
     /// The second page's fetch translation is `exec` now: the block's own check knows that from here on.
     pub fn guard_entry(&mut self, id: BlockId, exec: u32) {
-        let (code, (first, count)) = (self.blocks[id.0 as usize].code, self.blocks[id.0 as usize].exits);
-        let exits = &self.exits[first as usize..(first + count) as usize];
-        let guard = exits.iter().find(|e| e.desc.role == Role::Entry).and_then(|e| e.desc.guard);
+        let (code, (first, count)) = (self.blocks[id.0].code, self.blocks[id.0].exits);
+        let guard = self
+            .exits
+            .range(first..first + count)
+            .find(|e| e.desc.role == Role::Entry)
+            .and_then(|e| e.desc.guard);
         if let Some(at) = guard {
             self.arena.patch_u32(code.place(at), exec);
         }
@@ -406,14 +488,14 @@ impl Cache {
     /// Links exit `n` to block `id`, which the current RIP leads to through fetch translation `exec` (0: unknown), if
     /// that is what it leads to, until one of them is removed.
     pub fn link(&mut self, n: u32, id: BlockId, exec: u32) {
-        let Some(&Exit { desc, from, linked }) = self.exits.get(n as usize) else { return };
+        let Some(&Exit { desc, from, linked }) = self.exits.get(n) else { return };
         if linked == Some((id, exec)) {
             // Its guard failed only because the page had no translation at the time.
             self.relinks += 1;
             return;
         }
         let Some(patch) = desc.patch else { return };
-        let (source, target) = (&self.blocks[from as usize], &self.blocks[id.0 as usize]);
+        let (source, target) = (&self.blocks[from], &self.blocks[id.0]);
         if target.key.rip != desc.rip || target.key.mode != source.key.mode || !source.live || !target.live {
             return;
         }
@@ -437,10 +519,10 @@ impl Cache {
             }
         }
         self.patch(at, to);
-        self.exits[n as usize].linked = Some((id, exec));
+        self.exits[n].linked = Some((id, exec));
         if linked.is_none_or(|(to, _)| to != id) {
             // An exit that goes to and fro between targets may be listed twice, but not for ever.
-            let incoming = &mut self.blocks[id.0 as usize].incoming;
+            let incoming = &mut self.blocks[id.0].incoming;
             if incoming.len() < 64 || !incoming.contains(&n) {
                 incoming.push(n);
             }
@@ -453,7 +535,7 @@ impl Cache {
     }
 
     fn remove(&mut self, id: BlockId) {
-        let b = &mut self.blocks[id.0 as usize];
+        let b = &mut self.blocks[id.0];
         if !b.live {
             return;
         }
@@ -462,19 +544,19 @@ impl Cache {
         let incoming = std::mem::take(&mut b.incoming);
         // The ring of returns may still lead here.
         for n in first..first + count {
-            let desc = self.exits[n as usize].desc;
+            let desc = self.exits[n].desc;
             if let (Role::Return, Some(patch)) = (desc.role, desc.patch) {
-                self.exits[n as usize].linked = None;
+                self.exits[n].linked = None;
                 self.patch(code.place(patch), code.place(desc.stub));
             }
         }
         for n in incoming {
-            let Exit { desc, from, linked } = self.exits[n as usize];
+            let Some(&Exit { desc, from, linked }) = self.exits.get(n) else { continue };
             if linked.is_none_or(|(to, _)| to != id) {
                 continue;
             }
-            self.exits[n as usize].linked = None;
-            let source = &self.blocks[from as usize];
+            self.exits[n].linked = None;
+            let source = &self.blocks[from];
             if let (Some(patch), true) = (desc.patch, source.live) {
                 let (at, to) = (source.code.place(patch), source.code.place(desc.stub));
                 self.patch(at, to);
@@ -504,13 +586,8 @@ impl Cache {
         for hit in hits {
             let Some(list) = self.by_page.get(&hit.page.page()) else { continue };
             let page = hit.page.page();
-            let victims: Vec<BlockId> = list
-                .iter()
-                .copied()
-                .filter(|id| {
-                    self.blocks[id.0 as usize].pages.iter().any(|&(p, m)| p == page && m & hit.chunks != 0)
-                })
-                .collect();
+            let victims: Vec<BlockId> =
+                list.iter().copied().filter(|&id| self.is_hit(id, page, hit)).collect();
             dropped += victims.len();
             for id in victims {
                 self.remove(id);
@@ -520,15 +597,38 @@ impl Cache {
         dropped
     }
 
-    /// The chunks of `page` that live blocks were made from.
-    pub fn chunks_in_use(&self, page: PhysAddr) -> u64 {
-        let page = page.page();
-        self.by_page.get(&page).map_or(0, |list| {
-            list.iter()
-                .flat_map(|id| self.blocks[id.0 as usize].pages)
-                .filter(|&(p, _)| p == page)
-                .fold(0, |m, (_, c)| m | c)
-        })
+    /// Whether block `id` was made from bytes of page number `page` that were hit.
+    fn is_hit(&self, id: BlockId, page: u64, hit: &CodeHit) -> bool {
+        let b = &self.blocks[id.0];
+        let chunks = b.pages.iter().filter(|(p, _)| *p == page).fold(0, |all, (_, m)| all | m) & hit.chunks;
+        chunks != 0
+            && (hit.chunks.count_ones() != 1
+                || self.decoded(b, page, hit.chunks.trailing_zeros()) & hit.bytes != 0)
+    }
+
+    /// Which bytes of 64-byte chunk `chunk` of page number `page`, one of a block's, it was made from, by bit: what it reads
+    /// there each time it runs is not among them.
+    fn decoded(&self, b: &BlockInfo, page: u64, chunk: u32) -> u64 {
+        if page != b.key.phys.page() || b.next_page.is_some() || b.further >> chunk & 1 != 0 {
+            return !0;
+        }
+        let within = |at: u64, len: u64| {
+            let first = u64::from(chunk) * 64;
+            let (from, to) =
+                (at.clamp(first, first + 64) - first, (at + len).clamp(first, first + 64) - first);
+            if from == to { 0 } else { (!0 << from) & (!0 >> (64 - to)) }
+        };
+        let words = self.words.range(b.words.0..b.words.0 + b.words.1);
+        let read = words.fold(0, |m, &(at, len)| m | within(at.into(), len.into()));
+        within(b.key.phys.offset(), b.guest_len.into()) & !read
+    }
+
+    /// Which bytes of 64-byte chunk `chunk` of `page` live blocks were made from, by bit; None: no block was made from it.
+    pub fn bytes_in_use(&self, page: PhysAddr, chunk: u32) -> Option<u64> {
+        let list = self.by_page.get(&page.page())?;
+        let blocks = list.iter().map(|id| &self.blocks[id.0]);
+        let uses = |b: &&BlockInfo| b.pages.iter().any(|&(p, m)| p == page.page() && m >> chunk & 1 != 0);
+        blocks.filter(uses).map(|b| self.decoded(b, page.page(), chunk)).reduce(|a, b| a | b)
     }
 
     /// Forgets every block.
@@ -540,17 +640,20 @@ impl Cache {
         self.blocks.clear();
         self.exits.clear();
         self.moves.clear();
+        self.words.clear();
         self.twins.clear();
         self.by_page.clear();
         self.jumps.flush();
+        self.starts.fill(None);
+        self.start_slice();
     }
 
     /// Links the exits of block `id` that stay in its page and lead to blocks that are there.
     pub fn link_within(&mut self, id: BlockId) {
-        let b = &self.blocks[id.0 as usize];
+        let b = &self.blocks[id.0];
         let (key, (first, count)) = (b.key, b.exits);
         for n in first..first + count {
-            let ExitDesc { rip, patch, guard, role, .. } = self.exits[n as usize].desc;
+            let ExitDesc { rip, patch, guard, role, .. } = self.exits[n].desc;
             let at = key.phys.offset().wrapping_add(rip.wrapping_sub(key.rip));
             if patch.is_none() || guard.is_some() || role == Role::Entry || at >= PAGE_SIZE {
                 continue;
@@ -564,7 +667,7 @@ impl Cache {
 
     /// In the set `jumps`, block `id` is found at its RIP while its fetch translation is `exec`.
     pub fn remember(&mut self, jumps: usize, id: BlockId, exec: u32) {
-        let b = &self.blocks[id.0 as usize];
+        let b = &self.blocks[id.0];
         if b.key.mode.contains(Mode::FLAT) {
             self.jumps.remember(jumps, b.key.rip, exec, b.code.entry);
         }
@@ -572,7 +675,7 @@ impl Cache {
 
     /// Lets computed jumps in the set `jumps` come to block `id` while its fetch translation is `exec`, if it has a door.
     pub fn open_door(&mut self, jumps: usize, id: BlockId, exec: u32) -> bool {
-        let b = &mut self.blocks[id.0 as usize];
+        let b = &mut self.blocks[id.0];
         let (rip, Some(door)) = (b.key.rip, &mut b.door) else { return false };
         let Door { at, guard, exec: was } = *door;
         door.exec = exec;
@@ -585,7 +688,7 @@ impl Cache {
 
     /// What a door for block `id` is made of: where it will lie, the block's key and its entry.
     pub fn door_place(&self, id: BlockId) -> (usize, BlockKey, usize) {
-        let b = &self.blocks[id.0 as usize];
+        let b = &self.blocks[id.0];
         (self.arena.cold_end().saturating_sub(crate::host::DOOR_BYTES) & !15, b.key, b.code.entry)
     }
 
@@ -595,7 +698,7 @@ impl Cache {
         let (at, ..) = self.door_place(id);
         let fits = code.len() <= crate::host::DOOR_BYTES && self.arena.append_apart(&[], code, at).is_some();
         if fits {
-            self.blocks[id.0 as usize].door = Some(Door { at, guard: at + guard, exec });
+            self.blocks[id.0].door = Some(Door { at, guard: at + guard, exec });
         }
         fits
     }

@@ -10,9 +10,9 @@ mod r#gen;
 
 /// Exits and sites, with RIPs.
 fn facts(jit: &Jit, id: BlockId) -> String {
-    let b = &jit.cache.blocks[id.0 as usize];
+    let b = &jit.cache.blocks[id.0];
     let range = |(first, count): (u32, u32)| first..first + count;
-    let exits: Vec<_> = range(b.exits).map(|n| jit.cache.exits[n as usize].desc).collect();
+    let exits: Vec<_> = range(b.exits).map(|n| jit.cache.exits[n].desc).collect();
     let sites: Vec<_> = range(b.sites).map(|n| jit.cache.sites.get(n)).collect();
     format!("{:?} {:?} {exits:?} {sites:?}", b.pages, b.key)
 }

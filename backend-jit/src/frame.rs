@@ -6,7 +6,7 @@ use crate::cache::{ExitDesc, OwnDoor, Place, Role};
 use crate::moves::{Field, Move};
 use crate::sidetable::{Last, Recipe, Site};
 use dynasmrt::DynamicLabel;
-use emu_core::addr::{PAGE_SIZE, PhysAddr};
+use emu_core::addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr};
 use emu_core::ir::{Block, BlockKey, Inst};
 use emu_core::mmu::tlb::{ExecEntry, TlbSet};
 use emu_core::state::Mode;
@@ -43,6 +43,8 @@ pub struct Return {
 pub struct Frame {
     /// What the block translates.
     pub key: BlockKey,
+    /// Offset in guest RAM of its first byte, if it is there.
+    pub in_ram: Option<u64>,
     /// RIP of the guest instruction in hand, relative to the block's.
     pub insn_rel: i64,
     /// Its length.
@@ -76,6 +78,7 @@ impl Default for Frame {
     fn default() -> Self {
         Self {
             key: BlockKey { phys: PhysAddr(0), rip: 0, mode: Mode(0) },
+            in_ram: None,
             insn_rel: 0,
             insn_len: 0,
             looped: false,
@@ -126,6 +129,7 @@ impl Frame {
     /// Starts over with `block`, which will lie at `place`.
     pub fn reset(&mut self, block: &Block, place: Place) {
         self.key = block.key;
+        self.in_ram = block.ram.map(|page| ((page as u64) << PAGE_SHIFT) + block.key.phys.offset());
         self.insn_rel = 0;
         self.insn_len = 0;
         self.looped = false;
@@ -156,6 +160,14 @@ impl Frame {
     pub fn rip(&self, rel: i64) -> u64 {
         let rip = self.key.rip.wrapping_add(rel as u64);
         if self.key.mode.contains(Mode::CODE64) { rip } else { rip & 0xffff_ffff }
+    }
+
+    /// Offset in guest RAM of what an [`emu_core::ir::Op::CodeWord`] reads.
+    pub fn word_at(&mut self, inst: &Inst) -> u64 {
+        if self.in_ram.is_none() {
+            self.unsupported("a block that reads its own code, which is not in RAM");
+        }
+        self.in_ram.unwrap_or(0).wrapping_add(inst.imm as u64)
     }
 
     /// Whether `rip` lies in the block's first page.

@@ -267,7 +267,8 @@ fn check_write(cpu: &mut Cpu, lin: u64, size: usize, stack: bool) -> Result<(), 
         let first = t.gpa.offset() >> 6;
         let last = (t.gpa.offset() + size as u64 - 1).min(PAGE_MASK) >> 6;
         let mask = (!0u64 << first) & (!0u64 >> (63 - last));
-        if cpu.mem.code_chunks(index).load(Ordering::Relaxed) & mask != 0 {
+        let hit = cpu.mem.code_chunks(index).load(Ordering::Relaxed) & mask;
+        if hit != 0 && !cpu.is_undecoded(t.gpa, size, index, hit) {
             return Err(Leave::Interpret);
         }
     }

@@ -82,6 +82,8 @@ pub const NO_TAG: usize = CALL_BASE;
 pub const SWITCH: usize = NO_ADDEND + 4;
 /// Host address of what stands where there is no door.
 pub const NO_DOOR: usize = NO_ADDEND + 5;
+/// Host address of the first byte of guest RAM, where a block reads its own code.
+pub const RAM: usize = NO_ADDEND + 6;
 
 /// Of the first argument of [`crate::helpers::Helper::X87`]: the result is flags.
 pub const X87_FLAGS: u64 = 1 << 33;

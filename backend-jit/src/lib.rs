@@ -17,6 +17,7 @@ pub mod labels;
 pub mod layout;
 pub mod moves;
 pub mod regalloc;
+pub mod ring;
 pub mod sidetable;
 pub mod x87;
 
@@ -29,7 +30,7 @@ use aarch64 as host;
 
 use arena::Arena;
 use cache::{Cache, NewBlock};
-use emu_core::addr::{PAGE_MASK, PAGE_SIZE, PhysAddr};
+use emu_core::addr::{PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PhysAddr};
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::fault::Exception;
 use emu_core::ir::{Block, BlockKey, Inst};
@@ -39,9 +40,17 @@ use exit::Kind;
 pub use exit::RunExit;
 use std::io::Write;
 
-/// Names a translated block until the cache is flushed.
+/// Names a translated block until it is dropped; then it names none, until the cache is flushed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct BlockId(pub(crate) u32);
+
+/// The largest code cache that this host's emitter can do with, in bytes.
+pub const MAX_CACHE: usize = host::MAX_ARENA;
+
+/// Most parts of a code cache: when it is full, the oldest goes.
+const SLICES: usize = 8;
+/// What a part has in bytes, at least, if there are several.
+const LEAST_SLICE: usize = 256 << 10;
 
 /// Why the translator cannot do something.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +116,8 @@ pub struct JitConfig {
     pub copy_blocks: bool,
     /// Leave `base + displacement` to the accesses that use it.
     pub fold_addresses: bool,
+    /// Take immediates that keep changing for data: for whoever makes the blocks, since the emitter has them as they come.
+    pub code_words: bool,
 }
 
 impl Default for JitConfig {
@@ -127,6 +138,7 @@ impl Default for JitConfig {
             share_probes: true,
             trust_looks: true,
             fold_addresses: true,
+            code_words: true,
             copy_blocks: true,
             stack_window: true,
             stubs_apart: true,
@@ -153,6 +165,8 @@ pub struct JitStats {
     pub links: u64,
     /// Whole-cache flushes.
     pub flushes: u64,
+    /// Times that the oldest part of the cache made room.
+    pub evictions: u64,
     /// Blocks dropped because their bytes changed.
     pub invalidated: u64,
     /// Entries into translated code.
@@ -190,6 +204,8 @@ pub struct Jit {
     computed: bool,
     /// There was no room for a door.
     full: bool,
+    /// Blocks read their own code, in RAM pages up to this one.
+    reads_ram: Option<usize>,
     perf: Option<std::fs::File>,
 }
 
@@ -203,7 +219,8 @@ impl Jit {
         let copy_blocks = cfg.copy_blocks && cfg.link_pages;
         let cfg = JitConfig { copy_blocks, ..cfg };
         let mut codegen = host::Codegen::new(&cfg)?;
-        let arena = Arena::new(cfg.cache_bytes.clamp(1 << 16, host::MAX_ARENA), cfg.large_pages)?;
+        let bytes = cfg.cache_bytes.clamp(1 << 16, host::MAX_ARENA);
+        let arena = Arena::new(bytes, cfg.large_pages, (bytes / LEAST_SLICE).clamp(1, SLICES))?;
         let entry = codegen.prologue();
         let cache = Cache::new(arena, codegen.code(), entry.way_out(), entry.no_return())
             .ok_or(JitError::Internal("the trampolines do not fit"))?;
@@ -225,6 +242,7 @@ impl Jit {
             pending: None,
             computed: false,
             full: false,
+            reads_ram: None,
             perf,
         })
     }
@@ -249,11 +267,12 @@ impl Jit {
         Some(id)
     }
 
-    /// Translates a block. A full cache is flushed first, which makes every other id stale.
+    /// Translates a block. A full cache gives up its oldest part first; ids of blocks in there become stale.
     ///
     /// # Errors
     /// [`JitError::Unsupported`] or [`JitError::Internal`]: the block has to be interpreted.
     pub fn compile(&mut self, block: &Block) -> Result<BlockId, JitError> {
+        let words: Vec<_> = block.words().collect();
         for again in [true, false] {
             let place = self.cache.place(self.cfg.stubs_apart, self.computed);
             self.codegen.compile(block, place)?;
@@ -261,7 +280,9 @@ impl Jit {
             let moves = self.cache.note_moves(moves);
             let new = NewBlock {
                 key: block.key,
-                pages: cache::pages(block.key.phys, block.guest_len, block.chunks, block.next_page),
+                guest_len: block.guest_len,
+                further: block.chunks,
+                words: &words,
                 next_page: block.next_page,
                 code: self.codegen.code(),
                 hot: self.codegen.hot(),
@@ -271,6 +292,9 @@ impl Jit {
                 door: self.codegen.frame.door,
             };
             if let Some(id) = self.cache.insert(&new, place) {
+                if let Some(page) = block.ram {
+                    self.reads_ram = Some(page.max(self.reads_ram.unwrap_or(0)));
+                }
                 self.stats.blocks += 1;
                 self.stats.guest_insns += u64::from(block.guest_insns);
                 self.stats.host_bytes += new.code.len() as u64;
@@ -278,8 +302,8 @@ impl Jit {
                 return Ok(id);
             }
             if again {
-                tracing::debug!(blocks = self.cache.live(), "code cache full: flushed");
-                self.flush();
+                tracing::debug!(blocks = self.cache.live(), "code cache full");
+                self.make_room();
             }
         }
         Err(JitError::TooLarge(self.codegen.code().len()))
@@ -328,7 +352,7 @@ impl Jit {
         loop {
             let exit = self.run_linked(cpu, id);
             if self.full {
-                self.flush();
+                self.make_room();
                 return exit;
             }
             if exit != RunExit::NeedBlock || !self.cfg.chain || self.cfg.single_block {
@@ -424,6 +448,10 @@ impl Jit {
         s.scratch[layout::NO_ADDEND] = self.no_addend;
         s.scratch[layout::NO_TAG] = self.no_tag;
         s.scratch[layout::STACK_LIMIT] = 0;
+        if let Some(last) = self.reads_ram {
+            let last_page = cpu.mem.host_page(last) as u64;
+            cpu.state.scratch[layout::RAM] = last_page - ((last as u64) << PAGE_SHIFT);
+        }
         let word = host::enter(&self.cache, self.entry, code, cpu);
         if Kind::from_word(word) == Some(Kind::Panic) {
             helpers::resume_panic();
@@ -525,15 +553,24 @@ impl Jit {
         }
     }
 
-    /// Drops every block made from bytes that were hit.
+    /// Drops every block made from bytes that were hit. Others may have been made from the same 64-byte chunks:
+    /// [`Jit::bytes_in_use`].
     pub fn invalidate(&mut self, hits: &[CodeHit]) {
         self.pending = None;
         self.cache.invalidate(hits);
     }
 
-    /// The 64-byte chunks of the page of `addr` that live blocks were made from.
-    pub fn chunks_in_use(&self, addr: PhysAddr) -> u64 {
-        self.cache.chunks_in_use(addr)
+    /// Which bytes of 64-byte chunk `chunk` of the page of `addr` live blocks were made from, by bit; None: there is no such
+    /// block. What a block reads of its own code each time it runs is not among them.
+    pub fn bytes_in_use(&self, addr: PhysAddr, chunk: u32) -> Option<u64> {
+        self.cache.bytes_in_use(addr, chunk)
+    }
+
+    /// Gives up the oldest part of a full cache.
+    fn make_room(&mut self) {
+        self.pending = None;
+        self.full = false;
+        self.cache.make_room();
     }
 
     /// Forgets every block.
@@ -554,6 +591,7 @@ impl Jit {
             ("live blocks", c.live_blocks),
             ("code cache bytes in use", c.cache_used),
             ("code cache flushes", c.flushes),
+            ("code cache evictions", c.evictions),
             ("blocks invalidated", c.invalidated),
             ("doors added to blocks", c.doors),
             ("direct links", c.links),
@@ -573,6 +611,7 @@ impl Jit {
         JitStats {
             links: self.cache.links,
             flushes: self.cache.flushes,
+            evictions: self.cache.evictions,
             invalidated: self.cache.invalidated,
             cache_used: self.cache.used() as u64,
             live_blocks: self.cache.live() as u64,

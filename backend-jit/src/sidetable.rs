@@ -1,5 +1,6 @@
 //! What is known about the places where translated code may leave: numbers in code, facts here.
 
+use crate::ring::Ring;
 use emu_core::ir::{Inst, Op, Type, Value};
 use emu_core::state::bits::rflags::{AF, CF, OF, PF, SF, ZF};
 
@@ -147,26 +148,31 @@ fn result_of_logic(insts: &[Inst], inst: &Inst) -> Option<Place> {
     Some(Place::Const(c))
 }
 
-/// The sites of every live block. Blocks own consecutive runs; a cache flush clears all.
+/// The sites of every block in the cache. Blocks own consecutive runs.
 #[derive(Debug, Default)]
 pub struct SideTable {
-    sites: Vec<Site>,
+    sites: Ring<Site>,
 }
 
 impl SideTable {
     /// Number of the next site.
     pub fn next(&self) -> u32 {
-        self.sites.len() as u32
+        self.sites.next()
     }
 
     /// Adds the sites of a finished block.
     pub fn extend(&mut self, sites: &[Site]) {
-        self.sites.extend_from_slice(sites);
+        self.sites.extend(sites.iter().copied());
     }
 
     /// The site with number `n`.
     pub fn get(&self, n: u32) -> Option<&Site> {
-        self.sites.get(n as usize)
+        self.sites.get(n)
+    }
+
+    /// Drops the sites whose numbers are below `n`.
+    pub fn drop_before(&mut self, n: u32) {
+        self.sites.drop_before(n);
     }
 
     /// Forgets all.

@@ -135,6 +135,8 @@ pub struct Machine {
     pub time_limit: Option<Duration>,
     /// Executions of a block before it is translated.
     pub hot: u32,
+    /// Bytes that translated code may take, of all processors together.
+    pub code_cache: u64,
     /// IR passes that are switched off.
     pub passes_off: Vec<String>,
 }
@@ -179,16 +181,17 @@ impl Default for Machine {
             log_file: None,
             time_limit: None,
             hot: 16,
+            code_cache: 256 << 20,
             passes_off: Vec::new(),
         }
     }
 }
 
-/// Parses a size of memory: a number of MiB, or with a suffix K, M, G or T. The result is in bytes.
+/// Parses a size: a number of MiB, or with a suffix K, M, G or T. The result is in bytes.
 ///
 /// # Errors
 /// A sentence saying what a size looks like.
-pub fn parse_memory(s: &str) -> Result<u64, String> {
+pub fn parse_size(s: &str) -> Result<u64, String> {
     let (digits, unit) = match s.char_indices().find(|(_, c)| !c.is_ascii_digit()) {
         None => (s, "M"),
         Some((i, _)) => s.split_at(i),
@@ -201,7 +204,15 @@ pub fn parse_memory(s: &str) -> Result<u64, String> {
         _ => return Err(format!("'{s}' is not a size: write 512M or 2G")),
     };
     let n: u64 = digits.parse().map_err(|_| format!("'{s}' is not a size: write 512M or 2G"))?;
-    let bytes = n.checked_mul(1 << shift).ok_or_else(|| format!("'{s}' is too large"))?;
+    n.checked_mul(1 << shift).ok_or_else(|| format!("'{s}' is too large"))
+}
+
+/// Parses a size of a machine's memory. The result is in bytes, a multiple of the page.
+///
+/// # Errors
+/// As for [`parse_size`]; a machine needs 4 MiB.
+pub fn parse_memory(s: &str) -> Result<u64, String> {
+    let bytes = parse_size(s)?;
     if bytes == 0 {
         return Err("a machine needs memory: write at least -m 4M".into());
     }

@@ -13,6 +13,7 @@ use crate::mem::PhysMem;
 use crate::mmu::Mmu;
 use crate::signals::Signals;
 use crate::state::CpuState;
+use crate::undecoded::Undecoded;
 use std::sync::Arc;
 
 /// A store that fell on bytes that have been decoded: blocks that overlap must go.
@@ -24,6 +25,26 @@ pub struct CodeHit {
     pub index: usize,
     /// The 64-byte chunks of it that were hit and had been decoded.
     pub chunks: u64,
+    /// Where that is a single chunk: which bytes of it were stored, by bit. All, if that is not known.
+    pub bytes: u64,
+}
+
+impl CodeHit {
+    /// A store of `size` bytes at `addr`, which is in RAM page `index`, that hit decoded `chunks` of the page.
+    pub fn of_store(addr: PhysAddr, size: usize, index: usize, chunks: u64) -> Self {
+        Self { page: addr.page_base(), index, chunks, bytes: bytes_of(addr, size) }
+    }
+
+    /// Anything may have been stored in `chunks` of the page at `page`, which is RAM page `index`.
+    pub fn whole(page: PhysAddr, index: usize, chunks: u64) -> Self {
+        Self { page, index, chunks, bytes: !0 }
+    }
+}
+
+/// Which bytes of its 64-byte chunk, by bit, a store of `size` bytes at `addr` writes; all, if it writes more chunks than one.
+pub(crate) fn bytes_of(addr: PhysAddr, size: usize) -> u64 {
+    let at = addr.0 as usize % 64;
+    if size == 0 || at + size > 64 { !0 } else { (!0 >> (64 - size)) << at }
 }
 
 /// A virtual processor. `state` comes first, so that its address is the processor's address: translated code holds
@@ -55,6 +76,8 @@ pub struct Cpu {
     /// Stores to decoded bytes that the engine has not dealt with yet. An engine that finds it non-empty after an
     /// instruction ends the block there and drops the overlapping blocks before it runs another.
     pub code_hits: Vec<CodeHit>,
+    /// Bytes beside decoded ones, to which stores are no hits.
+    pub undecoded: Undecoded,
     /// What RDRAND and RDSEED read. Seeded under a virtual clock, so that the run repeats.
     pub entropy: Entropy,
     /// Real time at power-on, in nanoseconds since 1970: what kvmclock's wall clock tells the guest.
@@ -155,6 +178,7 @@ impl Cpu {
             features,
             index,
             code_hits: Vec::new(),
+            undecoded: Undecoded::default(),
             entropy,
             boot_wall_ns: 0,
             sharing: Sharing::default(),

@@ -23,3 +23,4 @@ pub mod pages;
 pub mod signals;
 pub mod softfloat;
 pub mod state;
+pub mod undecoded;

@@ -4,6 +4,7 @@
 //! the number of instructions. Only a block of a single instruction may reach into a second page.
 
 use crate::Emits;
+use crate::changing::{Changing, Word};
 use crate::lift;
 use crate::operand::{Cx, Flow, NotLifted};
 use crate::support::Support;
@@ -35,6 +36,10 @@ pub(crate) struct Former<'a> {
     pub several: bool,
     /// What the emitter takes.
     pub emits: Emits,
+    /// What keeps changing, of code in RAM.
+    pub changing: Option<&'a Changing>,
+    /// The RAM page that the block begins in.
+    pub ram: Option<usize>,
     /// Relative RIP of the next instruction.
     pub pos: i64,
     /// Place of the block's first byte among those given to [`Former::run`]: in its page, but for tests.
@@ -61,6 +66,8 @@ impl<'a> Former<'a> {
             cs_limit,
             several: false,
             emits: |_, _| true,
+            changing: None,
+            ram: None,
             pos: 0,
             base: key.phys.offset() as usize,
             trace: Trace::new(key, limit, guide),
@@ -115,7 +122,15 @@ impl<'a> Former<'a> {
                 return Step::Done;
             }
             let end = decoder.position();
-            match self.one(&insn, &code[end - insn.len()..end]) {
+            let parts = || decoder.get_constant_offsets(&insn);
+            let at = key.phys.wrapping_add(self.pos as u64);
+            let word = self.changing.and_then(|c| c.word(&insn, parts, at, self.pos));
+            // A trace may come to bytes a second time as part of another instruction.
+            if word.is_some() && self.trace.joined() {
+                self.finish();
+                return Step::Done;
+            }
+            match self.one(&insn, &code[end - insn.len()..end], word) {
                 Ok(Flow::Next) => {}
                 Ok(Flow::At(rel)) if rel == self.pos => {}
                 Ok(Flow::At(rel)) => {
@@ -133,8 +148,9 @@ impl<'a> Former<'a> {
     }
 
     /// Lifts one instruction; on failure the block is as before.
-    fn one(&mut self, insn: &Instruction, bytes: &[u8]) -> Result<Flow, NotLifted> {
-        let mode = self.block.key.mode;
+    fn one(&mut self, insn: &Instruction, bytes: &[u8], word: Option<Word>) -> Result<Flow, NotLifted> {
+        let key = self.block.key;
+        let mode = key.mode;
         let end = insn.next_ip();
         let top = match mode.code_bits() {
             64 => u64::MAX,
@@ -162,8 +178,13 @@ impl<'a> Former<'a> {
             features: &features,
             cs_limit: self.cs_limit,
             trace: &mut self.trace,
+            word,
         };
+        if word.is_some() {
+            cx.trace.end_here();
+        }
         let lifted = lift::lift(&mut cx);
+        let reads_itself = cx.word.is_some_and(|w| w.used);
         let emits = self.emits;
         match lifted {
             Ok(_) if !emits(&self.block.insts, before) => {
@@ -172,6 +193,9 @@ impl<'a> Former<'a> {
             }
             Ok(flow) => {
                 let place = (before, self.pos, self.block.guest_len, self.block.chunks);
+                if reads_itself {
+                    self.block.ram = self.ram;
+                }
                 self.covers(insn.len());
                 self.block.guest_insns += 1;
                 self.shadow = (insn.mnemonic() == Mnemonic::Sti).then_some(place);

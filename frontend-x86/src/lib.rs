@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod changing;
 mod cond;
 mod former;
 mod lift;
@@ -15,8 +16,9 @@ mod operand;
 mod support;
 mod trace;
 
+use changing::Changing;
 use emu_core::addr::{PAGE_SIZE, PhysAddr};
-use emu_core::cpu::Cpu;
+use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::fault::Exception;
 use emu_core::features::Features;
 use emu_core::ir::{Block, BlockKey, Inst};
@@ -46,6 +48,8 @@ pub struct Lifter {
     max_insns: u32,
     support: Support,
     emits: Emits,
+    /// None: immediates are never lifted as data.
+    changing: Option<Changing>,
     buf: Box<[u8]>,
 }
 
@@ -65,6 +69,7 @@ impl Lifter {
             max_insns: max_insns.max(1),
             support: Support::new(Features::max()),
             emits: |_, _| true,
+            changing: None,
             buf: vec![0; PAGE_SIZE as usize + MAX_LEN].into(),
         }
     }
@@ -77,6 +82,37 @@ impl Lifter {
     /// Ends blocks to come before an instruction whose IR `emits` refuses; without this, every op is taken.
     pub fn set_emits(&mut self, emits: Emits) {
         self.emits = emits;
+    }
+
+    /// Lifts immediates and displacements of code that keeps changing as data from now on ([`emu_core::ir::Op::CodeWord`]), or
+    /// never.
+    pub fn lift_words(&mut self, on: bool) {
+        self.changing = on.then(Changing::default);
+    }
+
+    /// Notes stores to decoded bytes, from which it knows what keeps changing.
+    pub fn note_stores(&mut self, hits: &[CodeHit]) {
+        if let Some(changing) = &mut self.changing {
+            changing.note(hits);
+        }
+    }
+
+    /// Whether the block at `at`, which is about to run, should be translated although it has not run `hot` times since its
+    /// bytes changed, because they keep changing: asked before each run of a block that has not.
+    pub fn is_hot(&mut self, at: PhysAddr, hot: u32) -> bool {
+        self.changing.as_mut().is_some_and(|c| c.is_hot(at, hot))
+    }
+
+    /// A block at `at` was lifted and has no words: it is not to be hot before it has run often.
+    pub fn has_no_words(&mut self, at: PhysAddr) {
+        if let Some(c) = &mut self.changing {
+            c.has_none(at);
+        }
+    }
+
+    /// Whether any code is known to keep changing.
+    pub fn knows_changes(&self) -> bool {
+        self.changing.as_ref().is_some_and(|c| !c.is_empty())
     }
 
     /// Lifts the block at the processor's CS:RIP in its current mode.
@@ -114,6 +150,9 @@ impl Lifter {
         let mut former = Former::new(key, self.max_insns, &mut self.support, cs.limit, guide);
         former.several = !cpu.mem.single();
         former.emits = self.emits;
+        former.ram = ram;
+        // Where several store, each store to decoded bytes drops what was made from them.
+        former.changing = self.changing.as_ref().filter(|_| ram.is_some() && cpu.mem.single());
         let start = phys.offset() as usize;
         let page = PhysAddr(phys.0 - start as u64);
         // Chunks that have been read.
@@ -187,6 +226,7 @@ fn straddle(
     }
     former.limit = 1;
     former.base = 0;
+    former.changing = None;
     former.block.next_page = Some(phys);
     if former.run(&buf[..end]) == Step::NeedBytes {
         // Fifteen bytes always decide, if only that there is no such instruction.

@@ -3,6 +3,7 @@
 //! Invariant kept here and by the callers: all ops of an instruction that may fault come before the first that
 //! writes guest state. Read-modify-write operands load with [`Op::LoadW`], so their write-back cannot fault.
 
+use crate::changing::{Part, Word};
 use crate::trace::Trace;
 use emu_core::features::Features;
 use emu_core::ir::{Block, Cc, Inst, Op, StateField, Type, Value, VecOp, mem_flags};
@@ -92,6 +93,8 @@ pub(crate) struct Cx<'a, 't> {
     /// Limit of CS, for branches outside flat code.
     pub cs_limit: u32,
     pub trace: &'a mut Trace<'t>,
+    /// What of it is to be lifted as data.
+    pub word: Option<Word>,
 }
 
 /// The low bits of `v` that a value of type `ty` has.
@@ -241,6 +244,9 @@ impl Cx<'_, '_> {
             | OpKind::Immediate8to32
             | OpKind::Immediate8to64
             | OpKind::Immediate32to64 => {
+                if let Some(v) = self.word(Part::Immediate, ty) {
+                    return Ok(v);
+                }
                 let v = self.i.immediate(n);
                 Ok(self.konst(ty, v))
             }
@@ -352,8 +358,15 @@ impl Cx<'_, '_> {
     /// The effective address: the offset within the segment, zero-extended to I64.
     pub fn offset(&mut self, disp: i64, extra: Option<Value>) -> Value {
         let ty = self.addr_ty();
-        let imm = (self.i.memory_displacement64() as i64).wrapping_add(disp);
-        let v = if self.i.is_ip_rel_memory_operand() {
+        let word = self.word(Part::Displacement, ty);
+        let ip_rel = self.i.is_ip_rel_memory_operand();
+        let imm = match word {
+            None => self.i.memory_displacement64() as i64,
+            Some(_) if ip_rel => self.next_ip() as i64,
+            Some(_) => 0,
+        };
+        let imm = imm.wrapping_add(disp);
+        let v = if ip_rel {
             let imm = self.rel(imm as u64);
             let pc = self.b.op_imm(Op::Pc, Type::I64, &[], imm, 0);
             self.resize(pc, Type::I64, ty)
@@ -366,6 +379,10 @@ impl Cx<'_, '_> {
                 (Some(b), None) if mask(ty, imm as u64) == 0 => b,
                 _ => self.lea(ty, base, index, scale, imm),
             }
+        };
+        let v = match word {
+            None => v,
+            Some(_) => self.lea(ty, Some(v), word, 0, 0),
         };
         let v = match extra {
             None => v,

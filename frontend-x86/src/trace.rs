@@ -53,6 +53,11 @@ impl<'a> Trace<'a> {
         Self { guide, key, limit, copies: 1, joined: false, been: [0; PAGE_SIZE as usize / 64] }
     }
 
+    /// The block goes past no branch from here on.
+    pub fn end_here(&mut self) {
+        self.guide = None;
+    }
+
     /// Whether the block has gone past a branch.
     pub fn joined(&self) -> bool {
         self.joined

@@ -141,6 +141,27 @@ fn cloud_lockstep() {
     assert_eq!(status, Some(0), "{output}");
 }
 
+/// A boot's code does not fit four MiB; its oldest parts go, and what is still needed of them comes back.
+#[test]
+#[ignore = "boots Debian: testsuite/scripts/guests.sh"]
+fn cloud_jit_with_little_room_for_code() {
+    let (Some(guest), false) = (debian::guest(Flavour::Cloud), engine::available(&["jit"]).is_empty()) else {
+        return;
+    };
+    let mut command = debian::calque("jit", &guest, "calque.run=uname");
+    command.args(["--code-cache", "4M", "--stats"]);
+    let (status, output) = batch(command, patience("jit"));
+    assert_eq!(status, Some(0), "{output}");
+    let count = |name: &str| -> u64 {
+        let line =
+            output.lines().find(|l| l.trim_end().ends_with(name)).unwrap_or_else(|| panic!("{output}"));
+        line.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{line}"))
+    };
+    assert!(count("code cache evictions") > 4, "{output}");
+    assert_eq!(count("code cache flushes"), 0);
+    assert!(count("code cache bytes in use") <= 4 << 20);
+}
+
 /// Messages of the kernel that calque's log may have and QEMU's has not, with the reason.
 const ALLOWED: &[(&str, &str)] = &[
     ("Unable to calibrate against PIT", "a busy host made a measurement fail; QEMU has it in some runs too"),

@@ -190,6 +190,18 @@ fn memory_that_cannot_be() {
 }
 
 #[test]
+fn code_caches_that_cannot_be() {
+    let scratch = Scratch::new();
+    let kernel = good_kernel(&scratch);
+    for (size, words) in [("0", "4M"), ("1M", "4M"), ("64G", "4M"), ("lots", "'lots'")] {
+        let mut command = calque();
+        command.args(["run", "--serial", "null", "--time-limit", "20", "--code-cache", size]).arg(&kernel);
+        let line = refused(&mut command);
+        assert!(line.contains(words), "{size}: {line}");
+    }
+}
+
+#[test]
 fn disks_that_cannot_be_used() {
     let scratch = Scratch::new();
     let kernel = good_kernel(&scratch);

@@ -472,6 +472,7 @@ impl Codegen {
         }
         match inst.op {
             Op::Guest | Op::FlagsOf | Op::Const | Op::Pc => {}
+            Op::CodeWord => self.code_word(me, inst),
             Op::GetReg => self.get_reg(me, inst),
             Op::SetReg => self.set_reg(inst),
             Op::GetRegHi => self.get_reg_hi(me, inst),

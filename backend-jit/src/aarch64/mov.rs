@@ -3,9 +3,10 @@
 use super::asm::{Cond, ZR};
 use super::mem::Stored;
 use super::share::{At, Offset};
-use super::vals::{GUEST, S0, S1, STATE};
+use super::vals::{GUEST, S0, S1, STATE, slot};
 use super::{Codegen, Loc};
 use crate::helpers::Helper;
+use crate::layout;
 use crate::regalloc::Hint;
 use emu_core::ir::{Inst, Op, StateField, Type, Value, x87};
 use emu_core::state::{CpuState, FpuState};
@@ -74,6 +75,15 @@ impl Codegen {
         } else {
             self.asm.ldr(ty, d.reg, STATE, at);
         }
+        self.finish(me, d, true);
+    }
+
+    pub fn code_word(&mut self, me: Value, inst: &Inst) {
+        let at = self.frame.word_at(inst);
+        let d = self.dest(me);
+        self.asm.mov_imm(S0, at);
+        self.asm.ldr(Type::I64, S1, STATE, slot(layout::RAM));
+        self.asm.load_at(inst.ty, d.reg, S1, Offset::Reg(S0));
         self.finish(me, d, true);
     }
 

@@ -115,7 +115,7 @@ impl Codegen {
     pub fn unseen_flags(&self, me: Value) -> Option<Value> {
         let fact = self.an.facts[me.index()];
         let f = Value(fact.flags);
-        if fact.mask == 0 {
+        if fact.mask == 0 || self.product.is_some_and(|p| self.is_to_be_set(p.flags)) {
             return None;
         }
         let mut sets = 0;
@@ -128,6 +128,14 @@ impl Codegen {
             }
         }
         (sets == 1).then_some(f)
+    }
+
+    /// Whether a `SetFlags` of `f` is still to come.
+    fn is_to_be_set(&self, f: Value) -> bool {
+        let ahead = self.insts.iter().enumerate().skip(self.at);
+        ahead
+            .into_iter()
+            .any(|(i, inst)| inst.op == Op::SetFlags && inst.args[0] == f && self.an.facts[i].needed)
     }
 
     /// The flags of a product will be made of `x` and `y` if somebody wants them after all: see [`Recipe`].

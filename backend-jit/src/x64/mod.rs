@@ -453,6 +453,7 @@ impl Codegen {
             Op::Guest | Op::FlagsOf => {}
             Op::Const => self.konst(me),
             Op::Pc => self.pc(me, inst),
+            Op::CodeWord => self.code_word(me, inst),
             Op::GetReg => self.get_reg(me, inst),
             Op::SetReg => self.set_reg(inst),
             Op::GetRegHi => self.get_reg_hi(me, inst),

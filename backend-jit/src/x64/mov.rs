@@ -1,6 +1,6 @@
 //! Moves: guest registers, state fields, widening and narrowing, selection.
 
-use super::asm::{Alu, Reg, Rm, Shift, state};
+use super::asm::{Alu, Mem, Reg, Rm, Shift, state};
 use super::vals::Src;
 use super::{Codegen, Loc, Owner};
 use crate::layout;
@@ -256,6 +256,26 @@ impl Codegen {
         } else {
             self.asm.load(ty, d.reg(), state(layout::field(offset)));
         }
+        self.finish(me, d, true);
+    }
+
+    pub fn code_word(&mut self, me: Value, inst: &Inst) {
+        let at = self.frame.word_at(inst);
+        let d = self.dest_empty(me, &[]);
+        let ram = state(layout::slot(layout::RAM));
+        let place = match i32::try_from(at) {
+            Ok(disp) => {
+                self.asm.load(Type::I64, d.reg(), ram);
+                Mem { base: d.reg(), index: None, scale: 0, disp }
+            }
+            Err(_) => {
+                let far = self.grab();
+                self.asm.mov_imm(far, at);
+                self.asm.load(Type::I64, d.reg(), ram);
+                Mem { base: d.reg(), index: Some(far), scale: 0, disp: 0 }
+            }
+        };
+        self.asm.load(inst.ty, d.reg(), place);
         self.finish(me, d, true);
     }
 

@@ -204,7 +204,7 @@ fn calls_and_links_cross_pages() {
             g.cpu.flush_all();
         }
         // What predicted returns and the links lead to has gone.
-        g.jit.invalidate(&[CodeHit { page: PhysAddr(0x2000), index: 2, chunks: 1 }]);
+        g.jit.invalidate(&[CodeHit::whole(PhysAddr(0x2000), 2, 1)]);
         g.add(0x2004, 1, |b| {
             b.op_imm(Op::Goto, Type::Void, &[], 0x5100 - 0x2004, 0);
         });
@@ -325,10 +325,13 @@ fn removed_blocks_are_unlinked() {
     assert_eq!(g.jit.counters().links, 2);
     let id = g.jit.lookup(&g.key(0x5000)).unwrap();
     // Bytes 0x5100 to 0x513f have changed; others of the page have not.
-    assert_eq!(g.jit.chunks_in_use(PhysAddr(0x5000)), 1 | 1 << 4 | 1 << 8);
-    g.jit.invalidate(&[CodeHit { page: PhysAddr(0x5000), index: 5, chunks: 1 << 4 }]);
+    let in_use = |g: &Guest| {
+        (0..64).filter(|&c| g.jit.bytes_in_use(PhysAddr(0x5000), c).is_some()).collect::<Vec<u32>>()
+    };
+    assert_eq!(in_use(&g), [0, 4, 8]);
+    g.jit.invalidate(&[CodeHit::whole(PhysAddr(0x5000), 5, 1 << 4)]);
     assert!(g.jit.lookup(&g.key(0x5100)).is_none());
-    assert_eq!(g.jit.chunks_in_use(PhysAddr(0x5000)), 1 | 1 << 8);
+    assert_eq!(in_use(&g), [0, 8]);
     g.cpu.state.rip = 0x5000;
     assert_eq!(g.jit.run(&mut g.cpu, id), RunExit::NeedBlock);
     assert_eq!(g.cpu.state.rip, 0x5100);

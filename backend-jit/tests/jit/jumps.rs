@@ -74,7 +74,7 @@ fn a_door_goes_with_its_block() {
             assert_eq!(g.cpu.state.rip, 0x3100);
         }
         assert_eq!(g.jit.counters().doors, u64::from(known));
-        g.jit.invalidate(&[CodeHit { page: PhysAddr(0x3000), index: 3, chunks: 1 }]);
+        g.jit.invalidate(&[CodeHit::whole(PhysAddr(0x3000), 3, 1)]);
         step(&mut g, 0x3000, RDX, 1, [0x3200, 0x3200]);
         assert_eq!(g.run(0x2000), RunExit::NeedBlock);
         assert_eq!(g.cpu.state.rip, 0x3200);
@@ -100,6 +100,46 @@ fn where_there_is_no_room_for_a_door_everything_goes() {
         assert_eq!((g.cpu.state.rip, g.cpu.state.gpr[RDX]), (0x2800, 8));
     }
     assert!(g.jit.counters().flushes > 0);
+}
+
+#[test]
+fn a_full_cache_gives_up_its_oldest_part() {
+    /// Blocks of a chain.
+    const LENGTH: u64 = 50;
+    const CHAINS: u64 = 1200;
+    let mut g = Guest::new(JitConfig { cache_bytes: 1 << 20, ..JitConfig::default() });
+    let end = 0x2800;
+    let at = |chain: u64, n: u64| 0x10_0000 + chain * 0x1000 + n * 16;
+    for chain in 0..CHAINS {
+        // Each begins with a call, behind which it goes on.
+        call(&mut g, at(chain, 0), at(chain, LENGTH));
+        ret(&mut g, at(chain, LENGTH), at(chain, 0) + 4);
+        step(&mut g, at(chain, 0) + 4, RDX, 1, [at(chain, 1); 2]);
+        for n in 1..LENGTH {
+            let to = if n + 1 == LENGTH { end } else { at(chain, n + 1) };
+            step(&mut g, at(chain, n), RDX, 1, [to; 2]);
+        }
+    }
+    jump_to_rcx(&mut g, 0x2000);
+    let mut random = 1u64;
+    let mut lives = Vec::new();
+    for round in 0..12_000 {
+        random = random.wrapping_mul(0xd129_42f0_75e6_91b3).wrapping_add(1);
+        // Mostly one of the newest chains, now and then any.
+        let chain = if random >> 60 == 0 { (random >> 33) % CHAINS } else { round / 10 };
+        (g.cpu.state.gpr[RCX], g.cpu.state.gpr[RDX]) = (at(chain, 0), 1);
+        assert_eq!(g.run(0x2000), RunExit::NeedBlock);
+        assert_eq!((g.cpu.state.rip, g.cpu.state.gpr[RDX]), (end, 1 + LENGTH), "round {round}");
+        lives.push(g.jit.counters().live_blocks);
+    }
+    let c = g.jit.counters();
+    assert_eq!(c.flushes, 0);
+    assert!(c.evictions > 8, "{} evictions", c.evictions);
+    assert!(c.cache_used <= 1 << 20);
+    // What goes is a part: there is never little left once the cache has been full.
+    let full = lives.iter().position(|&n| Some(&n) == lives.iter().max()).expect("a round");
+    let least = lives[full..].iter().min().expect("a round");
+    assert!(2 * least > lives[full], "{least} of {}", lives[full]);
 }
 
 #[test]

@@ -28,7 +28,7 @@ calque qemu: QEMU's options that calque understands
   -device virtio-rng-pci  -rtc base=utc  -net none  -nic none
   -no-reboot  -no-shutdown is refused  -accel tcg  -name TEXT  -D FILE
 calque's own: --engine interp|jit|lockstep  --stats  --log TOPICS  --log-file FILE  --time-limit SECONDS
-              --clock real|virtual  --hot N  --passes-off PASSES  --profile  --symbols FILE  --perf-map
+              --clock real|virtual  --hot N  --code-cache SIZE  --passes-off PASSES  --profile  --symbols FILE  --perf-map
 ";
 
 /// Options of QEMU that calque refuses, with what to do instead.
@@ -134,6 +134,7 @@ fn is_own(long: &str) -> bool {
         "time-limit",
         "clock",
         "hot",
+        "code-cache",
         "passes-off",
         "profile",
         "symbols",

@@ -1,7 +1,9 @@
 //! `calque run`.
 
 use super::{Request, Usage};
-use crate::config::{Boot, Chardev, ClockKind, Disk, EngineKind, Machine, host_memory, parse_memory};
+use crate::config::{
+    Boot, Chardev, ClockKind, Disk, EngineKind, Machine, host_memory, parse_memory, parse_size,
+};
 use crate::engines::switches::Off;
 use crate::guests;
 use crate::log::Topic;
@@ -91,6 +93,9 @@ pub(super) struct Common {
     /// Times a block is interpreted before it is translated
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub hot: u32,
+    /// Most memory for translated code, of all processors together: 4M to 1G on x86-64 hosts, to 128M on Arm
+    #[arg(long, value_name = "SIZE", value_parser = parse_code_cache)]
+    pub code_cache: Option<u64>,
     /// Switch IR passes off, or links across pages (links), or predicted returns (returns), separated by commas
     #[arg(long, value_name = "PASSES", value_delimiter = ',')]
     pub passes_off: Vec<String>,
@@ -107,7 +112,18 @@ impl Common {
         m.time_limit = self.time_limit.map(Duration::from_secs);
         m.clock = self.clock;
         m.hot = self.hot;
+        m.code_cache = self.code_cache.unwrap_or(m.code_cache);
         m.passes_off = self.passes_off;
+    }
+}
+
+fn parse_code_cache(s: &str) -> Result<u64, String> {
+    let bytes = parse_size(s)?;
+    let most = backend_jit::MAX_CACHE as u64;
+    if (4 << 20..=most).contains(&bytes) {
+        Ok(bytes)
+    } else {
+        Err(format!("translated code can have from 4M to {}M", most >> 20))
     }
 }
 

@@ -6,6 +6,7 @@
 //! Invariant: translated blocks end at the stop address, if there is one, and are entered only while all of their
 //! instructions may run; everything else is interpreted, which is the same by the equivalence that `diff` checks.
 
+use super::forget_code;
 use super::switches::Off;
 use backend_jit::{Jit, JitConfig, JitError, RunExit};
 use emu_core::addr::PhysAddr;
@@ -162,6 +163,7 @@ impl Driver {
             Kind::JitWithout(off) => off.passes(),
         };
         let mut lifter = Lifter::new(MAX_INSNS);
+        lifter.lift_words(config.kind.host_code().is_none_or(|off| off.config().code_words));
         if jit.is_some() {
             lifter.set_emits(backend_jit::emits);
         }
@@ -211,15 +213,16 @@ impl Driver {
         }
     }
 
-    fn invalidate(&mut self, cpu: &Cpu, hits: &[CodeHit]) {
+    fn invalidate(&mut self, cpu: &mut Cpu, hits: &[CodeHit]) {
+        let sizes = std::mem::take(&mut self.sizes);
         self.forget_lifted();
+        self.lifter.note_stores(hits);
         Engine::invalidate(&mut self.interp, hits);
         if let Some(jit) = &mut self.jit {
             jit.invalidate(hits);
+            self.sizes = sizes.into_iter().filter(|(key, _)| jit.lookup(key).is_some()).collect();
         }
-        for hit in hits {
-            cpu.mem.unmark_code(hit.index, hit.chunks);
-        }
+        forget_code(cpu, hits, self.jit.as_ref());
     }
 
     /// Gives up everything made from code in RAM pages `from` to `to` (page numbers): for those who write guest
@@ -231,7 +234,7 @@ impl Driver {
             if let Frame::Ram(_, index) = cpu.mem.frame(addr) {
                 let chunks = cpu.mem.code_chunks(index).load(Ordering::Relaxed);
                 if chunks != 0 {
-                    hits.push(CodeHit { page: addr, index, chunks });
+                    hits.push(CodeHit::whole(addr, index, chunks));
                 }
             }
         }

@@ -74,7 +74,7 @@ impl JitEngine {
         let hits = std::mem::take(&mut cpu.code_hits);
         self.counters.code_hits += hits.len() as u64;
         self.invalidate(&hits);
-        forget_code(cpu, &hits);
+        forget_code(cpu, &hits, Some(&self.translator.jit));
     }
 
     /// Runs one block or instruction, with what follows it in translated code; Some to leave. At `end` it goes no further.
@@ -133,10 +133,10 @@ impl JitEngine {
         let heat = self.interp.heat(cpu, self.hot, inside == 0);
         match heat {
             Heat::Never => return Err(self.interpret_one(cpu)),
-            Heat::Cold(block) => {
+            Heat::Cold(block) if !self.translator.is_hot(cpu, self.hot) => {
                 return Err(self.interpret_block(cpu, block, inside.saturating_sub(1)));
             }
-            Heat::Unknown | Heat::Hot(_) => {}
+            Heat::Cold(_) | Heat::Unknown | Heat::Hot(_) => {}
         }
         let Ok(key) = Translator::key(cpu) else {
             // The interpreter meets the same fault and delivers it.

@@ -365,7 +365,7 @@ impl Engine for Lockstep {
             if !cpu.code_hits.is_empty() {
                 let hits = std::mem::take(&mut cpu.code_hits);
                 self.invalidate(&hits);
-                forget_code(cpu, &hits);
+                forget_code(cpu, &hits, Some(&self.translator.jit));
             }
             if cpu.state.icount >= end {
                 return Exit::Budget;

@@ -13,7 +13,7 @@ use crate::config::{ClockKind, EngineKind, Machine};
 use crate::log::Log;
 use crate::symbols::Symbols;
 use anyhow::{Context, Result};
-use backend_jit::JitConfig;
+use backend_jit::{Jit, JitConfig};
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::engine::Engine;
 use jit::JitEngine;
@@ -23,11 +23,16 @@ use std::sync::Arc;
 use switches::Off;
 use translator::Translator;
 
-/// After the blocks under `hits` have been dropped from every cache: the bytes are data again, and once no decoded
-/// byte is left in a page, stores to it need not pass the slow path.
-pub fn forget_code(cpu: &Cpu, hits: &[CodeHit]) {
+/// After stores to decoded bytes, once what was made from them has been dropped: chunks from which `jit`, the only other
+/// one that may have blocks still, has none are no longer marked, and of the rest it is noted which bytes nobody has decoded.
+pub fn forget_code(cpu: &mut Cpu, hits: &[CodeHit], jit: Option<&Jit>) {
     for hit in hits {
-        cpu.mem.unmark_code(hit.index, hit.chunks);
+        for chunk in (0..64).filter(|chunk| hit.chunks >> chunk & 1 != 0) {
+            match jit.and_then(|jit| jit.bytes_in_use(hit.page, chunk)) {
+                Some(used) => cpu.undecoded.note(hit.index, chunk, !used),
+                None => cpu.mem.unmark_code(hit.index, 1 << chunk),
+            }
+        }
     }
 }
 
@@ -42,6 +47,9 @@ fn left(result: interp::StepResult) -> Option<emu_core::engine::Exit> {
     }
 }
 
+/// What each processor has for translated code at least.
+const LEAST_CACHE: usize = 4 << 20;
+
 /// The engine that `machine` asks for.
 ///
 /// # Errors
@@ -55,7 +63,7 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
     let config = off.config();
     let config = JitConfig {
         // The processors share the room for code.
-        cache_bytes: (config.cache_bytes / machine.cpus as usize).max(32 << 20),
+        cache_bytes: (machine.code_cache as usize / machine.cpus as usize).max(LEAST_CACHE),
         single_block: lockstep,
         chain: !lockstep,
         // Under the real clock nothing waits for a turn to end but what raises a signal.

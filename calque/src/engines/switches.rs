@@ -12,7 +12,7 @@ pub const LARGE_PAGES: &str = "pages";
 pub const RESUME: &str = "resume";
 
 /// The switches beside the passes.
-const EMITTER: [Switch; 13] = [
+const EMITTER: [Switch; 14] = [
     // Links across pages.
     ("links", |c| c.link_pages = false),
     // Predicted returns.
@@ -22,6 +22,8 @@ const EMITTER: [Switch; 13] = [
     ("trust", |c| c.trust_looks = false),
     // Addresses as parts of operands.
     ("addresses", |c| c.fold_addresses = false),
+    // Immediates of changing code as data.
+    ("words", |c| c.code_words = false),
     (LARGE_PAGES, |c| c.large_pages = false),
     (RESUME, |_| ()),
     // Copies of translations for other RIPs.

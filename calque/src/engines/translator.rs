@@ -50,6 +50,7 @@ impl Translator {
     /// When there is no back-end for this host, or no memory for code.
     pub fn new(config: JitConfig, passes: PassSet, log: Arc<Log>, keep_ir: bool) -> Result<Self, JitError> {
         let mut lifter = Lifter::new(BLOCK_INSNS);
+        lifter.lift_words(config.code_words);
         lifter.set_emits(backend_jit::emits);
         Ok(Self {
             lifter,
@@ -94,6 +95,9 @@ impl Translator {
         };
         let logging = [Topic::Guest, Topic::Ir, Topic::Host].iter().any(|&t| self.log.wants(t));
         let before = (logging && self.log.wants(Topic::Ir)).then(|| block.to_string());
+        if block.ram.is_none() {
+            self.lifter.has_no_words(block.key.phys);
+        }
         self.optimizer.run(&mut block);
         let id = match self.jit.compile(&block) {
             Ok(id) => id,
@@ -116,6 +120,12 @@ impl Translator {
         Ok(Translated::Block(id))
     }
 
+    /// Whether the block at the processor's instruction pointer, which is about to run, should be translated although it has
+    /// not run `hot` times since its bytes changed: they keep changing.
+    pub fn is_hot(&mut self, cpu: &mut Cpu, hot: u32) -> bool {
+        self.lifter.knows_changes() && Self::key(cpu).is_ok_and(|key| self.lifter.is_hot(key.phys, hot))
+    }
+
     /// Notes that the instruction at the processor's instruction pointer is interpreted, for `--stats`.
     pub fn note_fallback(&mut self, cpu: &mut Cpu) {
         let bits = cpu.state.mode.code_bits();
@@ -133,7 +143,10 @@ impl Translator {
     /// Drops translations that overlap `hits`.
     pub fn invalidate(&mut self, hits: &[CodeHit]) {
         self.jit.invalidate(hits);
-        let gone = |key: &BlockKey| hits.iter().any(|h| h.page.page() == key.phys.page());
+        self.lifter.note_stores(hits);
+        let jit = &self.jit;
+        let hit = |key: &BlockKey| hits.iter().any(|h| h.page.page() == key.phys.page());
+        let gone = |key: &BlockKey| hit(key) && jit.lookup(key).is_none();
         self.ir.retain(|key, _| !gone(key));
         self.repeating.retain(|key| !gone(key));
     }

@@ -78,12 +78,28 @@ pub struct Block {
     /// The second page, when the last instruction reaches into it: where its bytes were fetched from. Such a block
     /// is valid only while the linear page after the key's maps there.
     pub next_page: Option<PhysAddr>,
+    /// The RAM page of the key's address (from [`crate::mem::Frame::Ram`]), if there are [`Op::CodeWord`]s.
+    pub ram: Option<usize>,
 }
 
 impl Block {
     /// An empty block.
     pub fn new(key: BlockKey) -> Self {
-        Self { key, insts: Vec::with_capacity(64), guest_len: 0, chunks: 0, guest_insns: 0, next_page: None }
+        Self {
+            key,
+            insts: Vec::with_capacity(64),
+            guest_len: 0,
+            chunks: 0,
+            guest_insns: 0,
+            next_page: None,
+            ram: None,
+        }
+    }
+
+    /// What its [`Op::CodeWord`]s read: (offset in the page, bytes). Nothing else of the block was made from that.
+    pub fn words(&self) -> impl Iterator<Item = (u16, u8)> + '_ {
+        let words = self.insts.iter().filter(|i| i.op == Op::CodeWord);
+        words.map(|i| ((self.key.phys.offset() as i64 + i.imm) as u16, i.ty.bytes() as u8))
     }
 
     /// The instruction that defines `v`.

@@ -131,6 +131,13 @@ impl Eval<'_> {
             }
             Const => ty.truncate(i.imm as u64),
             Pc => self.rip(i.imm),
+            CodeWord => {
+                let mut bytes = [0; 8];
+                let at = self.block.key.phys.wrapping_add(i.imm as u64);
+                // Where there is no memory there was no code.
+                let _ = self.cpu.mem.read(at, &mut bytes[..ty.bytes() as usize]);
+                u64::from_le_bytes(bytes)
+            }
             ZExt => a,
             SExt => ty.truncate(self.ty(i.args[0]).signed(a) as u64),
             Trunc => ty.truncate(a),

@@ -384,6 +384,10 @@ ops! {
     Const = "const" [] Pure;
     /// The guest's RIP at block start plus `imm` (an offset in CS, not yet truncated to the operand size). I64.
     Pc = "pc" [] Pure;
+    /// `ty` (I8 to I64) read from the guest-physical address of the block's first byte plus `imm`: an immediate or
+    /// displacement within the block's own code, in its first page, that the guest keeps changing. What a store to it
+    /// has put there is seen by whatever comes behind, so the block need not go ([`super::Block::words`]).
+    CodeWord = "codeword" [] ReadState;
 
     /// Low `ty` bits of general register `imm` (0-15).
     GetReg = "getreg" [] ReadState;

@@ -68,6 +68,7 @@ fn header(line: &str) -> Result<Block, String> {
             "len" => b.guest_len = v as u32,
             "chunks" => b.chunks = v as u64,
             "insns" => b.guest_insns = v as u32,
+            "ram" => b.ram = usize::try_from(v).ok(),
             "next" => b.next_page = Some(PhysAddr(v as u64)),
             _ => return Err(format!("unknown {name}")),
         }

@@ -46,6 +46,9 @@ impl fmt::Display for Block {
         if let Some(p) = self.next_page {
             write!(f, " next={:#x}", p.0)?;
         }
+        if let Some(page) = self.ram {
+            write!(f, " ram={page:#x}")?;
+        }
         writeln!(f)?;
         for (n, i) in self.insts.iter().enumerate() {
             print_inst(f, n, i, k.rip)?;

@@ -7,6 +7,7 @@ use super::encoded::Encoded;
 use super::ops::{ArgRule, BrKind, Cc, Class, Op, StateField, SystemKind, TransferKind, Type};
 use super::vecop::VecOp;
 use super::x87;
+use crate::addr::PAGE_SIZE;
 use crate::state::bits::rflags;
 
 /// What is wrong with a block.
@@ -229,6 +230,14 @@ fn types(block: &Block, i: &Inst) -> Result<(), String> {
             need!(i.op == GetState || !fixed, "{f:?} is read only");
         }
         Const => need!(int || i.ty == Type::Bool, "a constant is an integer"),
+        CodeWord => {
+            need!(int, "is not an integer");
+            let at = block.key.phys.offset().wrapping_add(i.imm as u64);
+            need!(
+                i.imm >= 0 && at + u64::from(i.ty.bytes()) <= PAGE_SIZE,
+                "is not in the block's first page"
+            );
+        }
         Pc => need!(i.ty == Type::I64, "a program counter has 64 bits"),
         GetFlags | FlagsOf | MergeFlags | SelectFlags | UnpackFlags => {
             need!(i.ty == Type::Flags, "is not of type Flags");

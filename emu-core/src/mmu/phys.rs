@@ -1,7 +1,7 @@
 //! Guest-physical accesses of a vCPU: RAM, ROM, its own APIC page, and the board's MMIO.
 
 use crate::addr::{PAGE_SIZE, PhysAddr};
-use crate::cpu::{CodeHit, Cpu};
+use crate::cpu::{CodeHit, Cpu, bytes_of};
 use crate::mem::{Frame, after_load, before_store, page};
 use crate::mmu::JournalEntry;
 use crate::pages::chunks_of;
@@ -104,13 +104,21 @@ impl Cpu {
         let attrs = self.mem.attrs(index).fetch_or(page::DIRTY, Ordering::Relaxed);
         if attrs & page::CODE != 0 {
             let hit = self.mem.code_chunks(index).load(Ordering::Relaxed) & chunks_of(addr, size);
-            if hit != 0 {
-                self.code_hits.push(CodeHit { page: addr.page_base(), index, chunks: hit });
+            if hit != 0 && !self.is_undecoded(addr, size, index, hit) {
+                self.code_hits.push(CodeHit::of_store(addr, size, index, hit));
             }
         }
         if attrs & page::TABLE != 0 {
             self.table_written(addr, size);
         }
+    }
+
+    /// Whether a store of `size` bytes at `addr`, in RAM page `index`, is no hit although it touches the marked `chunks`: nobody
+    /// has decoded what it writes.
+    pub fn is_undecoded(&self, addr: PhysAddr, size: usize, index: usize, chunks: u64) -> bool {
+        self.mem.single()
+            && chunks.is_power_of_two()
+            && self.undecoded.has(index, chunks.trailing_zeros(), bytes_of(addr, size))
     }
 
     /// Sets `bits` in a paging-structure entry that held `old`, atomically; leaves it alone and says false if it has

@@ -76,7 +76,7 @@ impl Cpu {
                 Mail::FlushAll => self.flush_all(),
                 Mail::Code { page, index, chunks } => {
                     self.mem.pages().settle(index);
-                    self.code_hits.push(CodeHit { page, index, chunks });
+                    self.code_hits.push(CodeHit::whole(page, index, chunks));
                 }
                 Mail::Table { addr, len } => {
                     if let Frame::Ram(_, index) = self.mem.frame(addr) {
@@ -119,6 +119,7 @@ impl Cpu {
     /// instructions only.
     pub fn mark_code(&mut self, index: usize, chunks: u64) {
         let me = self.me();
+        self.undecoded.forget(index, chunks);
         let others = self.mem.pages().mark_code(index, chunks, me);
         self.give_up_writes(index);
         if others != 0 {
@@ -193,7 +194,7 @@ impl Cpu {
         let Some(crew) = self.mem.crew() else { return store() };
         let hit = pages.store(crew, (addr, size), index, Some(me), store);
         if hit.chunks != 0 {
-            self.code_hits.push(CodeHit { page: addr.page_base(), index, chunks: hit.chunks });
+            self.code_hits.push(CodeHit::whole(addr.page_base(), index, hit.chunks));
         }
         if hit.table {
             self.table_written(addr, size);

@@ -105,6 +105,7 @@ impl Gen<'_> {
                 let n = self.r.number();
                 self.b.iconst(ty, ty.truncate(n))
             }
+            _ if self.r.one_in(8) => self.b.op_imm(Op::CodeWord, ty, &[], n as i64, 0),
             Type::I8 if n < 3 => self.b.op_imm(Op::GetRegHi, ty, &[], n as i64, 0),
             _ => self.b.get_reg(ty, n),
         }
@@ -257,7 +258,8 @@ impl Gen<'_> {
 /// A block of up to eight instructions with loads, stores, divisions and side exits among them.
 pub fn block(r: &mut Rng) -> Block {
     let key = BlockKey { phys: PhysAddr(0x5000), rip: 0x5000, mode: Mode(0) };
-    let mut g = Gen { r, b: Block::new(key), pool: Default::default(), near: None };
+    let b = Block { ram: Some(5), ..Block::new(key) };
+    let mut g = Gen { r, b, pool: Default::default(), near: None };
     let n = 1 + g.r.below(8) as u32;
     for k in 0..n {
         g.b.op_imm(Op::Guest, Type::Void, &[], 4 * i64::from(k), 4);

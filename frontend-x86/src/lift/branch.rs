@@ -2,6 +2,7 @@
 //! (see `trace`).
 
 use super::stack;
+use crate::changing::Part;
 use crate::cond;
 use crate::operand::{Cx, Flow, Gpr, Lift, NotLifted};
 use crate::trace::Way;
@@ -60,6 +61,9 @@ fn leave_if(cx: &mut Cx, cc: Cc, out: i64, on: i64) -> Flow {
 pub(super) fn lift(cx: &mut Cx) -> Lift {
     match cx.i.mnemonic() {
         M::Jmp => {
+            if let Some(v) = changing_target(cx)? {
+                return goto_reg(cx, v, BrKind::Jmp);
+            }
             if let Ok(t) = target(cx) {
                 let to = cx.rel(t);
                 if cx.trace.jump(to, cx.b.guest_insns) {
@@ -71,6 +75,10 @@ pub(super) fn lift(cx: &mut Cx) -> Lift {
             goto_reg(cx, v, BrKind::Jmp)
         }
         M::Call => {
+            if let Some(v) = changing_target(cx)? {
+                push_return(cx, near_ty(cx)?);
+                return goto_reg(cx, v, BrKind::Call);
+            }
             if let Ok(t) = target(cx) {
                 push_return(cx, near_ty(cx)?);
                 return goto(cx, t, BrKind::Call);
@@ -84,7 +92,25 @@ pub(super) fn lift(cx: &mut Cx) -> Lift {
     }
 }
 
-/// Operand size of a direct CALL.
+/// The target of a direct JMP or CALL whose distance keeps changing.
+fn changing_target(cx: &mut Cx) -> Result<Option<Value>, NotLifted> {
+    let Ok(ty) = near_ty(cx) else { return Ok(None) };
+    if in_limit(cx, ty).is_err() {
+        return Ok(None);
+    }
+    let Some(distance) = cx.word(Part::Immediate, ty) else { return Ok(None) };
+    let next = cx.next_ip();
+    let next = if ty == Type::I64 {
+        let imm = cx.rel(next);
+        cx.b.op_imm(Op::Pc, Type::I64, &[], imm, 0)
+    } else {
+        cx.konst(ty, next)
+    };
+    let v = cx.lea(ty, Some(next), Some(distance), 0, 0);
+    Ok(Some(cx.resize(v, ty, Type::I64)))
+}
+
+/// Operand size of a direct JMP or CALL.
 fn near_ty(cx: &Cx) -> Result<Type, NotLifted> {
     match cx.i.op_kind(0) {
         OpKind::NearBranch16 => Ok(Type::I16),
