@@ -278,8 +278,12 @@ impl Cache {
         {
             self.evictions += 1;
             for id in self.blocks.first()..left.block {
-                self.remove(BlockId(id));
+                self.cut_off(BlockId(id));
             }
+            self.by_page.retain(|_, list| {
+                list.retain(|id| id.0 >= left.block);
+                !list.is_empty()
+            });
             self.blocks.drop_before(left.block);
             self.exits.drop_before(left.exit);
             self.sites.drop_before(left.site);
@@ -535,12 +539,26 @@ impl Cache {
     }
 
     fn remove(&mut self, id: BlockId) {
+        let pages = self.blocks[id.0].pages;
+        if self.cut_off(id) {
+            for (page, mask) in pages {
+                if mask != 0
+                    && let Some(list) = self.by_page.get_mut(&page)
+                {
+                    list.retain(|&x| x != id);
+                }
+            }
+        }
+    }
+
+    /// Removes a block, but from the lists by page. False: it was gone already.
+    fn cut_off(&mut self, id: BlockId) -> bool {
         let b = &mut self.blocks[id.0];
         if !b.live {
-            return;
+            return false;
         }
         b.live = false;
-        let (key, code, pages, (first, count), door) = (b.key, b.code, b.pages, b.exits, b.door);
+        let (key, code, (first, count), door) = (b.key, b.code, b.exits, b.door);
         let incoming = std::mem::take(&mut b.incoming);
         // The ring of returns may still lead here.
         for n in first..first + count {
@@ -569,15 +587,9 @@ impl Cache {
         if self.twins.get(&twins) == Some(&id) {
             self.twins.remove(&twins);
         }
-        for (page, mask) in pages {
-            if mask != 0
-                && let Some(list) = self.by_page.get_mut(&page)
-            {
-                list.retain(|&x| x != id);
-            }
-        }
         let door = door.map(|d| self.address(d.at) as u64);
         self.jumps.forget(key.mode, key.rip, code.entry, door);
+        true
     }
 
     /// Drops every block made from bytes that were hit; the number of them.
