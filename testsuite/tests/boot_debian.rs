@@ -149,15 +149,17 @@ fn cloud_jit_with_little_room_for_code() {
         return;
     };
     let mut command = debian::calque("jit", &guest, "calque.run=uname");
-    command.args(["--code-cache", "4M", "--stats"]);
-    let (status, output) = batch(command, patience("jit"));
-    assert_eq!(status, Some(0), "{output}");
+    command.args(["--code-cache", "4M", "--stats"]).stdin(std::process::Stdio::null());
+    let mut session = Session::pipes(command);
+    session.set_timeout(patience("jit"));
+    let outcome = session.finish();
+    assert!(outcome.status == Some(0) && outcome.output.contains("calque.run: status 0"), "{outcome:?}");
     let count = |name: &str| -> u64 {
-        let line =
-            output.lines().find(|l| l.trim_end().ends_with(name)).unwrap_or_else(|| panic!("{output}"));
-        line.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{line}"))
+        let line = outcome.errors.lines().find(|l| l.trim_end().ends_with(name));
+        let number = line.and_then(|l| l.split_whitespace().next()?.parse().ok());
+        number.unwrap_or_else(|| panic!("no {name}: {outcome:?}"))
     };
-    assert!(count("code cache evictions") > 4, "{output}");
+    assert!(count("code cache evictions") > 4, "{}", outcome.errors);
     assert_eq!(count("code cache flushes"), 0);
     assert!(count("code cache bytes in use") <= 4 << 20);
 }
