@@ -52,16 +52,13 @@ impl Arena {
     pub fn new(len: usize, large: bool, slices: usize) -> io::Result<Self> {
         let len = len.max(1 << 16).next_multiple_of(1 << 16);
         let views = sys::Views::new(len)?;
-        let size = (len / slices.max(1)) & !0xffff;
+        let slices = slices.clamp(1, len >> 16);
+        let size = (len / slices) & !0xffff;
         let slice = |n: usize| {
             let (start, end) = (n * size, if n + 1 == slices { len } else { (n + 1) * size });
             Slice { start, end, used: 0, fresh: (start, end) }
         };
-        let slices: Vec<_> = if size == 0 || slices < 2 {
-            vec![Slice { start: 0, end: len, used: 0, fresh: (0, len) }]
-        } else {
-            (0..slices).map(slice).collect()
-        };
+        let slices: Vec<_> = (0..slices).map(slice).collect();
         let cold = slices[0].end;
         let arena = Self { views, len, slices, current: 0, used: 0, cold, large: large.then_some(0) };
         #[cfg(all(target_arch = "aarch64", not(target_os = "macos")))]

@@ -7,6 +7,9 @@
 //!   number of the fetch translation (`emu_core::mmu::execid`) that they were made for;
 //! - ids of removed blocks are not used again before a flush of the whole cache.
 
+mod hits;
+mod room;
+
 use crate::BlockId;
 use crate::arena::Arena;
 use crate::frame::NOT_LINKED;
@@ -15,7 +18,6 @@ use crate::moves::{Move, Shift};
 use crate::ring::Ring;
 use crate::sidetable::{SideTable, Site};
 use emu_core::addr::{AddrMap, PAGE_SIZE, PhysAddr};
-use emu_core::cpu::CodeHit;
 use emu_core::ir::BlockKey;
 use emu_core::state::Mode;
 
@@ -61,10 +63,8 @@ pub struct ExitDesc {
 /// What an exit is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
-    /// A jump.
+    /// A jump, or the return thunk of a call.
     Jump,
-    /// The return thunk of a call, which the ring of returns leads to.
-    Return,
     /// The check of the block's second page, before anything else of it.
     Entry,
 }
@@ -152,8 +152,8 @@ pub struct Cache {
     moves: Ring<Move>,
     /// What blocks read of their own code: (offset in the page, bytes).
     words: Ring<(u16, u8)>,
-    /// For each slice of the arena that is in use, the first numbers of what came into it.
-    starts: Vec<Option<Start>>,
+    /// For each slice of the arena that has been filled or is, the number of the first block that came into it.
+    starts: Vec<Option<u32>>,
     /// The newest block at an address and mode, of those that can be copied to another RIP.
     twins: AddrMap<(u64, u32), BlockId>,
     by_page: AddrMap<u64, Vec<BlockId>>,
@@ -171,16 +171,6 @@ pub struct Cache {
     pub evictions: u64,
     /// Blocks dropped because their bytes changed.
     pub invalidated: u64,
-}
-
-/// The numbers of the first block of a slice and of what it has.
-#[derive(Clone, Copy, Debug)]
-struct Start {
-    block: u32,
-    exit: u32,
-    site: u32,
-    moved: u32,
-    word: u32,
 }
 
 /// What the emitter has made of a block.
@@ -210,19 +200,9 @@ pub struct NewBlock<'a> {
     pub door: Option<OwnDoor>,
 }
 
-/// A block's list of what changes when it is copied to another RIP: first and number. Empty: it cannot be
-/// copied.
+/// A block's list of what changes when it is copied to another RIP: first and number. Empty: it cannot be copied.
 #[derive(Clone, Copy, Debug)]
 pub struct Moves(u32, u32);
-
-/// (page, 64-byte chunks of it) that a block was made from, by its address, its bytes of guest code, further chunks of its
-/// page and its second page.
-fn pages(at: PhysAddr, guest_len: u32, further: u64, next: Option<PhysAddr>) -> [(u64, u64); 2] {
-    let in_first = u64::from(guest_len).min(PAGE_SIZE - at.offset());
-    let first = (at.page(), chunks(at.offset(), in_first) | further);
-    let second = next.map_or((u64::MAX, 0), |next| (next.page(), chunks(0, u64::from(guest_len) - in_first)));
-    [first, second]
-}
 
 impl Cache {
     /// An empty cache whose arena begins with `prologue`.
@@ -253,46 +233,6 @@ impl Cache {
         };
         this.start_slice();
         Some(this)
-    }
-
-    /// Notes that the arena's current slice is filled from here on.
-    fn start_slice(&mut self) {
-        self.starts[self.arena.current()] = Some(Start {
-            block: self.blocks.next(),
-            exit: self.exits.next(),
-            site: self.sites.next(),
-            moved: self.moves.next(),
-            word: self.words.next(),
-        });
-    }
-
-    /// Makes room by giving up the oldest part of the cache, or all where it has no parts.
-    pub fn make_room(&mut self) {
-        if self.arena.slices() == 1 {
-            return self.flush();
-        }
-        let after = |slice: usize| (slice + 1) % self.starts.len();
-        let next = after(self.arena.current());
-        if self.starts[next].is_some()
-            && let Some(left) = self.starts[after(next)]
-        {
-            self.evictions += 1;
-            for id in self.blocks.first()..left.block {
-                self.cut_off(BlockId(id));
-            }
-            self.by_page.retain(|_, list| {
-                list.retain(|id| id.0 >= left.block);
-                !list.is_empty()
-            });
-            self.blocks.drop_before(left.block);
-            self.exits.drop_before(left.exit);
-            self.sites.drop_before(left.site);
-            self.moves.drop_before(left.moved);
-            self.words.drop_before(left.word);
-            self.jumps.forget_returns();
-        }
-        self.arena.advance(self.reserved);
-        self.start_slice();
     }
 
     /// Host address of arena offset `at`.
@@ -351,7 +291,7 @@ impl Cache {
         if new.moves.1 != 0 {
             self.twins.insert((new.key.phys.0, new.key.mode.0), id);
         }
-        let pages = pages(new.key.phys, new.guest_len, new.further, new.next_page);
+        let pages = hits::pages(new.key.phys, new.guest_len, new.further, new.next_page);
         for (page, mask) in pages {
             if mask != 0 {
                 self.by_page.entry(page).or_default().push(id);
@@ -558,16 +498,8 @@ impl Cache {
             return false;
         }
         b.live = false;
-        let (key, code, (first, count), door) = (b.key, b.code, b.exits, b.door);
+        let (key, code, door) = (b.key, b.code, b.door);
         let incoming = std::mem::take(&mut b.incoming);
-        // The ring of returns may still lead here.
-        for n in first..first + count {
-            let desc = self.exits[n].desc;
-            if let (Role::Return, Some(patch)) = (desc.role, desc.patch) {
-                self.exits[n].linked = None;
-                self.patch(code.place(patch), code.place(desc.stub));
-            }
-        }
         for n in incoming {
             let Some(&Exit { desc, from, linked }) = self.exits.get(n) else { continue };
             if linked.is_none_or(|(to, _)| to != id) {
@@ -590,74 +522,6 @@ impl Cache {
         let door = door.map(|d| self.address(d.at) as u64);
         self.jumps.forget(key.mode, key.rip, code.entry, door);
         true
-    }
-
-    /// Drops every block made from bytes that were hit; the number of them.
-    pub fn invalidate(&mut self, hits: &[CodeHit]) -> usize {
-        let mut dropped = 0;
-        for hit in hits {
-            let Some(list) = self.by_page.get(&hit.page.page()) else { continue };
-            let page = hit.page.page();
-            let victims: Vec<BlockId> =
-                list.iter().copied().filter(|&id| self.is_hit(id, page, hit)).collect();
-            dropped += victims.len();
-            for id in victims {
-                self.remove(id);
-            }
-        }
-        self.invalidated += dropped as u64;
-        dropped
-    }
-
-    /// Whether block `id` was made from bytes of page number `page` that were hit.
-    fn is_hit(&self, id: BlockId, page: u64, hit: &CodeHit) -> bool {
-        let b = &self.blocks[id.0];
-        let chunks = b.pages.iter().filter(|(p, _)| *p == page).fold(0, |all, (_, m)| all | m) & hit.chunks;
-        chunks != 0
-            && (hit.chunks.count_ones() != 1
-                || self.decoded(b, page, hit.chunks.trailing_zeros()) & hit.bytes != 0)
-    }
-
-    /// Which bytes of 64-byte chunk `chunk` of page number `page`, one of a block's, it was made from, by bit: what it reads
-    /// there each time it runs is not among them.
-    fn decoded(&self, b: &BlockInfo, page: u64, chunk: u32) -> u64 {
-        if page != b.key.phys.page() || b.next_page.is_some() || b.further >> chunk & 1 != 0 {
-            return !0;
-        }
-        let within = |at: u64, len: u64| {
-            let first = u64::from(chunk) * 64;
-            let (from, to) =
-                (at.clamp(first, first + 64) - first, (at + len).clamp(first, first + 64) - first);
-            if from == to { 0 } else { (!0 << from) & (!0 >> (64 - to)) }
-        };
-        let words = self.words.range(b.words.0..b.words.0 + b.words.1);
-        let read = words.fold(0, |m, &(at, len)| m | within(at.into(), len.into()));
-        within(b.key.phys.offset(), b.guest_len.into()) & !read
-    }
-
-    /// Which bytes of 64-byte chunk `chunk` of `page` live blocks were made from, by bit; None: no block was made from it.
-    pub fn bytes_in_use(&self, page: PhysAddr, chunk: u32) -> Option<u64> {
-        let list = self.by_page.get(&page.page())?;
-        let blocks = list.iter().map(|id| &self.blocks[id.0]);
-        let uses = |b: &&BlockInfo| b.pages.iter().any(|&(p, m)| p == page.page() && m >> chunk & 1 != 0);
-        blocks.filter(uses).map(|b| self.decoded(b, page.page(), chunk)).reduce(|a, b| a | b)
-    }
-
-    /// Forgets every block.
-    pub fn flush(&mut self) {
-        self.flushes += 1;
-        self.arena.truncate(self.reserved);
-        self.sites.clear();
-        self.table.clear();
-        self.blocks.clear();
-        self.exits.clear();
-        self.moves.clear();
-        self.words.clear();
-        self.twins.clear();
-        self.by_page.clear();
-        self.jumps.flush();
-        self.starts.fill(None);
-        self.start_slice();
     }
 
     /// Links the exits of block `id` that stay in its page and lead to blocks that are there.
@@ -714,15 +578,6 @@ impl Cache {
         }
         fits
     }
-}
-
-/// Mask of the 64-byte chunks that `len` bytes at page offset `at` touch.
-fn chunks(at: u64, len: u64) -> u64 {
-    if len == 0 {
-        return 0;
-    }
-    let (first, last) = (at >> 6, (at + len - 1).min(PAGE_SIZE - 1) >> 6);
-    (!0 << first) & (!0 >> (63 - last))
 }
 
 #[cfg(all(test, target_arch = "x86_64"))]

@@ -263,14 +263,9 @@ fn do_load(cpu: &mut Cpu) -> Done {
 fn check_write(cpu: &mut Cpu, lin: u64, size: usize, stack: bool) -> Result<(), Leave> {
     let t = cpu.translate(lin, Access::Write, Priv::Current, stack)?;
     let Frame::Ram(_, index) = t.frame else { return Ok(()) };
-    if cpu.mem.attrs(index).load(Ordering::Relaxed) & page::CODE != 0 {
-        let first = t.gpa.offset() >> 6;
-        let last = (t.gpa.offset() + size as u64 - 1).min(PAGE_MASK) >> 6;
-        let mask = (!0u64 << first) & (!0u64 >> (63 - last));
-        let hit = cpu.mem.code_chunks(index).load(Ordering::Relaxed) & mask;
-        if hit != 0 && !cpu.is_undecoded(t.gpa, size, index, hit) {
-            return Err(Leave::Interpret);
-        }
+    let code = cpu.mem.attrs(index).load(Ordering::Relaxed) & page::CODE != 0;
+    if code && cpu.decoded_chunks(t.gpa, size, index) != 0 {
+        return Err(Leave::Interpret);
     }
     Ok(())
 }

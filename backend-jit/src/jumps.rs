@@ -16,9 +16,9 @@
 //! last entry, below the ring, is lost. An entry is the RIP behind a call and the host address of the call's return
 //! thunk.
 //!
-//! Invariants: every host address in a table is that of a live block's door or of the way out, and every one in a ring that
-//! of a return thunk in the arena or of the way out; thunks of removed blocks lead to their stubs. Where a part of the arena is
-//! given back, the tables lose its doors and the rings become empty; a flush empties both.
+//! Invariants: every host address in a table is that of a live block's door or of the way out: blocks that are removed take
+//! their doors with them. What has been written to a ring is read in the same stay in translated code alone, and blocks are
+//! removed between such stays.
 
 use emu_core::state::Mode;
 use std::cell::Cell;
@@ -266,13 +266,6 @@ impl Jumps {
             if Some(*open) == door {
                 *open = self.way_out;
             }
-        }
-    }
-
-    /// Forgets the predicted returns.
-    pub fn forget_returns(&mut self) {
-        for set in &mut self.sets {
-            set.returns.fill(Return { rip: 0, host: self.no_return });
         }
     }
 

@@ -194,8 +194,6 @@ pub struct Jit {
     entry: host::Entry,
     /// See [`hold::no_addend`].
     no_addend: u64,
-    /// See [`layout::NO_TAG`].
-    no_tag: u64,
     stats: JitStats,
     budget: u64,
     /// The exit that came back last and may be linked to what is run next.
@@ -234,7 +232,6 @@ impl Jit {
             cfg,
             cache,
             no_addend: host::no_addend(),
-            no_tag: hold::no_addend(),
             codegen,
             entry,
             stats,
@@ -446,7 +443,6 @@ impl Jit {
         s.scratch[layout::LIVE] = 0;
         s.scratch[layout::X87_SITE] = 0;
         s.scratch[layout::NO_ADDEND] = self.no_addend;
-        s.scratch[layout::NO_TAG] = self.no_tag;
         s.scratch[layout::STACK_LIMIT] = 0;
         if let Some(last) = self.reads_ram {
             let last_page = cpu.mem.host_page(last) as u64;

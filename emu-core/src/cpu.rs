@@ -11,6 +11,7 @@ use crate::fault::Exception;
 use crate::features::Features;
 use crate::mem::PhysMem;
 use crate::mmu::Mmu;
+use crate::pages::bytes_of;
 use crate::signals::Signals;
 use crate::state::CpuState;
 use crate::undecoded::Undecoded;
@@ -39,12 +40,6 @@ impl CodeHit {
     pub fn whole(page: PhysAddr, index: usize, chunks: u64) -> Self {
         Self { page, index, chunks, bytes: !0 }
     }
-}
-
-/// Which bytes of its 64-byte chunk, by bit, a store of `size` bytes at `addr` writes; all, if it writes more chunks than one.
-pub(crate) fn bytes_of(addr: PhysAddr, size: usize) -> u64 {
-    let at = addr.0 as usize % 64;
-    if size == 0 || at + size > 64 { !0 } else { (!0 >> (64 - size)) << at }
 }
 
 /// A virtual processor. `state` comes first, so that its address is the processor's address: translated code holds

@@ -52,6 +52,12 @@ pub fn chunks_of(addr: PhysAddr, size: usize) -> u64 {
     (!0u64 << first) & (!0u64 >> (63 - last))
 }
 
+/// Which bytes of its 64-byte chunk, by bit, `size` bytes at `addr` are; all, if they are in more chunks than one.
+pub fn bytes_of(addr: PhysAddr, size: usize) -> u64 {
+    let at = addr.0 as usize % 64;
+    if size == 0 || at + size > 64 { !0 } else { (!0 >> (64 - size)) << at }
+}
+
 const fn bit(vcpu: usize) -> u64 {
     1 << (vcpu & 63)
 }

@@ -60,9 +60,6 @@ impl Changing {
     /// Whether the block at `at`, which is about to run, should be translated although it has not run `hot` times since it
     /// changed: so often the code there has run in all, and an immediate changed each time.
     pub(crate) fn is_hot(&mut self, at: PhysAddr, hot: u32) -> bool {
-        if self.0.is_empty() {
-            return false;
-        }
         let Some(s) = self.0.get_mut(&(at.0 >> 6)).filter(|s| s.again != 0 && s.early < EARLY) else {
             return false;
         };
@@ -84,9 +81,6 @@ impl Changing {
 
     /// Which of the `len` bytes at `at`, at most 64, were stored to more than once, by bit.
     fn among(&self, at: PhysAddr, len: usize) -> u64 {
-        if self.0.is_empty() {
-            return 0;
-        }
         let again = |chunk: u64| self.0.get(&chunk).map_or(0, |s| s.again);
         let (first, shift) = (at.0 >> 6, at.0 % 64);
         let next = if shift + len as u64 > 64 { again(first + 1) << (64 - shift) } else { 0 };

@@ -12,7 +12,7 @@ use emu_core::state::{SegReg, gpr};
 use frontend_x86::{Lifted, Lifter};
 
 const CODE: u64 = 0x2000;
-/// Size of memory: displacements are kept within it by registers of the same size.
+/// Size of memory, where most displacements do not lead: then both blocks fault.
 const SIZE: u64 = 1 << 20;
 
 /// (bits, bytes, first byte of the part that changes, its size, lifted as data)

@@ -79,11 +79,11 @@ fn engines_agree_on_changing_immediates() {
         (0x81, byte, b"\xb0\x01\x01\xc6"),
         // The store is in the block that it changes: mov [rip+2], edx; add esi, imm32
         (0x100, dword, b"\x89\x15\x02\x00\x00\x00\x81\xc6\x01\x02\x03\x04"),
-        // Half of the immediate: the upper bytes stay. mov [rip+4], dl; add esi, imm32; add edi, esi
+        // A part of the immediate: one byte in the middle. mov [rip+3], dl; add esi, imm32; add edi, esi
         (0x100, dword, b"\x88\x15\x03\x00\x00\x00\x81\xc6\x01\x02\x03\x04\x01\xf7"),
         // Two in one chunk, one changed by the block before and one by the block itself.
         (0x82, dword, b"\x81\xc6\x01\x02\x03\x04\x88\x15\x01\x00\x00\x00\xb0\x05\x01\xc6"),
-        // Data in the chunk: mov [rip+6], edx; add esi, [rip]; jmp +4; data
+        // Data in the chunk: mov [rip+8], edx; add esi, [rip+2]; jmp +4; data
         (0x100, dword, b"\x89\x15\x08\x00\x00\x00\x03\x35\x02\x00\x00\x00\xeb\x04\x01\x02\x03\x04"),
     ];
     for (n, (patch, store, body)) in cases.into_iter().enumerate() {

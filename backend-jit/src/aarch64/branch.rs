@@ -286,7 +286,7 @@ impl Codegen {
         }
         for r in std::mem::take(&mut self.frame.returns) {
             self.asm.bind(r.label);
-            let (exit, stub) = self.new_exit(r.rip, Role::Return);
+            let (exit, stub) = self.new_exit(r.rip, Role::Jump);
             if self.frame.same_page(r.rip) {
                 self.patchable(exit, stub);
             } else {

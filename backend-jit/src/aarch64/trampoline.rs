@@ -36,6 +36,7 @@ pub fn enter(cache: &Cache, entry: Entry, code: usize, cpu: &mut Cpu) -> u64 {
     // at `entry.enter` of that lies the entry trampoline, which has this signature. It goes on to a block of the same
     // arena. `cpu` is exclusive meanwhile.
     let f: extern "C" fn(*mut Cpu, *const u8) -> u64 = unsafe { std::mem::transmute(enter) };
+    cpu.state.scratch[crate::layout::NO_TAG] = crate::hold::no_addend();
     f(cpu, code)
 }
 

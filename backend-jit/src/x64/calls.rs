@@ -79,7 +79,7 @@ impl Codegen {
     /// Right behind the host's CALL: what the guest returns to.
     pub fn landing(&mut self, rip: u64) {
         dynasm!(self.asm; .arch x64; pop rcx);
-        let (exit, stub) = self.new_exit(rip, Role::Return);
+        let (exit, stub) = self.new_exit(rip, Role::Jump);
         if self.frame.same_page(rip) {
             self.linked(exit, stub);
         } else {

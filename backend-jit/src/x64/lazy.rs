@@ -132,10 +132,8 @@ impl Codegen {
 
     /// Whether a `SetFlags` of `f` is still to come.
     fn is_to_be_set(&self, f: Value) -> bool {
-        let ahead = self.insts.iter().enumerate().skip(self.at);
-        ahead
-            .into_iter()
-            .any(|(i, inst)| inst.op == Op::SetFlags && inst.args[0] == f && self.an.facts[i].needed)
+        let mut ahead = self.insts.iter().zip(&self.an.facts).skip(self.at);
+        ahead.any(|(i, fact)| i.op == Op::SetFlags && i.args[0] == f && fact.needed)
     }
 
     /// The flags of a product will be made of `x` and `y` if somebody wants them after all: see [`Recipe`].

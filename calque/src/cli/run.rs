@@ -4,6 +4,7 @@ use super::{Request, Usage};
 use crate::config::{
     Boot, Chardev, ClockKind, Disk, EngineKind, Machine, host_memory, parse_memory, parse_size,
 };
+use crate::engines::LEAST_CACHE;
 use crate::engines::switches::Off;
 use crate::guests;
 use crate::log::Topic;
@@ -120,10 +121,10 @@ impl Common {
 fn parse_code_cache(s: &str) -> Result<u64, String> {
     let bytes = parse_size(s)?;
     let most = backend_jit::MAX_CACHE as u64;
-    if (4 << 20..=most).contains(&bytes) {
+    if (LEAST_CACHE as u64..=most).contains(&bytes) {
         Ok(bytes)
     } else {
-        Err(format!("translated code can have from 4M to {}M", most >> 20))
+        Err(format!("translated code can have from {}M to {}M", LEAST_CACHE >> 20, most >> 20))
     }
 }
 

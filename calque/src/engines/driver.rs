@@ -207,20 +207,18 @@ impl Driver {
 
     fn forget_lifted(&mut self) {
         self.blocks.clear();
-        self.sizes.clear();
         if let Some(lifted) = &mut self.lifted {
             lifted.clear();
         }
     }
 
     fn invalidate(&mut self, cpu: &mut Cpu, hits: &[CodeHit]) {
-        let sizes = std::mem::take(&mut self.sizes);
         self.forget_lifted();
         self.lifter.note_stores(hits);
         Engine::invalidate(&mut self.interp, hits);
         if let Some(jit) = &mut self.jit {
             jit.invalidate(hits);
-            self.sizes = sizes.into_iter().filter(|(key, _)| jit.lookup(key).is_some()).collect();
+            self.sizes.retain(|key, _| jit.lookup(key).is_some());
         }
         forget_code(cpu, hits, self.jit.as_ref());
     }
@@ -246,6 +244,7 @@ impl Driver {
     /// Forgets every block that was translated, but not what the interpreter decoded.
     fn forget_blocks(&mut self) {
         self.forget_lifted();
+        self.sizes.clear();
         if let Some(jit) = &mut self.jit {
             jit.flush();
         }

@@ -27,12 +27,14 @@ use translator::Translator;
 /// one that may have blocks still, has none are no longer marked, and of the rest it is noted which bytes nobody has decoded.
 pub fn forget_code(cpu: &mut Cpu, hits: &[CodeHit], jit: Option<&Jit>) {
     for hit in hits {
+        let mut free = hit.chunks;
         for chunk in (0..64).filter(|chunk| hit.chunks >> chunk & 1 != 0) {
-            match jit.and_then(|jit| jit.bytes_in_use(hit.page, chunk)) {
-                Some(used) => cpu.undecoded.note(hit.index, chunk, !used),
-                None => cpu.mem.unmark_code(hit.index, 1 << chunk),
+            if let Some(used) = jit.and_then(|jit| jit.bytes_in_use(hit.page, chunk)) {
+                cpu.undecoded.note(hit.index, chunk, !used);
+                free &= !(1 << chunk);
             }
         }
+        cpu.mem.unmark_code(hit.index, free);
     }
 }
 
@@ -47,8 +49,8 @@ fn left(result: interp::StepResult) -> Option<emu_core::engine::Exit> {
     }
 }
 
-/// What each processor has for translated code at least.
-const LEAST_CACHE: usize = 4 << 20;
+/// What each processor has for translated code at least, in bytes.
+pub const LEAST_CACHE: usize = 4 << 20;
 
 /// The engine that `machine` asks for.
 ///

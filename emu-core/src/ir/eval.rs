@@ -17,7 +17,6 @@ use crate::signals::request;
 use crate::state::bits::{cr4, rflags};
 use crate::state::segment::attr;
 use crate::state::{Mode, Seg};
-use std::sync::atomic::Ordering;
 
 #[path = "eval_string.rs"]
 mod string;
@@ -340,9 +339,7 @@ impl Eval<'_> {
     fn decoded(&mut self, lin: u64, size: u64, stack: bool) -> Result<bool, Exception> {
         let t = self.cpu.translate(lin, Access::Write, Priv::Current, stack)?;
         let Frame::Ram(_, index) = t.frame else { return Ok(false) };
-        let (from, to) = (t.gpa.offset() >> 6, (t.gpa.offset() + size - 1) >> 6);
-        let mask = !0u64 << from & !0u64 >> (63 - to);
-        Ok(self.cpu.mem.code_chunks(index).load(Ordering::Relaxed) & mask != 0)
+        Ok(self.cpu.decoded_chunks(t.gpa, size as usize, index) != 0)
     }
 
     fn store(&mut self, ty: Type, lin: u64, v: [u64; 4], stack: bool) -> Result<(), Stop> {

@@ -1,10 +1,10 @@
 //! Guest-physical accesses of a vCPU: RAM, ROM, its own APIC page, and the board's MMIO.
 
 use crate::addr::{PAGE_SIZE, PhysAddr};
-use crate::cpu::{CodeHit, Cpu, bytes_of};
+use crate::cpu::{CodeHit, Cpu};
 use crate::mem::{Frame, after_load, before_store, page};
 use crate::mmu::JournalEntry;
-use crate::pages::chunks_of;
+use crate::pages::{bytes_of, chunks_of};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// An unaligned value in guest RAM.
@@ -103,8 +103,8 @@ impl Cpu {
     pub fn written(&mut self, addr: PhysAddr, size: usize, index: usize) {
         let attrs = self.mem.attrs(index).fetch_or(page::DIRTY, Ordering::Relaxed);
         if attrs & page::CODE != 0 {
-            let hit = self.mem.code_chunks(index).load(Ordering::Relaxed) & chunks_of(addr, size);
-            if hit != 0 && !self.is_undecoded(addr, size, index, hit) {
+            let hit = self.decoded_chunks(addr, size, index);
+            if hit != 0 {
                 self.code_hits.push(CodeHit::of_store(addr, size, index, hit));
             }
         }
@@ -113,12 +113,14 @@ impl Cpu {
         }
     }
 
-    /// Whether a store of `size` bytes at `addr`, in RAM page `index`, is no hit although it touches the marked `chunks`: nobody
-    /// has decoded what it writes.
-    pub fn is_undecoded(&self, addr: PhysAddr, size: usize, index: usize, chunks: u64) -> bool {
-        self.mem.single()
-            && chunks.is_power_of_two()
-            && self.undecoded.has(index, chunks.trailing_zeros(), bytes_of(addr, size))
+    /// The marked 64-byte chunks that a store of `size` bytes at `addr`, within RAM page `index`, hits: none, if it is known that
+    /// nobody has decoded the bytes that it writes.
+    pub fn decoded_chunks(&self, addr: PhysAddr, size: usize, index: usize) -> u64 {
+        let hit = self.mem.code_chunks(index).load(Ordering::Relaxed) & chunks_of(addr, size);
+        let undecoded = self.mem.single()
+            && hit.is_power_of_two()
+            && self.undecoded.has(index, hit.trailing_zeros(), bytes_of(addr, size));
+        if undecoded { 0 } else { hit }
     }
 
     /// Sets `bits` in a paging-structure entry that held `old`, atomically; leaves it alone and says false if it has

@@ -99,13 +99,7 @@ fn changing_target(cx: &mut Cx) -> Result<Option<Value>, NotLifted> {
         return Ok(None);
     }
     let Some(distance) = cx.word(Part::Immediate, ty) else { return Ok(None) };
-    let next = cx.next_ip();
-    let next = if ty == Type::I64 {
-        let imm = cx.rel(next);
-        cx.b.op_imm(Op::Pc, Type::I64, &[], imm, 0)
-    } else {
-        cx.konst(ty, next)
-    };
+    let next = next_rip(cx, ty);
     let v = cx.lea(ty, Some(next), Some(distance), 0, 0);
     Ok(Some(cx.resize(v, ty, Type::I64)))
 }
@@ -120,14 +114,19 @@ fn near_ty(cx: &Cx) -> Result<Type, NotLifted> {
     }
 }
 
-fn push_return(cx: &mut Cx, ty: Type) {
+/// RIP behind the instruction.
+fn next_rip(cx: &mut Cx, ty: Type) -> Value {
     let next = cx.next_ip();
-    let v = if ty == Type::I64 {
+    if ty == Type::I64 {
         let imm = cx.rel(next);
         cx.b.op_imm(Op::Pc, Type::I64, &[], imm, 0)
     } else {
         cx.konst(ty, next)
-    };
+    }
+}
+
+fn push_return(cx: &mut Cx, ty: Type) {
+    let v = next_rip(cx, ty);
     stack::push(cx, ty, v);
 }
 
