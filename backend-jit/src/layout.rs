@@ -84,6 +84,8 @@ pub const SWITCH: usize = NO_ADDEND + 4;
 pub const NO_DOOR: usize = NO_ADDEND + 5;
 /// Host address of the first byte of guest RAM, where a block reads its own code.
 pub const RAM: usize = NO_ADDEND + 6;
+/// The host's flags around an access that may call a helper: see `x64/adx.rs`.
+pub const KEPT_FLAGS: usize = NO_ADDEND + 7;
 
 /// Of the first argument of [`crate::helpers::Helper::X87`]: the result is flags.
 pub const X87_FLAGS: u64 = 1 << 33;

@@ -202,6 +202,43 @@ fn pops_into_memory_and_flags() {
     assert_eq!((g[gpr::RAX] >> 8 & 0xff, g[gpr::RDX]), (0x57, 1));
 }
 
+/// The base of GS may be whatever is canonical, which CR4.LA57 decides; the rest is the interpreter's, which has the fault.
+#[test]
+fn bases_are_canonical() {
+    let code = asm(64, |a| {
+        a.wrgsbase(rax)?;
+        a.rdgsbase(rbx)
+    });
+    let (low, high) = (0x0000_7fff_ffff_f000u64, 0xffff_8000_0000_0000u64);
+    let (lower, higher) = (0x00ff_ffff_ffff_f000u64, 0xff00_0000_0000_0000u64);
+    for (la57, base, fine) in [
+        (false, low, true),
+        (false, high, true),
+        (false, lower, false),
+        (false, higher, false),
+        (false, high - 1, false),
+        (true, low, true),
+        (true, lower, true),
+        (true, higher, true),
+        (true, higher - 1, false),
+        (true, lower + 0x1000, false),
+    ] {
+        let mut cpu = long(&code);
+        cpu.state.cr4 |= cr4::FSGSBASE | if la57 { cr4::LA57 } else { 0 };
+        cpu.mode_changed();
+        cpu.state.gpr[gpr::RAX] = base;
+        cpu.state.gpr[gpr::RBX] = 0;
+        let Lifted::Block(mut block) = Lifter::new(8).lift_along(&mut cpu, None).unwrap() else {
+            panic!("not lifted")
+        };
+        Optimizer::new(PassSet::ALL).run(&mut block);
+        eval(&block, &mut cpu);
+        assert_eq!(cpu.state.rip == CODE, !fine, "{base:#x} {la57}");
+        let done = if fine { (base, base) } else { (0, 0) };
+        assert_eq!((cpu.state.seg[5].base, cpu.state.gpr[gpr::RBX]), done, "{base:#x} {la57}");
+    }
+}
+
 #[test]
 fn faults_leave_the_instruction_undone() {
     let code = asm(64, |a| {

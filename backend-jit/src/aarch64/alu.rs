@@ -32,7 +32,7 @@ impl Codegen {
     }
 
     /// Where to compute a value that perhaps only its flags are wanted of.
-    fn flags_dest(&mut self, me: Value, keep: bool) -> Dest {
+    pub fn flags_dest(&mut self, me: Value, keep: bool) -> Dest {
         if self.an.facts[me.index()].last != 0 {
             self.dest(me)
         } else {
@@ -41,7 +41,7 @@ impl Codegen {
     }
 
     /// The value in hand is in `d`, if it is wanted.
-    fn finish_wanted(&mut self, me: Value, d: Dest, clean: bool) {
+    pub fn finish_wanted(&mut self, me: Value, d: Dest, clean: bool) {
         if self.an.facts[me.index()].last != 0 {
             self.finish(me, d, clean);
         }

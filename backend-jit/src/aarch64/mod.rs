@@ -7,6 +7,7 @@
 //!
 //! The module is compiled on every host, so that its code can be looked at there; only [`enter`] needs the processor.
 
+pub mod adx;
 pub mod alu;
 pub mod asm;
 pub mod avx;
@@ -484,6 +485,7 @@ impl Codegen {
             Op::Add | Op::Sub => self.add_sub(me, inst),
             Op::And | Op::Or | Op::Xor => self.logical(me, inst),
             Op::Adc | Op::Sbb => self.with_carry(me, inst),
+            Op::Adcx | Op::Adox => self.add_through(me, inst),
             Op::Not => self.not(me, inst),
             Op::Neg => self.neg(me, inst),
             Op::Mul | Op::MulHiU | Op::MulHiS => self.multiply(me, inst),

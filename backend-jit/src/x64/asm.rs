@@ -427,6 +427,15 @@ impl Asm {
         self.buf.extend_from_slice(&[0xc4, first, 0x7b, 0xf0, 0xc0 | (d.0 & 7) << 3 | s.0 & 7, n]);
     }
 
+    /// MULX: `high` and `low` are the halves of RDX times `s`, in 32 or 64 bits.
+    #[inline]
+    pub fn mulx(&mut self, ty: Type, high: Reg, low: Reg, s: Reg) {
+        let vex = |reg: Reg, bit: u8| if reg.0 < 8 { bit } else { 0 };
+        let first = vex(high, 0x80) | 0x40 | vex(s, 0x20) | 2;
+        let second = u8::from(ty == Type::I64) << 7 | (!low.0 & 15) << 3 | 3;
+        self.buf.extend_from_slice(&[0xc4, first, second, 0xf6, 0xc0 | (high.0 & 7) << 3 | s.0 & 7]);
+    }
+
     #[inline]
     pub fn shift_cl(&mut self, ty: Type, op: Shift, d: Rm) {
         self.sized(ty, 0, 0xd2, op as u8, d, 2);

@@ -36,6 +36,10 @@ impl Codegen {
                 self.val[b.index()].loc = Loc::None;
             }
         }
+        if self.unsaved.is_some_and(|f| self.an.facts[f.index()].last as usize >= from) {
+            self.settle_unsaved();
+        }
+        self.unsaved = None;
         if let Some(f) = self.native.take()
             && (self.an.facts[f.index()].read as usize >= from
                 || self.deferred == Some(f)
@@ -148,7 +152,7 @@ impl Codegen {
     }
 
     /// Loads `f` into the host's flags.
-    fn flags_to_host(&mut self, f: Value) {
+    pub fn flags_to_host(&mut self, f: Value) {
         let m = self.word(f);
         self.save_flags(true);
         self.with_rax(|c| {
@@ -167,6 +171,7 @@ impl Codegen {
         let f = inst.args[0];
         self.forget_lazy();
         self.deferred = None;
+        self.unsaved = None;
         if self.val[f.index()].in_guest {
             return;
         }
@@ -182,6 +187,9 @@ impl Codegen {
             return self.frame.fail("the flags of a product are lost");
         }
         self.save_guest_word(f);
+        if inst.aux == 1 && self.leave_unsaved(f) {
+            return;
+        }
         if let Some(word) = known {
             self.asm.store_imm(Type::I16, guest_word(), word.into());
         } else if self.native == Some(f) && self.val[f.index()].slot == NO_SLOT {

@@ -125,21 +125,27 @@ impl Codegen {
         let window = self.in_window(addr, hold.map_or(bytes as i32, |h| h.span));
         let first = hold.is_none_or(|h| h.first);
         let aside = (first && !window).then(|| self.grab());
-        self.save_flags(false);
+        let trusted = hold.is_some_and(|h| !h.first && self.is_trusted(h.slot));
+        // What follows the look-up of a plain access leaves the host's flags alone.
+        let keeps = trusted && matches!(inst.op, Op::Load | Op::Store) && self.wants_host_flags();
+        if !keeps {
+            self.settle_unsaved();
+            self.save_flags(false);
+        }
         // Where the value is now: a temporary that was taken for the probe has been spilled by `grab`.
         let value = value(self);
         let look = Look { addr, entry: t, aside, table };
         let group = Look { table: if hold.is_some_and(|h| h.write) { WRITE } else { table }, ..look };
-        if let Some(hold) = hold.filter(|h| !h.first)
-            && self.is_trusted(hold.slot)
-        {
+        let by = trusted && self.twice.form == Form::Quick;
+        let flags = (keeps && !by).then(|| self.keep_host_flags());
+        // In the quick form, what misses goes over to the careful one, and there is no slow path.
+        let over = self.crossing(trusted);
+        if by && let Some(hold) = hold {
             if kept.is_none() {
                 self.asm.load(Type::I64, t, state(layout::slot(hold.slot.into())));
             }
             return self.accessed(t, aside, Some(hold), addr);
         }
-        // In the quick form, what misses goes over to the careful one, and there is no slow path.
-        let over = self.crossing();
         let (slow, resume) = (over.unwrap_or_else(|| self.asm.label()), self.asm.label());
         let alone = match hold {
             Some(_) => over.unwrap_or_else(|| self.asm.label()),
@@ -177,6 +183,9 @@ impl Codegen {
         let kind = StubKind::Access { helper, addr, addend: t, bytes, stack, value };
         let live_xmm = self.live_xmm();
         self.stubs.push(Stub { label: slow, resume, site, kind, live_xmm });
+        if let Some(flags) = flags {
+            self.bring_host_flags(flags);
+        }
         self.accessed(t, aside, hold, addr)
     }
 

@@ -3,6 +3,7 @@
 //! [`Codegen`] goes once over a block, after the backward pass of [`crate::regalloc`], and emits each op's host code
 //! as it comes; slow paths and exits follow the body. Files are named after instruction groups, as in the lifter.
 
+pub mod adx;
 pub mod alu;
 pub mod asm;
 pub mod atomic;
@@ -11,6 +12,7 @@ pub mod branch;
 pub mod calls;
 pub mod door;
 pub mod flags;
+pub mod gates;
 pub mod lazy;
 pub mod mem;
 pub mod mov;
@@ -164,6 +166,7 @@ impl Entry {
 /// What the host's processor offers beyond x86-64-v1.
 #[derive(Clone, Copy, Debug)]
 pub struct Host {
+    pub adx: bool,
     pub lzcnt: bool,
     pub bmi1: bool,
     pub bmi2: bool,
@@ -187,6 +190,7 @@ impl Host {
             };
         }
         Self {
+            adx: has!("adx"),
             lzcnt: has!("lzcnt"),
             bmi1: has!("bmi1"),
             bmi2: has!("bmi2"),
@@ -239,6 +243,8 @@ pub struct Codegen {
     product: Option<lazy::Product>,
     /// The guest's flags are not in their word but this value: side exits put them there.
     deferred: Option<Value>,
+    /// The guest's flags are these, which the host's are; their word is out of date.
+    unsaved: Option<Value>,
     /// The host's x87 is the guest's from here on.
     x87_live: bool,
     /// The last x87 instruction so far that moved the pointers.
@@ -248,6 +254,7 @@ pub struct Codegen {
     withheld: Vec<system::Withheld>,
     indirect_miss: Option<dynasmrt::DynamicLabel>,
     thunks: [usize; Helper::ALL.len()],
+    gates: gates::Gates,
     entry: Entry,
     host: Host,
     /// GS may lead to the set in force: see [`set`].
@@ -299,6 +306,7 @@ impl Codegen {
             product: None,
             word_in_ax: None,
             deferred: None,
+            unsaved: None,
             x87_live: false,
             x87_last: None,
             stubs: Vec::new(),
@@ -306,6 +314,7 @@ impl Codegen {
             withheld: Vec::new(),
             indirect_miss: None,
             thunks: [0; Helper::ALL.len()],
+            gates: gates::Gates::default(),
             entry: Entry::default(),
             host: Host::detect(cfg.baseline),
             gs: false,
@@ -361,6 +370,7 @@ impl Codegen {
         self.word_in_ax = None;
         self.twice.form = twice::Form::Single;
         self.deferred = None;
+        self.unsaved = None;
         self.x87_live = false;
         self.x87_last = None;
         self.stubs.clear();
@@ -448,6 +458,7 @@ impl Codegen {
         if inst.op.is_terminator() {
             self.x87_end();
         }
+        self.settle_before(inst);
         self.make_late_operands(inst);
         match inst.op {
             Op::Guest | Op::FlagsOf => {}
@@ -469,6 +480,7 @@ impl Codegen {
             Op::Xor => self.alu2(me, inst, Alu::Xor),
             Op::Adc => self.alu_carry(me, inst, Alu::Adc),
             Op::Sbb => self.alu_carry(me, inst, Alu::Sbb),
+            Op::Adcx | Op::Adox => self.add_through(me, inst),
             Op::Not | Op::Neg => self.unary(me, inst),
             Op::Mul => self.mul(me, inst),
             Op::MulHiU | Op::MulHiS => self.mul_high(me, inst),

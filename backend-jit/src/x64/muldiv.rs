@@ -25,6 +25,11 @@ impl Codegen {
         let highs: &[Op] =
             if self.an.facts[me.index()].mask == 0 { &[Op::MulHiU, Op::MulHiS] } else { &[Op::MulHiS] };
         if let Some(high) = self.partner(me, inst, highs) {
+            let op = self.insts[high.index()].op;
+            let flags = self.an.facts[me.index()].mask | self.an.facts[high.index()].mask;
+            if self.host.bmi2 && op == Op::MulHiU && flags == 0 && Self::is_wide(inst.ty) {
+                return self.mul_without_flags(inst, me, high);
+            }
             return self.mul_full(self.insts[high.index()].op == Op::MulHiS, inst, Some(me), Some(high));
         }
         let ty = inst.ty;

@@ -1,7 +1,7 @@
 //! The out-of-line paths of a block, written after its body.
 
 use super::Codegen;
-use super::asm::{Alu, Mem, Opc, RAX, RCX, RDX, Reg, Rm, state};
+use super::asm::{Opc, RAX, RDX, Reg, Rm, state};
 use super::mem::{At, Look, Stored, Stub, StubKind};
 use crate::helpers::Helper;
 use crate::hold::Hold;
@@ -50,14 +50,6 @@ impl Codegen {
         value: Option<Stored>,
     ) {
         let arg = |n: usize| state(layout::slot(layout::ARG + n));
-        if addr.disp == 0 {
-            self.asm.store(Type::I64, arg(0), addr.reg);
-        } else {
-            // The addend's register is free on this path.
-            self.lea_at(Type::I64, addend, addr, 0);
-            self.asm.store(Type::I64, arg(0), addend);
-        }
-        self.asm.store_imm(Type::I32, arg(2), (bytes | u32::from(stack) << 8) as i32);
         match value {
             None => {}
             Some(Stored::Imm(i)) => self.asm.store_imm(Type::I64, arg(1), i),
@@ -74,19 +66,9 @@ impl Codegen {
             Some(Stored::XmmHigh(x)) => self.vec_one(false, Opc(0, 1, 0x17), x, Rm::M(arg(1))),
         }
         self.save_live_xmm(s.live_xmm, true);
-        self.say_site(s.site);
-        self.asm.call_abs(self.thunks[helper as usize]);
+        self.lea_at(Type::I64, addend, addr, 0);
+        self.call_access(helper, bytes, stack, addend, s.site);
         self.save_live_xmm(s.live_xmm, false);
-        match helper {
-            // In place, wherever that is.
-            Helper::LoadW | Helper::Atomic => {
-                self.asm.load(Type::I64, addend, state(layout::slot(layout::RESULT)));
-            }
-            _ => {
-                self.asm.lea(Type::I64, addend, state(layout::slot(layout::RESULT) - addr.disp));
-                self.asm.alu(Type::I64, Alu::Sub, addend, Rm::R(addr.reg));
-            }
-        }
     }
 
     fn div_stub(&mut self, s: &Stub, signed: bool, ty: Type, by: Reg) {
@@ -109,30 +91,16 @@ impl Codegen {
 
     /// An access of a group that has to look for itself.
     fn alone_stub(&mut self, hold: Hold, look: Look, bytes: u32, slow: DynamicLabel) {
-        let bytes = bytes as i32;
         if hold.first {
             // Without the group.
             let u = look.aside.unwrap_or(look.entry);
             self.asm.load(Type::I64, u, state(layout::slot(layout::NO_ADDEND)));
             self.asm.store(Type::I64, state(layout::slot(hold.slot.into())), u);
         }
-        if let Some(u) = look.aside {
-            return self.look_in_set(look, u, 0, bytes, slow);
+        self.lea_at(Type::I64, look.entry, look.addr, 0);
+        if !self.call_look(look.table, bytes, look.entry) {
+            return self.frame.fail("an access of this size shares a look-up");
         }
-        // No temporary is free: any register other than the two will do if it is restored.
-        let u = if look.entry == RAX || look.addr.reg == RAX { RDX } else { RAX };
-        let u = if look.entry == u || look.addr.reg == u { RCX } else { u };
-        let save = state(layout::slot(layout::SAVE0));
-        let at = |disp| Mem { base: look.entry, index: None, scale: 0, disp: look.table + disp };
-        self.find_entry(look);
-        self.asm.store(Type::I64, save, u);
-        self.lea_at(Type::I64, u, look.addr, 0);
-        self.in_set();
-        self.asm.alu(Type::I64, Alu::Sub, u, Rm::M(at(0)));
-        self.asm.alu_imm(Type::I64, Alu::Cmp, Rm::R(u), 4096 - bytes);
-        self.asm.load(Type::I64, u, save);
         self.asm.jcc(Cc::A as u8, slow);
-        self.in_set();
-        self.asm.load(Type::I64, look.entry, at(8));
     }
 }

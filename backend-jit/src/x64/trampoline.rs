@@ -73,10 +73,11 @@ impl Codegen {
             self.thunk(h, e.fail);
         }
         self.entry = e;
+        self.gates();
         e
     }
 
-    fn here(&mut self) -> usize {
+    pub fn here(&mut self) -> usize {
         self.asm.align(16, 0x90);
         self.asm.buf.len()
     }

@@ -77,6 +77,7 @@ struct Places {
     lazy: Option<Recipe>,
     product: Option<Product>,
     deferred: Option<Value>,
+    unsaved: Option<Value>,
     x87_live: bool,
     x87_last: Option<Last>,
     mark: Option<Mark>,
@@ -136,12 +137,14 @@ impl Codegen {
         self.twice.trusted = 0;
     }
 
-    /// In the quick form, where the access in hand goes if its look-up misses. In the careful one, that comes in here.
-    pub fn crossing(&mut self) -> Option<DynamicLabel> {
+    /// In the quick form, where the access in hand goes if its look-up misses; in the careful one, that comes in here. There
+    /// is no such place if it is `trusted`.
+    pub fn crossing(&mut self, trusted: bool) -> Option<DynamicLabel> {
         let n = self.twice.next;
         self.twice.next += 1;
         match self.twice.form {
             Form::Single => None,
+            Form::Quick if trusted => None,
             Form::Quick => {
                 let label = self.asm.label();
                 self.twice.joins.resize(n, None);
@@ -160,12 +163,10 @@ impl Codegen {
         }
     }
 
-    /// Whether the access in hand, behind the first of the group of `slot`, finds the addend there without a test. If so, it
-    /// is no crossing.
-    pub fn is_trusted(&mut self, slot: u8) -> bool {
-        let yes = self.twice.form == Form::Quick && self.twice.trusted & bit(slot) != 0;
-        self.twice.next += usize::from(yes);
-        yes
+    /// Whether the access in hand, behind the first of the group of `slot`, finds the addend there without a test in the quick
+    /// form. If so, it is no crossing.
+    pub fn is_trusted(&self, slot: u8) -> bool {
+        self.twice.form != Form::Single && self.twice.trusted & bit(slot) != 0
     }
 
     /// The addend of the group of `slot` has been looked up or tested for.
@@ -204,6 +205,7 @@ impl Codegen {
         p.lazy = self.lazy;
         p.product = self.product;
         p.deferred = self.deferred;
+        p.unsaved = self.unsaved;
         p.x87_live = self.x87_live;
         p.x87_last = self.x87_last;
         p.mark = Some(self.frame.mark());
@@ -225,6 +227,7 @@ impl Codegen {
         self.lazy = p.lazy;
         self.product = p.product;
         self.deferred = p.deferred;
+        self.unsaved = p.unsaved;
         self.x87_live = p.x87_live;
         self.x87_last = p.x87_last;
         (self.locked, self.xmm_locked) = (0, 0);
@@ -245,6 +248,7 @@ impl Codegen {
             && self.alias == p.alias
             && (self.vec_live, self.x87_live, self.x87_last) == (p.vec_live, p.x87_live, p.x87_last)
             && (self.native, self.lazy, self.deferred) == (p.native, p.lazy, p.deferred)
+            && self.unsaved == p.unsaved
             && (&self.bools, &self.guest_flags) == (&p.bools, &p.guest_flags)
             && self.product == p.product
     }

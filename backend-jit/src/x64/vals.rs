@@ -360,6 +360,9 @@ impl Codegen {
         if self.native == Some(v) {
             self.native = None;
         }
+        if self.unsaved == Some(v) {
+            self.unsaved = None;
+        }
     }
 
     /// Gives up `v` if the op in hand is its last use.

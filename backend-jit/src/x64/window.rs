@@ -55,11 +55,7 @@ impl Codegen {
     pub fn outside_window(&mut self, o: Outside) {
         let (l, store) = (o.look, o.look.table == WRITE);
         self.lea_at(Type::I64, l.entry, l.addr, -o.below);
-        self.asm.store(Type::I64, slot(layout::ARG), l.entry);
-        self.asm.store_imm(Type::I32, slot(layout::ARG + 1), o.span);
-        let at = if store { self.entry.window_write } else { self.entry.window_read };
-        self.asm.call_abs(at);
-        self.asm.load(Type::I64, l.entry, slot(layout::RESULT));
+        self.call_window(!store, o.span as u8, l.entry);
         self.asm.jcc(NE, o.miss);
     }
 

@@ -4,7 +4,7 @@ use crate::r#gen::Rng;
 use crate::random::check;
 use backend_jit::{Jit, JitConfig};
 use emu_core::addr::PhysAddr;
-use emu_core::ir::{Block, BlockKey, Cc, Inst, Op, RepKind, StateField, Type, Value};
+use emu_core::ir::{Block, BlockKey, Cc, Inst, Op, Optimizer, PassSet, RepKind, StateField, Type, Value};
 use emu_core::state::Mode;
 use emu_core::state::bits::rflags;
 
@@ -102,6 +102,83 @@ fn addresses_with_an_index() {
             Some(end(b))
         },
         3000,
+    );
+}
+
+/// Sums whose flags go on from one to the next, with accesses between them that share a look into the translation cache:
+/// in the body those leave the flags alone, and where the span crosses a page they call a helper.
+#[test]
+fn flags_across_accesses() {
+    let sums = [Op::Adcx, Op::Adox, Op::Adc, Op::Sbb, Op::Add, Op::Sub];
+    run_all(
+        |_, r| {
+            let mut b = start();
+            let x = b.get_reg(Type::I64, 3);
+            // Anywhere, or at the end of a page.
+            let (mask, at) = if r.next() >> 63 == 0 { (0x2fff, 0) } else { (0x101f, 0xfc0) };
+            let (mask, at) = (b.iconst(Type::I64, mask), b.iconst(Type::I64, at));
+            let x = b.op(Op::And, Type::I64, &[x, mask]);
+            let base = b.op(Op::Or, Type::I64, &[x, at]);
+            if r.next() >> 63 == 0 {
+                b.set_reg(Type::I64, 5, base);
+            }
+            let mut holds = None;
+            for n in 1..14 {
+                b.op_imm(Op::Guest, Type::Void, &[], 4 * n, 4);
+                b.guest_insns += 1;
+                let ty = INTS[2 + (r.next() >> 63) as usize];
+                let imm = (r.next() >> 57) as i64 & !7;
+                let near = [base, Value::NONE, Value::NONE];
+                let a = b.push(Inst { op: Op::Lea, ty: Type::I64, aux: 0, args: near, imm });
+                let to = [0, 1, 6, 10][(r.next() >> 62) as usize];
+                match r.next() >> 61 {
+                    0 => {
+                        let v = b.get_reg(ty, to);
+                        b.op(Op::Store, ty, &[a, v]);
+                    }
+                    1 => {
+                        let f = b.get_flags();
+                        holds = Some(b.test_cc(Cc::ALL[(r.next() >> 60) as usize], f));
+                    }
+                    2 => {
+                        let Some(c) = holds else { continue };
+                        let c = b.op(Op::ZExt, Type::I32, &[c]);
+                        b.set_reg(Type::I32, to, c);
+                    }
+                    3 => {
+                        let v = b.op(Op::Load, ty, &[a]);
+                        b.set_reg(ty, to, v);
+                    }
+                    4 => {
+                        // MULX.
+                        let (m, k) = (b.op(Op::Load, ty, &[a]), b.get_reg(ty, 2));
+                        let (low, high) = (b.op(Op::Mul, ty, &[k, m]), b.op(Op::MulHiU, ty, &[k, m]));
+                        b.set_reg(ty, to, low);
+                        b.set_reg(ty, 7, high);
+                    }
+                    _ => {
+                        let m = b.op(Op::Load, ty, &[a]);
+                        let (f, y) = (b.get_flags(), b.get_reg(ty, to));
+                        let op = sums[(r.next() >> 40) as usize % sums.len()];
+                        let v = match op {
+                            Op::Add | Op::Sub => b.op(op, ty, &[y, m]),
+                            _ => b.op(op, ty, &[y, m, f]),
+                        };
+                        b.set_reg(ty, to, v);
+                        let f = b.flags_of(v);
+                        b.set_flags(f);
+                    }
+                }
+            }
+            b.guest_len = 4 * b.guest_insns;
+            let mut b = end(b);
+            // As translated code has it: flags that are replaced unseen are not made.
+            if r.next() >> 63 == 0 {
+                Optimizer::new(PassSet::ALL).run(&mut b);
+            }
+            Some(b)
+        },
+        4000,
     );
 }
 

@@ -41,7 +41,8 @@ fn full(op: Op, ty: Type, x: Ints) -> u64 {
     match op {
         Op::Add => a.wrapping_add(b),
         Op::Sub => a.wrapping_sub(b),
-        Op::Adc => a.wrapping_add(b).wrapping_add(carry),
+        Op::Adc | Op::Adcx => a.wrapping_add(b).wrapping_add(carry),
+        Op::Adox => a.wrapping_add(b).wrapping_add(u64::from(flags & OF != 0)),
         Op::Sbb => a.wrapping_sub(b).wrapping_sub(carry),
         Op::And => a & b,
         Op::Or => a | b,
@@ -112,6 +113,11 @@ pub(super) fn flags(op: Op, ty: Type, x: Ints) -> u64 {
                 _ => signed_product(ty, a, b) != i128::from(ty.signed(low)),
             };
             bit(over, CF | OF) | szp(ty, low)
+        }
+        Op::Adcx | Op::Adox => {
+            let flag = if op == Op::Adcx { CF } else { OF };
+            let sum = u128::from(a) + u128::from(b) + u128::from(flags & flag != 0);
+            flags & !flag | bit(sum >> w != 0, flag)
         }
         Op::Popcnt => bit(a == 0, ZF),
         Op::BitTest => {

@@ -7,7 +7,7 @@
 //! A `Flags` argument c that only passes flags on may be absent ([`super::Value::NONE`]) where nothing can come of
 //! it: for `Shl`, `Shr` and `Sar` by a constant whose masked count is not 0, and for `Rol`, `Ror`, `BitTest`, `Clz`,
 //! `Ctz` and the shifts by any count when no `FlagsOf` with a mask other than 0 names the instruction. `Adc`, `Sbb`,
-//! `Rcl` and `Rcr` always have theirs, since they compute with its CF.
+//! `Adcx`, `Adox`, `Rcl` and `Rcr` always have theirs, since they compute with its CF or OF.
 
 /// The type of a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -423,6 +423,10 @@ ops! {
     Adc = "adc" [T T Flags] Pure;
     /// a - b - CF of c. Flags as SBB.
     Sbb = "sbb" [T T Flags] Pure;
+    /// a + b + CF of c. Flags: CF is the carry out, the others as in c. I32 or I64.
+    Adcx = "adcx" [T T Flags] Pure;
+    /// a + b + OF of c. Flags: OF is the carry out, the others as in c. I32 or I64.
+    Adox = "adox" [T T Flags] Pure;
     /// a AND b. Flags: CF, OF, AF clear; SF, ZF, PF by the result.
     And = "and" [T T] Pure;
     /// a OR b. Flags as `And`.
@@ -610,6 +614,8 @@ impl Op {
             Add | Sub
                 | Adc
                 | Sbb
+                | Adcx
+                | Adox
                 | And
                 | Or
                 | Xor

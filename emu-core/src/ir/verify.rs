@@ -250,6 +250,7 @@ fn types(block: &Block, i: &Inst) -> Result<(), String> {
         Add | Sub | Adc | Sbb | And | Or | Xor | Not | Neg | Mul | MulHiU | MulHiS | Shl | Shr | Sar
         | Rol | Ror | Rcl | Rcr | BitTest | Clz | Ctz | Popcnt | DivU | RemU | DivS | RemS | AtomicAdd
         | AtomicAnd | AtomicOr | AtomicXor | AtomicXchg | AtomicCas => need!(int, "is not an integer"),
+        Adcx | Adox => need!(matches!(i.ty, Type::I32 | Type::I64), "cannot be of type {:?}", i.ty),
         Bswap => need!(int && i.ty != Type::I8, "cannot be of type {:?}", i.ty),
         Lea => need!(int && i.ty != Type::I8 && i.aux < 4, "cannot be of type {:?}", i.ty),
         ZExt => {

@@ -126,7 +126,11 @@ impl Gen<'_> {
                 self.op(op, ty, &[ty, ty])
             }
             3 => {
-                let op = self.r.pick(&[Adc, Sbb, BitTest]);
+                let (op, ty) = match self.r.below(8) {
+                    0 => (Adcx, self.r.pick(&[Type::I32, i64])),
+                    1 => (Adox, self.r.pick(&[Type::I32, i64])),
+                    _ => (self.r.pick(&[Adc, Sbb, BitTest]), ty),
+                };
                 self.op(op, ty, &[ty, ty, flags])
             }
             4 | 5 => {

@@ -3,8 +3,8 @@
 //! Flags as the interpreter has them: those that the manual leaves undefined (AF, PF) go by the result as those of AND do.
 
 use crate::operand::{Cx, Flow, Lift, NotLifted};
-use emu_core::ir::{Cc, Op, Type, Value};
-use emu_core::state::bits::rflags::{CF, OF, STATUS};
+use emu_core::ir::{Op, Type, Value};
+use emu_core::state::bits::rflags::CF;
 use emu_core::state::{Mode, gpr};
 use iced_x86::{EncodingKind, Mnemonic as M};
 
@@ -115,27 +115,9 @@ fn add_through(cx: &mut Cx, ty: Type) -> Result<(), NotLifted> {
     let b = cx.read(1, ty)?;
     let a = cx.read(0, ty)?;
     let keep = cx.b.get_flags();
-    if cx.i.mnemonic() == M::Adcx {
-        let v = cx.op(Op::Adc, ty, &[a, b, keep]);
-        finish(cx, v)?;
-        let f = cx.b.flags_of(v);
-        let f = cx.merge(CF as i64, f, keep);
-        cx.b.set_flags(f);
-        return Ok(());
-    }
-    // OF as CF, and the carry out back to OF.
-    let of = cx.b.test_cc(Cc::O, keep);
-    let of = cx.op(Op::ZExt, Type::I32, &[of]);
-    let as_carry = cx.op(Op::UnpackFlags, Type::Flags, &[of]);
-    let v = cx.op(Op::Adc, ty, &[a, b, as_carry]);
+    let op = if cx.i.mnemonic() == M::Adcx { Op::Adcx } else { Op::Adox };
+    let v = cx.op(op, ty, &[a, b, keep]);
     finish(cx, v)?;
-    let carry = cx.b.flags_of(v);
-    let carry = cx.b.test_cc(Cc::B, carry);
-    let carry = cx.op(Op::ZExt, Type::I32, &[carry]);
-    let carry = cx.shl(Type::I32, carry, 11);
-    let carry = cx.op(Op::UnpackFlags, Type::Flags, &[carry]);
-    debug_assert_eq!(OF & STATUS, 1 << 11);
-    let f = cx.merge(OF as i64, carry, keep);
-    cx.b.set_flags(f);
+    cx.set_flags_of(v);
     Ok(())
 }

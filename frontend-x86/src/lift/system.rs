@@ -145,8 +145,7 @@ pub(super) fn segment_base(cx: &mut Cx) -> Lift {
     let m = cx.i.mnemonic();
     let fs = matches!(m, M::Rdfsbase | M::Wrfsbase);
     let field = if fs { StateField::FsBase } else { StateField::GsBase };
-    // Canonical addresses have 48 bits then.
-    need_cr4(cx, cr4::FSGSBASE | cr4::LA57, cr4::FSGSBASE);
+    need_cr4(cx, cr4::FSGSBASE, cr4::FSGSBASE);
     let r = cx.gpr(0)?;
     if matches!(m, M::Rdfsbase | M::Rdgsbase) {
         let v = cx.b.get_state(field);
@@ -157,8 +156,15 @@ pub(super) fn segment_base(cx: &mut Cx) -> Lift {
     let v = cx.get(r);
     let v = cx.resize(v, r.ty, Type::I64);
     if r.ty == Type::I64 {
-        let up = cx.shl(Type::I64, v, 16);
-        let same = cx.sar(Type::I64, up, 16);
+        // Canonical addresses have 48 bits, or 57.
+        let bits = cx.b.get_state(StateField::Cr4);
+        let (mask, zero) = (cx.konst(Type::I64, cr4::LA57), cx.konst(Type::I64, 0));
+        let bits = cx.op(Op::And, Type::I64, &[bits, mask]);
+        let long = cx.op(Op::CmpNe, Type::Bool, &[bits, zero]);
+        let (few, many) = (cx.konst(Type::I8, 64 - 57), cx.konst(Type::I8, 64 - 48));
+        let count = cx.op(Op::Select, Type::I8, &[long, few, many]);
+        let up = cx.op(Op::Shl, Type::I64, &[v, count]);
+        let same = cx.op(Op::Sar, Type::I64, &[up, count]);
         let wrong = cx.op(Op::CmpNe, Type::Bool, &[v, same]);
         cx.b.op(Op::InterpretIf, Type::Void, &[wrong]);
     }

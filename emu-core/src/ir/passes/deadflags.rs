@@ -98,7 +98,7 @@ fn nothing() -> Inst {
 /// Whether its last argument is flags that it passes on.
 fn takes_flags(op: Op) -> bool {
     use Op::*;
-    matches!(op, Shl | Shr | Sar | Rol | Ror | Rcl | Rcr | BitTest | Clz | Ctz)
+    matches!(op, Shl | Shr | Sar | Rol | Ror | Rcl | Rcr | BitTest | Clz | Ctz | Adcx | Adox)
 }
 
 /// For an op that passes flags on, when `wanted` of its own are: (which argument they are, which of them are wanted,
@@ -117,6 +117,8 @@ fn passed_on(b: &Block, i: &Inst, wanted: u16) -> (usize, u16, bool) {
         Op::Rol | Op::Ror => (2, wanted, wanted != 0),
         Op::BitTest => (2, wanted & !CF, wanted != 0),
         Op::Clz | Op::Ctz => (1, wanted & !(CF | ZF), wanted != 0),
+        Op::Adcx => (2, wanted | CF, true),
+        Op::Adox => (2, wanted | OF, true),
         // Through-carry rotates compute with CF.
         _ => (2, wanted | CF, true),
     }
