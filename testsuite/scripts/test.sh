@@ -46,8 +46,8 @@ for s in $stages; do
   case $s in
     fmt) cargo fmt --all --check ;;
     lint) cargo clippy --workspace --all-targets -- -D warnings ;;
-    # Random cases for a minute and a half each between the engines and on the host's processor.
-    unit) CALQUE_TEST_SCALE=${CALQUE_TEST_SCALE:-3} tests ;;
+    # Random cases for a minute each between the engines and on the host's processor.
+    unit) CALQUE_TEST_SCALE=${CALQUE_TEST_SCALE:-2} tests ;;
     guests) bash testsuite/scripts/guests.sh ;;
     arm) bash testsuite/scripts/arm.sh ;;
     macos) bash testsuite/scripts/macos.sh ;;

@@ -178,7 +178,7 @@ fn flags_across_accesses() {
             }
             Some(b)
         },
-        4000,
+        1500,
     );
 }
 
