@@ -106,6 +106,7 @@ impl Codegen {
         self.begin_form(Form::Quick);
         let first_side = self.sides.len();
         self.emit_ops(part.clone())?;
+        let accesses = self.twice.next;
         self.twice.form = Form::Single;
         self.word_in_ax = None;
         let back = self.asm.label();
@@ -122,7 +123,8 @@ impl Codegen {
         self.emit_ops(part)?;
         self.twice.form = Form::Single;
         self.asm.jmp(back);
-        if !self.is_as(&end) {
+        // Each crossing has been met where it was left.
+        if self.twice.next != accesses || !self.is_as(&end) {
             self.frame.fail("the two forms of a block end differently");
         }
         self.frame.go_back(mark);
