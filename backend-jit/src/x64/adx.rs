@@ -5,13 +5,11 @@
 //! faults could see get their word just where a fault can come: before an access that looks, or any other op that may
 //! leave.
 
-use super::asm::{Alu, Mem, RAX, RDX, Rm, state};
+use super::asm::{Alu, Mem, RDX, Rm, state};
 use super::flags::guest_word;
-use super::vals::Src;
-use super::{Codegen, Loc, NO_SLOT, Owner, alu::Dest};
+use super::{Codegen, Loc, NO_SLOT, alu::Dest};
 use crate::layout;
 use crate::regalloc::Hint;
-use dynasmrt::{DynasmApi, dynasm};
 use emu_core::ir::ops::Class;
 use emu_core::ir::{Cc, Inst, Op, Type, Value};
 
@@ -26,10 +24,7 @@ impl Codegen {
         if self.native != Some(c) {
             self.flags_to_host(c);
         }
-        let src = match self.src(b, ty) {
-            Src::Imm(_) => Rm::R(self.reg(b)),
-            Src::Rm(rm) => rm,
-        };
+        let src = self.rm(b);
         let d = self.dest_from(me, a, ty, &[b]);
         if !self.lives(c) {
             // Nobody sees those flags any more; the host has the new ones in a moment.
@@ -85,11 +80,9 @@ impl Codegen {
         let src = self.reg(b);
         // The upper half is made before its turn, so it may only go where nothing comes between.
         let next = high.index() == low.index() + 1;
-        let to_guest = |c: &Self, v: Value| match c.an.facts[v.index()].hint {
-            Hint::Full(g) => Self::pinned(g).is_some(),
-            _ => false,
-        };
-        let h = if next && to_guest(self, high) { self.dest_empty(high, &[]) } else { Dest::Temp(RDX) };
+        let to_guest =
+            next && matches!(self.an.facts[high.index()].hint, Hint::Full(g) if Self::pinned(g).is_some());
+        let h = if to_guest { self.dest_empty(high, &[]) } else { Dest::Temp(RDX) };
         let l = self.dest_empty(low, &[]);
         self.asm.mulx(inst.ty, h.reg(), l.reg(), src);
         if h != Dest::Temp(RDX) {
@@ -139,10 +132,7 @@ impl Codegen {
     /// Puts the guest's flags into their word if only the host has them. The host's stay.
     pub fn settle_unsaved(&mut self) {
         let Some(f) = self.unsaved.take() else { return };
-        self.with_rax(|c| {
-            c.flags_to_ax();
-            c.asm.store(Type::I16, guest_word(), RAX);
-        });
+        self.with_rax(|c| c.store_flags(guest_word()));
         self.val[f.index()].in_guest = true;
         self.guest_flags.push(f);
     }
@@ -165,31 +155,12 @@ impl Codegen {
             Some(_) => guest_word(),
             None => state(layout::slot(layout::KEPT_FLAGS)),
         };
-        self.around_rax(|c| {
-            c.flags_to_ax();
-            c.asm.store(Type::I16, to, RAX);
-        });
+        self.around_rax(|c| c.store_flags(to));
         to
     }
 
     /// Behind that access.
     pub fn bring_host_flags(&mut self, from: Mem) {
-        self.around_rax(|c| {
-            c.asm.load(Type::I16, RAX, from);
-            dynasm!(c.asm; .arch x64; add al, 0x7f; sahf);
-        });
-    }
-
-    /// Runs `f` with RAX free for use and leaves no trace of it: what is where does not change.
-    fn around_rax(&mut self, f: impl FnOnce(&mut Self)) {
-        let save = state(layout::slot(layout::SAVE0));
-        let used = self.owner[0] != Owner::Free;
-        if used {
-            self.asm.store(Type::I64, save, RAX);
-        }
-        f(self);
-        if used {
-            self.asm.load(Type::I64, RAX, save);
-        }
+        self.around_rax(|c| c.load_flags(from));
     }
 }

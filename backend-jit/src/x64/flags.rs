@@ -64,21 +64,40 @@ impl Codegen {
         let s = self.new_slot(1);
         self.val[f.index()].slot = s as u8;
         self.val[f.index()].loc = Loc::Slot;
-        self.with_rax(|c| {
-            c.flags_to_ax();
-            c.asm.store(Type::I16, state(layout::slot(s)), RAX);
-        });
+        self.with_rax(|c| c.store_flags(state(layout::slot(s))));
     }
 
-    /// Runs `f` with RAX free for use, without touching the host's flags.
+    /// Runs `f` with RAX free for use, without touching the host's flags. RAX no longer has an addend then.
     pub fn with_rax(&mut self, f: impl FnOnce(&mut Self)) {
-        if matches!(self.owner[0], Owner::Free | Owner::Addend(_)) {
+        if let Owner::Addend(_) = self.owner[0] {
             self.owner[0] = Owner::Free;
-            return f(self);
         }
-        self.asm.store(Type::I64, state(layout::slot(layout::SAVE0)), RAX);
+        self.around_rax(f);
+    }
+
+    /// As [`Self::with_rax`], leaving no trace: what is where does not change.
+    pub fn around_rax(&mut self, f: impl FnOnce(&mut Self)) {
+        let save = state(layout::slot(layout::SAVE0));
+        let used = self.owner[0] != Owner::Free;
+        if used {
+            self.asm.store(Type::I64, save, RAX);
+        }
         f(self);
-        self.asm.load(Type::I64, RAX, state(layout::slot(layout::SAVE0)));
+        if used {
+            self.asm.load(Type::I64, RAX, save);
+        }
+    }
+
+    /// Stores the canonical word of the host's flags at `to`. Changes RAX alone.
+    pub fn store_flags(&mut self, to: Mem) {
+        self.flags_to_ax();
+        self.asm.store(Type::I16, to, RAX);
+    }
+
+    /// Loads the canonical word at `from` into the host's flags. Changes RAX.
+    pub fn load_flags(&mut self, from: Mem) {
+        self.asm.load(Type::I16, RAX, from);
+        dynasm!(self.asm; .arch x64; add al, 0x7f; sahf);
     }
 
     /// The canonical word of the host's flags into AX.
@@ -155,10 +174,7 @@ impl Codegen {
     pub fn flags_to_host(&mut self, f: Value) {
         let m = self.word(f);
         self.save_flags(true);
-        self.with_rax(|c| {
-            c.asm.load(Type::I16, RAX, m);
-            dynasm!(c.asm; .arch x64; add al, 0x7f; sahf);
-        });
+        self.with_rax(|c| c.load_flags(m));
         self.native = Some(f);
     }
 
@@ -193,10 +209,7 @@ impl Codegen {
         if let Some(word) = known {
             self.asm.store_imm(Type::I16, guest_word(), word.into());
         } else if self.native == Some(f) && self.val[f.index()].slot == NO_SLOT {
-            self.with_rax(|c| {
-                c.flags_to_ax();
-                c.asm.store(Type::I16, guest_word(), RAX);
-            });
+            self.with_rax(|c| c.store_flags(guest_word()));
         } else if self.twice.form == Form::Single && self.word_in_ax == Some((f, self.asm.buf.len())) {
             self.asm.store(Type::I16, guest_word(), RAX);
         } else {

@@ -5,7 +5,7 @@
 
 use super::Codegen;
 use super::asm::{Alu, Mem, RAX, RCX, RSP, Reg, Rm, state};
-use super::mem::{At, Look, READ, WRITE};
+use super::mem::{READ, WRITE};
 use super::vals::TEMPS;
 use crate::helpers::Helper;
 use crate::layout;
@@ -13,9 +13,8 @@ use crate::moves::Field;
 use dynasmrt::{DynasmApi, dynasm};
 use emu_core::ir::Type;
 
-/// The helpers that have gates: the first in order.
-const HELPERS: [Helper; 6] =
-    [Helper::Load, Helper::LoadW, Helper::Store, Helper::LoadVec, Helper::StoreVec, Helper::Atomic];
+/// How many helpers have gates: the first in order, which do accesses.
+const HELPERS: usize = Helper::Atomic as usize + 1;
 /// Sizes of accesses; 0 for all others, whose paths say the size themselves.
 const SIZES: [u32; 8] = [0, 1, 2, 4, 8, 10, 16, 32];
 
@@ -34,7 +33,8 @@ fn size(bytes: u32) -> usize {
     SIZES.iter().position(|&s| s == bytes).unwrap_or(0)
 }
 
-fn arg(n: usize) -> Mem {
+/// Argument `n` of a helper.
+pub fn arg(n: usize) -> Mem {
     state(layout::slot(layout::ARG + n))
 }
 
@@ -42,7 +42,7 @@ impl Codegen {
     /// Writes the gates, behind the thunks.
     pub fn gates(&mut self) {
         let mut gates = Gates::default();
-        for h in HELPERS {
+        for h in Helper::ALL.into_iter().take(HELPERS) {
             for bytes in SIZES {
                 for stack in [false, true] {
                     for t in TEMPS {
@@ -120,7 +120,7 @@ impl Codegen {
         let at = |disp| Mem { base: t, index: None, scale: 0, disp: table + disp };
         self.asm.store(Type::I64, save, u);
         self.asm.mov(Type::I64, u, t);
-        self.find_entry(Look { addr: At { reg: u, disp: 0 }, entry: t, aside: None, table });
+        self.entry_of(t, u);
         self.asm.alu(Type::I64, Alu::Sub, u, Rm::M(at(0)));
         self.asm.alu_imm(Type::I64, Alu::Cmp, Rm::R(u), 4096 - bytes);
         self.asm.load(Type::I64, u, save);
@@ -129,16 +129,13 @@ impl Codegen {
     }
 
     /// Looks in `table` for an access of `bytes` at the address in `t`, which then has the addend unless the condition is
-    /// "above". False if there is no gate for that.
-    pub fn call_look(&mut self, table: i32, bytes: u32, t: Reg) -> bool {
+    /// "above".
+    pub fn call_look(&mut self, table: i32, bytes: u32, t: Reg) {
         let n = size(bytes);
         let at = (usize::from(table == WRITE) * SIZES.len() + n) * TEMPS.len() + usize::from(t.0);
         match self.gates.look.get(at) {
-            Some(&gate) if n != 0 => {
-                self.asm.call_abs(gate);
-                true
-            }
-            _ => false,
+            Some(&gate) if n != 0 => self.asm.call_abs(gate),
+            _ => self.frame.fail("no gate for a look-up"),
         }
     }
 

@@ -297,15 +297,6 @@ impl Codegen {
         }
     }
 
-    /// The set's entry for an address, before the table's displacement.
-    pub fn find_entry(&mut self, l: Look) {
-        if l.addr.disp == 0 {
-            return self.entry_of(l.entry, l.addr.reg);
-        }
-        self.lea_at(Type::I32, l.entry, l.addr, 0);
-        self.entry_of(l.entry, l.entry);
-    }
-
     /// Whether the set covers `span` bytes from `below` before the address on; if so the entry's addend is left in its
     /// place.
     pub fn look_in_set(&mut self, l: Look, aside: Reg, below: i32, span: i32, miss: DynamicLabel) {

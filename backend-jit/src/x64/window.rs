@@ -79,7 +79,7 @@ impl Codegen {
                 self.asm.here8(short);
             }
             self.asm.load(Type::I64, RAX, slot(layout::ARG));
-            self.find_entry(Look { addr: At { reg: RAX, disp: 0 }, entry: RCX, aside: None, table });
+            self.entry_of(RCX, RAX);
             self.in_set();
             self.asm.alu(Type::I64, Alu::Sub, RAX, Rm::M(entry(table, 0)));
             self.asm.alu_imm(Type::I64, Alu::Cmp, Rm::R(RAX), 4096);

@@ -18,6 +18,13 @@ fn start() -> Block {
     b
 }
 
+/// Begins guest instruction `n`.
+fn next(b: &mut Block, n: i64) {
+    b.op_imm(Op::Guest, Type::Void, &[], 4 * n, 4);
+    b.guest_insns += 1;
+    b.guest_len = 4 * b.guest_insns;
+}
+
 fn end(mut b: Block) -> Block {
     let c = b.iconst(Type::Bool, 1);
     b.op_imm(Op::Branch, Type::Void, &[c], 0x40, 0x80);
@@ -74,8 +81,7 @@ fn addresses_with_an_index() {
             }
             let scale = (r.next() >> 62) as u32;
             for n in 1..6 {
-                b.op_imm(Op::Guest, Type::Void, &[], 4 * n, 4);
-                b.guest_insns += 1;
+                next(&mut b, n);
                 let ty = INTS[(r.next() >> 62) as usize];
                 let disp = (r.next() >> 57) as i64 - 64;
                 let args = [base, index, Value::NONE];
@@ -98,7 +104,6 @@ fn addresses_with_an_index() {
                     }
                 }
             }
-            b.guest_len = 4 * b.guest_insns;
             Some(end(b))
         },
         3000,
@@ -124,8 +129,7 @@ fn flags_across_accesses() {
             }
             let mut holds = None;
             for n in 1..14 {
-                b.op_imm(Op::Guest, Type::Void, &[], 4 * n, 4);
-                b.guest_insns += 1;
+                next(&mut b, n);
                 let ty = INTS[2 + (r.next() >> 63) as usize];
                 let imm = (r.next() >> 57) as i64 & !7;
                 let near = [base, Value::NONE, Value::NONE];
@@ -170,7 +174,6 @@ fn flags_across_accesses() {
                     }
                 }
             }
-            b.guest_len = 4 * b.guest_insns;
             let mut b = end(b);
             // As translated code has it: flags that are replaced unseen are not made.
             if r.next() >> 63 == 0 {

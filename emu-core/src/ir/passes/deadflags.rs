@@ -117,9 +117,8 @@ fn passed_on(b: &Block, i: &Inst, wanted: u16) -> (usize, u16, bool) {
         Op::Rol | Op::Ror => (2, wanted, wanted != 0),
         Op::BitTest => (2, wanted & !CF, wanted != 0),
         Op::Clz | Op::Ctz => (1, wanted & !(CF | ZF), wanted != 0),
-        Op::Adcx => (2, wanted | CF, true),
         Op::Adox => (2, wanted | OF, true),
-        // Through-carry rotates compute with CF.
+        // ADCX and through-carry rotates compute with CF.
         _ => (2, wanted | CF, true),
     }
 }
