@@ -18,7 +18,7 @@ use emu_core::cpu::Cpu;
 use emu_core::fault::{Exception, Vector};
 use emu_core::ir::{Inst, Type, VecOp, eval_fp, mem_flags};
 use emu_core::mem::{Frame, page};
-use emu_core::mmu::{Access, JournalEntry, Priv, tlb};
+use emu_core::mmu::{Access, Priv, tlb};
 use emu_core::state::Mode;
 use emu_core::state::bits::cr4;
 use emu_core::state::segment::attr;
@@ -312,26 +312,9 @@ fn do_load_w(cpu: &mut Cpu) -> Done {
         // Another vCPU may be about to decode these bytes.
         return Err(Leave::Interpret);
     }
-    if cpu.mmu.journal.is_some() {
-        for from in (0..size).step_by(8) {
-            let (addr, len) = (t.gpa.wrapping_add(from as u64), (size - from).min(8));
-            let old = cpu.phys_read(addr, len);
-            let entry = JournalEntry { addr, old, new: old, len: len as u8 };
-            cpu.mmu.journal.get_or_insert_default().push(entry);
-        }
-    }
+    cpu.journal_ahead(t.gpa, size);
     cpu.state.scratch[layout::RESULT] = (p as u64).wrapping_add(at).wrapping_sub(lin);
     Ok(())
-}
-
-/// Completes the journal after translated code has been left: entries of read-modify-writes in place do not know
-/// yet what was written. Giving each entry what its bytes are now keeps the last value of every byte right.
-pub fn complete_journal(cpu: &mut Cpu) {
-    let Some(mut journal) = cpu.mmu.journal.take() else { return };
-    for e in &mut journal {
-        e.new = cpu.phys_read(e.addr, e.len.into());
-    }
-    cpu.mmu.journal = Some(journal);
 }
 
 fn do_x87_load(cpu: &mut Cpu) -> Done {

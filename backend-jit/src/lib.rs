@@ -118,6 +118,8 @@ pub struct JitConfig {
     pub fold_addresses: bool,
     /// Take immediates that keep changing for data: for whoever makes the blocks, since the emitter has them as they come.
     pub code_words: bool,
+    /// Let LOCK be where no other vCPU is: for whoever makes the blocks, too.
+    pub elide_locks: bool,
 }
 
 impl Default for JitConfig {
@@ -139,6 +141,7 @@ impl Default for JitConfig {
             trust_looks: true,
             fold_addresses: true,
             code_words: true,
+            elide_locks: true,
             copy_blocks: true,
             stack_window: true,
             stubs_apart: true,
@@ -452,7 +455,7 @@ impl Jit {
         if Kind::from_word(word) == Some(Kind::Panic) {
             helpers::resume_panic();
         }
-        helpers::complete_journal(cpu);
+        cpu.complete_journal();
         x87::unpack(&mut cpu.state);
         let s = &mut cpu.state;
         s.mxcsr |= s.scratch[layout::MX_GUEST] as u32 & 0x3f;

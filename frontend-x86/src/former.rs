@@ -34,6 +34,8 @@ pub(crate) struct Former<'a> {
     pub cs_limit: u32,
     /// Leave PAUSE to the interpreter, which offers the host processor to other vCPUs.
     pub several: bool,
+    /// See [`crate::Lifter::elide_locks`].
+    pub elide_locks: bool,
     /// What the emitter takes.
     pub emits: Emits,
     /// What keeps changing, of code in RAM.
@@ -65,6 +67,7 @@ impl<'a> Former<'a> {
             support,
             cs_limit,
             several: false,
+            elide_locks: false,
             emits: |_, _| true,
             changing: None,
             ram: None,
@@ -179,6 +182,7 @@ impl<'a> Former<'a> {
             cs_limit: self.cs_limit,
             trace: &mut self.trace,
             word,
+            alone: self.elide_locks && !self.several,
         };
         if word.is_some() {
             cx.trace.end_here();

@@ -48,6 +48,7 @@ pub struct Lifter {
     max_insns: u32,
     support: Support,
     emits: Emits,
+    elide_locks: bool,
     /// None: immediates are never lifted as data.
     changing: Option<Changing>,
     buf: Box<[u8]>,
@@ -69,6 +70,7 @@ impl Lifter {
             max_insns: max_insns.max(1),
             support: Support::new(Features::max()),
             emits: |_, _| true,
+            elide_locks: false,
             changing: None,
             buf: vec![0; PAGE_SIZE as usize + MAX_LEN].into(),
         }
@@ -82,6 +84,12 @@ impl Lifter {
     /// Ends blocks to come before an instruction whose IR `emits` refuses; without this, every op is taken.
     pub fn set_emits(&mut self, emits: Emits) {
         self.emits = emits;
+    }
+
+    /// Lifts LOCK in user mode as if it were not there while there is one vCPU, which no other can come between (but devices, which
+    /// memory of programs is not shared with), or never.
+    pub fn elide_locks(&mut self, on: bool) {
+        self.elide_locks = on;
     }
 
     /// Lifts immediates and displacements of code that keeps changing as data from now on ([`emu_core::ir::Op::CodeWord`]), or
@@ -149,6 +157,7 @@ impl Lifter {
         let key = BlockKey { phys, rip, mode };
         let mut former = Former::new(key, self.max_insns, &mut self.support, cs.limit, guide);
         former.several = !cpu.mem.single();
+        former.elide_locks = self.elide_locks;
         former.emits = self.emits;
         former.ram = ram;
         // Where several store, each store to decoded bytes drops what was made from them.

@@ -9,7 +9,7 @@ use emu_core::features::Features;
 use emu_core::ir::{Block, Cc, Inst, Op, StateField, Type, Value, VecOp, mem_flags};
 use emu_core::state::bits::rflags;
 use emu_core::state::{Mode, Seg, gpr};
-use iced_x86::{Instruction, OpKind, Register};
+use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
 /// What follows an instruction in its block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,6 +95,8 @@ pub(crate) struct Cx<'a, 't> {
     pub trace: &'a mut Trace<'t>,
     /// What of it is to be lifted as data.
     pub word: Option<Word>,
+    /// See [`crate::Lifter::elide_locks`].
+    pub alone: bool,
 }
 
 /// The low bits of `v` that a value of type `ty` has.
@@ -264,6 +266,16 @@ impl Cx<'_, '_> {
             self.set(r, v);
         }
         Ok(())
+    }
+
+    /// Whether the access is locked: a host atomic. XCHG with memory is without being told.
+    ///
+    /// In user mode on the only vCPU it need not be, but where it is the barrier that is written `lock or [rsp], 0` and the like,
+    /// which a driver in user mode may put between its own stores and loads of what a device stores.
+    pub fn locks(&self) -> bool {
+        let barrier = || self.i.try_immediate(1).is_ok_and(|v| v == 0);
+        let needed = !self.alone || self.mode.cpl() < 3 || barrier();
+        needed && (self.i.has_lock_prefix() || self.i.mnemonic() == Mnemonic::Xchg)
     }
 
     /// Reads operand `n` in order to write it back.

@@ -102,7 +102,7 @@ const REP_BYTES: u64 = 256 << 10;
 fn rep_run(cpu: &mut Cpu, dst: u64, src: Option<u64>, len: usize, size: usize) -> usize {
     let room = PAGE_SIZE - (dst & PAGE_MASK).max(src.unwrap_or(0) & PAGE_MASK);
     let len = len.min(room as usize) / size * size;
-    if len < 2 * size || cpu.mmu.journal.is_some() || cpu.state.mode.contains(Mode::ALIGN) {
+    if len < 2 * size || cpu.state.mode.contains(Mode::ALIGN) {
         return 0;
     }
     // The source comes first: where it faults, nothing must have been noted of the destination.

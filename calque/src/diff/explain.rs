@@ -184,7 +184,7 @@ pub(super) fn host(scene: &Scene, ran: &Ran, seen: &Seen, list: &[String]) -> Op
     if all.iter().any(|(s, i)| undefined_result(i, s.gpr[1])) {
         return Some(Reason::UndefinedResult);
     }
-    let written = |at: u64| ran.journal.iter().any(|e| at.wrapping_sub(e.addr.0) < u64::from(e.len));
+    let written = |at: u64| ran.journal.entries.iter().any(|e| at.wrapping_sub(e.addr.0) < u64::from(e.len));
     if all.iter().any(|(s, i)| (0..i.len() as u64).any(|n| written(s.rip + n))) {
         return Some(Reason::SelfModified);
     }

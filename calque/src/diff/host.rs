@@ -4,7 +4,6 @@ use super::case::Case;
 use super::leg::Ran;
 use super::native::{Native, Seen};
 use super::scene::{CODE, Scene};
-use super::world::last_bytes;
 use emu_core::state::bits::rflags;
 
 /// The child, started again when a case has killed it.
@@ -185,7 +184,7 @@ pub(super) fn left_behind(
     ran: &Ran,
     also: impl Iterator<Item = u64>,
 ) -> Vec<Eight> {
-    let written = last_bytes(&ran.journal);
+    let written = ran.journal.last_bytes();
     let code = case.bytes();
     let patches = case.patches.iter().map(|(at, bytes)| (*at, &bytes[..]));
     let put: Vec<(u64, &[u8])> = patches.chain([(CODE + case.at, &code[..])]).collect();

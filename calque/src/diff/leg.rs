@@ -14,7 +14,7 @@ use emu_core::cpu_box::CpuBox;
 use emu_core::entropy::Entropy;
 use emu_core::features::Features;
 use emu_core::mem::{Frame, MemError, PhysMem, page};
-use emu_core::mmu::JournalEntry;
+use emu_core::mmu::Journal;
 use emu_core::softfloat::F80;
 use emu_core::state::CpuState;
 use emu_core::state::bits::rflags;
@@ -47,7 +47,7 @@ pub struct Ran {
     /// The processor at the end.
     pub state: Box<CpuState>,
     /// What it wrote, oldest first; of host code nothing is known.
-    pub journal: Vec<JournalEntry>,
+    pub journal: Journal,
     /// The last page of tables, where accessed and dirty bits may have changed.
     pub table: Option<Box<[u8; PAGE]>>,
     /// Translated code jumped to an address that is not canonical.
@@ -135,7 +135,7 @@ pub struct Leg {
     pub cpu: CpuBox,
     /// The engine.
     pub driver: Driver,
-    journal: Vec<JournalEntry>,
+    journal: Journal,
     patched: Vec<(u64, usize)>,
     code: (u64, Vec<u8>),
     flush: bool,
@@ -154,7 +154,7 @@ impl Leg {
         let mut cpu = Cpu::new(Wiring::bare(mem), features, 0);
         if kind.host_code().is_none() {
             cpu.mmu.trap_writes = true;
-            cpu.mmu.journal = Some(Vec::new());
+            cpu.mmu.journal = Some(Journal::default());
         }
         let mut driver = Driver::new(DriverConfig { kind, cache_bytes: 4 << 20, chain: true })?;
         driver.lifted = Some(HashSet::new());
@@ -162,7 +162,7 @@ impl Leg {
             kind,
             cpu,
             driver,
-            journal: Vec::new(),
+            journal: Journal::default(),
             patched: Vec::new(),
             code: (0, Vec::new()),
             flush: true,
@@ -203,7 +203,7 @@ impl Leg {
 
     /// Puts memory back: what the last case wrote and was given.
     fn undo(&mut self, base: &[u8]) {
-        for e in std::mem::take(&mut self.journal).iter().rev() {
+        for e in std::mem::take(&mut self.journal).entries.iter().rev() {
             let old = e.old.to_le_bytes();
             self.put(e.addr.0, &old[..usize::from(e.len).min(8)]);
         }

@@ -13,10 +13,9 @@ use super::{generate, scene};
 use crate::engines::driver::{Ended, Kind};
 use emu_core::addr::PhysAddr;
 use emu_core::features::Features;
-use emu_core::mmu::JournalEntry;
+use emu_core::mmu::Journal;
 use emu_core::state::CpuState;
 use iced_x86::{Decoder, DecoderOptions, FlowControl};
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -387,7 +386,7 @@ impl World {
         &self,
         n: usize,
         case: &Case,
-        journal: &[JournalEntry],
+        journal: &Journal,
         pages: &[usize],
         all: bool,
     ) -> Vec<String> {
@@ -399,7 +398,7 @@ impl World {
             for (at, bytes) in case.patches.iter().chain([&code]) {
                 overlay(&mut want, page, *at, bytes);
             }
-            for e in journal {
+            for e in &journal.entries {
                 overlay(&mut want, page, e.addr.0, &e.new.to_le_bytes()[..usize::from(e.len).min(8)]);
             }
             // In tables the walker sets accessed and dirty bits, in the first byte of an entry, whenever it walks anew.
@@ -437,7 +436,8 @@ impl World {
                 // The error code, then where it happened.
                 let at = s.gpr[4].wrapping_add(8);
                 let byte = |a: u64| {
-                    let e = ran.journal.iter().rev().find(|e| a.wrapping_sub(e.addr.0) < e.len.into());
+                    let e =
+                        ran.journal.entries.iter().rev().find(|e| a.wrapping_sub(e.addr.0) < e.len.into());
                     e.map_or(0, |e| e.new >> (8 * (a - e.addr.0)) & 0xff)
                 };
                 (0..8).fold(0, |v, i| v | byte(at.wrapping_add(i)) << (8 * i))
@@ -466,9 +466,9 @@ fn repeats(case: &Case, ran: &Ran) -> bool {
 }
 
 /// The pages that a journal is about.
-fn written_pages(journal: &[JournalEntry]) -> Vec<usize> {
+fn written_pages(journal: &Journal) -> Vec<usize> {
     let mut pages = Vec::new();
-    for e in journal {
+    for e in &journal.entries {
         for at in [e.addr.0, e.addr.0 + u64::from(e.len.max(1)) - 1] {
             let page = at as usize / PAGE;
             if page < RAM / PAGE && !pages.contains(&page) {
@@ -489,17 +489,6 @@ fn overlay(image: &mut [u8], page: usize, at: u64, bytes: &[u8]) {
     }
 }
 
-/// The bytes that journals leave behind, by address.
-pub(super) fn last_bytes(journal: &[JournalEntry]) -> BTreeMap<u64, u8> {
-    let mut map = BTreeMap::new();
-    for e in journal {
-        for i in 0..u64::from(e.len) {
-            map.insert(e.addr.0 + i, (e.new >> (8 * i)) as u8);
-        }
-    }
-    map
-}
-
 /// What memory holds at `at` before the case runs.
 fn loaded_byte(base: &[u8], case: &Case, at: u64) -> u8 {
     let code = (CODE + case.at, case.bytes());
@@ -513,11 +502,11 @@ fn loaded_byte(base: &[u8], case: &Case, at: u64) -> u8 {
 }
 
 /// The first difference of what two journals leave.
-fn journals(base: &[u8], case: &Case, a: &[JournalEntry], b: &[JournalEntry]) -> Option<String> {
-    if a == b {
+fn journals(base: &[u8], case: &Case, a: &Journal, b: &Journal) -> Option<String> {
+    if a.same_bytes(b) {
         return None;
     }
-    let (a, b) = (last_bytes(a), last_bytes(b));
+    let (a, b) = (a.last_bytes(), b.last_bytes());
     let before = |at: u64| loaded_byte(base, case, at);
     a.keys().chain(b.keys()).find_map(|at| {
         let (x, y) = (a.get(at), b.get(at));

@@ -11,11 +11,12 @@ use super::replay::{Log as AccessLog, ReplayBus, ReplayInterrupts};
 use super::translator::{Translated, Translator};
 use super::{forget_code, left};
 use backend_jit::{BlockId, RunExit};
-use emu_core::addr::{PAGE_SIZE, PhysAddr};
+use emu_core::addr::PAGE_SIZE;
+use emu_core::bus::SystemBus;
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::engine::{Engine, Exit};
 use emu_core::ir::BlockKey;
-use emu_core::mmu::JournalEntry;
+use emu_core::mmu::Journal;
 use emu_core::state::{Activity, CpuState, Mode};
 use interp::Interp;
 use interp::system::deliver::{self, Service};
@@ -34,7 +35,8 @@ pub struct Lockstep {
     interp: Interp,
     translator: Translator,
     accesses: Arc<AccessLog>,
-    wired: bool,
+    /// The board's bus, without a log; None: the log does not stand before it yet.
+    bus: Option<Arc<dyn SystemBus>>,
     /// Batches compared.
     compared: u64,
     /// Instructions that may still be batched: after a difference, none until the batch has been gone through again.
@@ -46,7 +48,7 @@ pub struct Lockstep {
 struct Outcome {
     state: CpuState,
     /// Every store to RAM, in order.
-    stores: Vec<JournalEntry>,
+    stores: Journal,
 }
 
 impl Lockstep {
@@ -56,7 +58,7 @@ impl Lockstep {
             interp: Interp::new(),
             translator,
             accesses: Arc::new(AccessLog::default()),
-            wired: false,
+            bus: None,
             compared: 0,
             single_until: 0,
             difference: None,
@@ -66,11 +68,11 @@ impl Lockstep {
     /// Puts the access log between the processor and its devices, and makes every store visible.
     fn wire(&mut self, cpu: &mut Cpu) {
         let log = self.accesses.clone();
+        self.bus = Some(cpu.bus.clone());
         cpu.bus = Arc::new(ReplayBus { real: cpu.bus.clone(), log: log.clone() });
         cpu.irq = Arc::new(ReplayInterrupts { real: cpu.irq.clone(), log });
         cpu.mmu.trap_writes = true;
         cpu.flush_all();
-        self.wired = true;
     }
 
     fn turn(&mut self, cpu: &mut Cpu) -> Option<Exit> {
@@ -91,7 +93,7 @@ impl Lockstep {
 
     fn compare(&mut self, cpu: &mut Cpu, key: &BlockKey, id: BlockId) -> Option<Exit> {
         let before = cpu.state.clone();
-        cpu.mmu.journal = Some(Vec::new());
+        cpu.mmu.journal = Some(Journal::default());
         let most = if before.icount < self.single_until { 1 } else { BATCH };
         let (exit, count) = self.run_batch(cpu, *key, id, most);
         let fault = (exit == RunExit::Fault).then(|| backend_jit::fault(cpu));
@@ -100,14 +102,14 @@ impl Lockstep {
             dead = deliver::exception(cpu, e).is_err();
         }
         let journal = cpu.mmu.journal.take().unwrap_or_default();
-        undo(cpu, &journal);
+        cpu.take_back(&journal);
         let translated =
             Outcome { state: std::mem::replace(&mut cpu.state, before.clone()), stores: journal };
         let hits = std::mem::take(&mut cpu.code_hits);
         cpu.mode_changed();
 
         self.accesses.replay();
-        cpu.mmu.journal = Some(Vec::new());
+        cpu.mmu.journal = Some(Journal::default());
         let ended = self.run_interpreted(cpu, count, fault.is_some());
         cpu.code_hits.extend(hits);
         let journal = cpu.mmu.journal.take().unwrap_or_default();
@@ -123,7 +125,7 @@ impl Lockstep {
         self.compared += 1;
         if !differences.is_empty() && most > 1 {
             // Back to the start of the batch, to find the block.
-            undo(cpu, &journal);
+            cpu.take_back(&journal);
             cpu.state = before;
             cpu.mode_changed();
             self.single_until = cpu.state.icount + count + 1;
@@ -150,7 +152,10 @@ impl Lockstep {
         for n in 1.. {
             let (exit, count, plain) = self.run_translated(cpu, key, id);
             total += count;
-            let quiet = cpu.code_hits.is_empty() && cpu.signals.peek() == 0 && cpu.state.shadow == 0;
+            let quiet = cpu.code_hits.is_empty()
+                && cpu.signals.peek() == 0
+                && cpu.state.shadow == 0
+                && !self.accesses.waits();
             if exit != RunExit::NeedBlock
                 || !plain
                 || !quiet
@@ -270,24 +275,6 @@ fn repeats_at(cpu: &mut Cpu) -> bool {
     false
 }
 
-/// The last value of each byte written.
-fn last_values(journal: &[JournalEntry]) -> BTreeMap<u64, u8> {
-    let mut bytes = BTreeMap::new();
-    for e in journal {
-        for i in 0..u64::from(e.len) {
-            bytes.insert(e.addr.0 + i, (e.new >> (8 * i)) as u8);
-        }
-    }
-    bytes
-}
-
-/// Takes the writes back, newest first.
-fn undo(cpu: &mut Cpu, journal: &[JournalEntry]) {
-    for e in journal.iter().rev() {
-        cpu.phys_write(PhysAddr(e.addr.0), e.len.into(), e.old);
-    }
-}
-
 /// Whether two states agree in all that [`compare_states`] looks at: the quick answer for nearly every block.
 fn same_state(t: &CpuState, i: &CpuState) -> bool {
     t.gpr == i.gpr
@@ -337,19 +324,19 @@ fn compare_states(t: &CpuState, i: &CpuState) -> Vec<String> {
 }
 
 /// The first byte of RAM that the runs left different, if any.
-fn compare_stores(translated: &[JournalEntry], interpreted: &[JournalEntry]) -> Option<String> {
-    if translated == interpreted {
+fn compare_stores(translated: &Journal, interpreted: &Journal) -> Option<String> {
+    if translated.same_bytes(interpreted) {
         return None;
     }
-    let (t, i) = (last_values(translated), last_values(interpreted));
+    let (t, i) = (translated.changed_bytes(), interpreted.changed_bytes());
     let a = t.keys().chain(i.keys()).copied().filter(|a| t.get(a) != i.get(a)).min()?;
-    let show = |m: &BTreeMap<u64, u8>| m.get(&a).map_or("unwritten".into(), |b| format!("{b:#x}"));
+    let show = |m: &BTreeMap<u64, u8>| m.get(&a).map_or("unchanged".into(), |b| format!("{b:#x}"));
     Some(format!("memory at {a:#x}: translated {}, interpreted {}", show(&t), show(&i)))
 }
 
 impl Engine for Lockstep {
     fn run(&mut self, cpu: &mut Cpu, budget: u64) -> Exit {
-        if !self.wired {
+        if self.bus.is_none() {
             self.wire(cpu);
         }
         let end = cpu.state.icount.saturating_add(budget);
@@ -370,7 +357,11 @@ impl Engine for Lockstep {
             if cpu.state.icount >= end {
                 return Exit::Budget;
             }
-            if let Some(exit) = self.turn(cpu) {
+            let ended = self.turn(cpu);
+            if let Some(bus) = &self.bus {
+                self.accesses.settle(&**bus);
+            }
+            if let Some(exit) = ended {
                 return exit;
             }
         }

@@ -75,6 +75,7 @@ pub fn make(machine: &Machine, log: &Arc<Log>) -> Result<Box<dyn Engine>> {
         // With one processor on the virtual clock, devices work in its thread; else on the real one they see to order.
         ordered: machine.cpus > 1 || machine.clock != ClockKind::Virtual,
         plain: machine.cpus == 1 && emu_core::order::one_sided(),
+        elide_locks: config.elide_locks && machine.cpus == 1,
         ..config
     };
     let translator = Translator::new(config, off.passes(), log.clone(), lockstep)

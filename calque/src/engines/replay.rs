@@ -1,4 +1,8 @@
 //! A bus that performs each device access once and lets a second run of the same instructions see the same.
+//!
+//! What the first run wrote to memory is undone before the second: a device that works on a thread of its own and is
+//! told to look at memory in between would see the old bytes. So writes wait until memory is as it stays, or until
+//! the first run reads from a device, whose answer may depend on them.
 
 use emu_core::addr::PhysAddr;
 use emu_core::bus::{CpuInterrupts, SystemBus};
@@ -29,6 +33,8 @@ struct State {
     first: Vec<Access>,
     /// Accesses already performed that a repeated first run is given instead of the devices.
     performed: VecDeque<Access>,
+    /// The last accesses of the log, all of them writes, which their devices have not been given yet.
+    waiting: Vec<Access>,
     difference: Option<(Option<Access>, Access)>,
 }
 
@@ -58,6 +64,9 @@ impl Log {
     /// The next first runs are to go through the same instructions as the last one did: they get its values.
     pub fn rewind(&self) {
         let mut s = self.state();
+        let waiting = std::mem::take(&mut s.waiting).len();
+        let performed = s.first.len() - waiting;
+        s.first.truncate(performed);
         s.performed = std::mem::take(&mut s.first).into();
     }
 
@@ -71,6 +80,38 @@ impl Log {
         let left = s.log.pop_front();
         s.log.clear();
         left.map(|a| format!("device access: translated {a:x?}, interpreted none"))
+    }
+
+    /// Whether devices have not been given all that was written.
+    pub fn waits(&self) -> bool {
+        !self.state().waiting.is_empty()
+    }
+
+    /// Gives devices what was written: memory is as it stays.
+    pub fn settle(&self, bus: &dyn SystemBus) {
+        let waiting = std::mem::take(&mut self.state().waiting);
+        for a in waiting {
+            match a.space {
+                "port" => bus.port_write(a.addr as u16, a.size, a.value as u32),
+                _ => bus.mmio_write(PhysAddr(a.addr), a.size, a.value),
+            }
+        }
+    }
+
+    /// A write in a first run waits to be performed; in a second one it is checked against the log.
+    fn write(&self, access: Access) {
+        if self.state().replaying {
+            self.pass(access, || 0);
+            return;
+        }
+        let mut waits = false;
+        self.pass(access, || {
+            waits = true;
+            0
+        });
+        if waits {
+            self.state().waiting.push(access);
+        }
     }
 
     /// Performs `real` in a first run; in a second one checks against the log and returns the logged value.
@@ -118,29 +159,29 @@ pub struct ReplayBus {
 impl SystemBus for ReplayBus {
     fn port_read(&self, port: u16, size: u8) -> u32 {
         let access = Access { space: "port", write: false, addr: port.into(), size, value: 0 };
-        self.log.pass(access, || self.real.port_read(port, size).into()) as u32
+        self.log.pass(access, || {
+            self.log.settle(&*self.real);
+            self.real.port_read(port, size).into()
+        }) as u32
     }
 
     fn port_write(&self, port: u16, size: u8, value: u32) {
         let access = Access { space: "port", write: true, addr: port.into(), size, value: value.into() };
-        self.log.pass(access, || {
-            self.real.port_write(port, size, value);
-            0
-        });
+        self.log.write(access);
     }
 
     fn mmio_read(&self, addr: PhysAddr, size: u8) -> u64 {
         let access = Access { space: "mmio", write: false, addr: addr.0, size, value: 0 };
-        self.log.pass(access, || self.real.mmio_read(addr, size))
+        self.log.pass(access, || {
+            self.log.settle(&*self.real);
+            self.real.mmio_read(addr, size)
+        })
     }
 
     fn mmio_write(&self, addr: PhysAddr, size: u8, value: u64) {
         let masked = value & (u64::MAX >> (64 - 8 * u32::from(size)));
         let access = Access { space: "mmio", write: true, addr: addr.0, size, value: masked };
-        self.log.pass(access, || {
-            self.real.mmio_write(addr, size, value);
-            0
-        });
+        self.log.write(access);
     }
 }
 

@@ -12,7 +12,7 @@ pub const LARGE_PAGES: &str = "pages";
 pub const RESUME: &str = "resume";
 
 /// The switches beside the passes.
-const EMITTER: [Switch; 14] = [
+const EMITTER: [Switch; 15] = [
     // Links across pages.
     ("links", |c| c.link_pages = false),
     // Predicted returns.
@@ -24,6 +24,8 @@ const EMITTER: [Switch; 14] = [
     ("addresses", |c| c.fold_addresses = false),
     // Immediates of changing code as data.
     ("words", |c| c.code_words = false),
+    // Accesses without LOCK in user mode where there is one vCPU.
+    ("locks", |c| c.elide_locks = false),
     (LARGE_PAGES, |c| c.large_pages = false),
     (RESUME, |_| ()),
     // Copies of translations for other RIPs.

@@ -51,6 +51,7 @@ impl Translator {
     pub fn new(config: JitConfig, passes: PassSet, log: Arc<Log>, keep_ir: bool) -> Result<Self, JitError> {
         let mut lifter = Lifter::new(BLOCK_INSNS);
         lifter.lift_words(config.code_words);
+        lifter.elide_locks(config.elide_locks);
         lifter.set_emits(backend_jit::emits);
         Ok(Self {
             lifter,

@@ -4,6 +4,8 @@
 //! which raises the fault exactly where it belongs. That is also how alignment is checked, and how stores into decoded
 //! code of the page that the instruction itself is in are done: a run ends before them, since the element after may be
 //! another instruction's by then.
+//!
+//! While a journal is kept, whoever calls completes it ([`Cpu::complete_journal`]).
 
 use super::wide::{self, Other};
 use super::{Access, Priv, tlb};
@@ -92,6 +94,7 @@ impl Cpu {
         // A destination ahead of the source repeats what it overlaps: only up to there is it a plain copy.
         let gap = (to.host as usize).wrapping_sub(from as usize);
         let len = if gap < len { gap / unit * unit } else { len };
+        self.ahead(&to, len);
         // SAFETY: both runs stay within pages that were translated for this access.
         unsafe { wide::copy(to.host, from, len) };
         self.told(to, len);
@@ -115,6 +118,7 @@ impl Cpu {
         let Some(to) = self.writable(dst) else { return 0 };
         let len = self.before_code(&to, len, own) / unit * unit;
         let value = repeated(value, unit);
+        self.ahead(&to, len);
         // SAFETY: the run stays within a page that was translated for writing.
         unsafe { wide::fill(to.host, value, len, unit) };
         self.told(to, len);
@@ -123,7 +127,7 @@ impl Cpu {
 
     /// Whether somebody wants to see each element.
     fn by_element(&self) -> bool {
-        self.mmu.journal.is_some() || self.mmu.trace.is_some() || self.state.mode.contains(Mode::ALIGN)
+        self.mmu.trace.is_some() || self.state.mode.contains(Mode::ALIGN)
     }
 
     /// How many of the next `len` bytes of a run come before anything decoded that ends it.
@@ -159,7 +163,10 @@ impl Cpu {
     fn writable(&mut self, lin: u64) -> Option<Run> {
         // SAFETY: as in `readable`.
         let entry = unsafe { &(*self.state.tlb).write[tlb::index(lin)] };
-        if let Some(host) = entry.hit(lin, 1) {
+        // A journal wants the guest-physical address.
+        if let Some(host) = entry.hit(lin, 1)
+            && self.mmu.journal.is_none()
+        {
             return Some(Run { host, watched: None });
         }
         let t = self.translate(lin, Access::Write, Priv::Current, false).ok()?;
@@ -172,6 +179,12 @@ impl Cpu {
             return None;
         }
         Some(Run { host: p.wrapping_add(t.gpa.offset() as usize), watched: Some((t.gpa, index)) })
+    }
+
+    fn ahead(&mut self, run: &Run, len: usize) {
+        if let Some((gpa, _)) = run.watched {
+            self.journal_ahead(gpa, len);
+        }
     }
 
     fn told(&mut self, run: Run, len: usize) {

@@ -8,6 +8,7 @@ pub mod access;
 mod across;
 pub mod bulk;
 pub mod execid;
+mod journal;
 pub mod phys;
 pub mod rmw;
 pub mod shadow;
@@ -27,6 +28,7 @@ use crate::events::Event;
 use crate::fault::{Exception, Vector};
 use crate::mem::Frame;
 use crate::state::bits::{cr0, cr4, efer, rflags};
+pub use journal::{Journal, JournalEntry};
 use shadow::{Dropped, Found, Shadow, Shape};
 use space::{Selected, Spaces};
 use walk::{Intent, Leaf, Path};
@@ -81,26 +83,13 @@ pub struct Mmu {
     pub stats: MmuStats,
     /// While set, no write entry is ever cached, so that every store passes [`Cpu::translate`] (lockstep).
     pub trap_writes: bool,
-    /// Old bytes of every write to RAM since it was last taken, newest last; None: not recorded (lockstep).
-    pub journal: Option<Vec<JournalEntry>>,
+    /// Every write to RAM since it was last taken; None: not recorded (lockstep).
+    pub journal: Option<Journal>,
     /// Every data access since it was last taken, oldest first; None: not recorded. While it is recorded no read or
     /// write entry is cached (set it with [`Cpu::trace_accesses`], which drops those that are).
     pub trace: Option<Vec<Touch>>,
     /// Numbers of fetch translations.
     exec_ids: execid::ExecIds,
-}
-
-/// One recorded write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct JournalEntry {
-    /// Guest-physical address of the first byte.
-    pub addr: PhysAddr,
-    /// Bytes before the write, in the low `len` bytes.
-    pub old: u64,
-    /// Bytes written, in the low `len` bytes.
-    pub new: u64,
-    /// Length in bytes, 1 to 8.
-    pub len: u8,
 }
 
 /// One recorded data access of an instruction or of an implicit access to tables and stacks.

@@ -82,7 +82,7 @@ impl Cpu {
                 if let Some(journal) = &mut self.mmu.journal {
                     // SAFETY: as above.
                     let old = unsafe { ram_read(host, size) };
-                    journal.push(JournalEntry { addr, old, new: value, len: size as u8 });
+                    journal.entries.push(JournalEntry { addr, old, new: value, len: size as u8 });
                 }
                 // SAFETY: as above.
                 let store = || unsafe { ram_write(host, size, value) };

@@ -17,7 +17,7 @@ pub(super) fn binary(cx: &mut Cx) -> Lift {
         cx.set_flags_of(v);
         return Ok(Flow::Next);
     }
-    if cx.i.has_lock_prefix() {
+    if cx.locks() {
         return locked(cx, ty);
     }
     let same = cx.i.op_kind(1) == OpKind::Register
@@ -79,7 +79,7 @@ pub(super) fn unary(cx: &mut Cx) -> Lift {
     let m = cx.i.mnemonic();
     let old;
     let v;
-    if cx.i.has_lock_prefix() {
+    if cx.locks() {
         if m == M::Neg {
             return Err(NotLifted);
         }
@@ -127,7 +127,7 @@ pub(super) fn exchange(cx: &mut Cx) -> Lift {
     let ty = cx.op_ty(0)?;
     let src_reg = cx.gpr(1)?;
     let src = cx.get(src_reg);
-    let locked = cx.i.has_lock_prefix();
+    let locked = cx.locks();
     if cx.i.mnemonic() == M::Xadd {
         let v;
         if locked {

@@ -22,7 +22,7 @@ pub(super) fn test(cx: &mut Cx) -> Lift {
         let at = bit_address(cx, n, ty, writes);
         if !writes {
             cx.load(ty, at)
-        } else if cx.i.has_lock_prefix() {
+        } else if cx.locks() {
             addr = Some(at);
             Value::NONE
         } else {

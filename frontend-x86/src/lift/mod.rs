@@ -7,6 +7,7 @@ mod bmi;
 mod branch;
 mod mov;
 mod muldiv;
+mod pair;
 mod shift;
 mod sse;
 mod stack;
@@ -23,6 +24,7 @@ pub(crate) fn lift(cx: &mut Cx) -> Lift {
         M::Add | M::Sub | M::Adc | M::Sbb | M::And | M::Or | M::Xor | M::Cmp | M::Test => alu::binary(cx),
         M::Inc | M::Dec | M::Neg | M::Not => alu::unary(cx),
         M::Xadd | M::Cmpxchg => alu::exchange(cx),
+        M::Cmpxchg8b | M::Cmpxchg16b => pair::compare_exchange(cx),
         M::Shl | M::Sal | M::Shr | M::Sar | M::Rol | M::Ror | M::Rcl | M::Rcr => shift::shift(cx),
         M::Shld | M::Shrd => shift::double(cx),
         M::Mul | M::Imul | M::Div | M::Idiv => muldiv::lift(cx),

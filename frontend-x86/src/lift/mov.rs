@@ -116,6 +116,12 @@ fn xchg(cx: &mut Cx) -> Lift {
         debug_assert!(cx.is_mem(m));
         let r = cx.gpr(r)?;
         let v = cx.get(r);
+        if !cx.locks() {
+            let (old, place) = cx.modify(m, ty)?;
+            cx.write_back(place, ty, v);
+            cx.set(r, old);
+            return Ok(Flow::Next);
+        }
         let a = cx.addr(ty.bytes(), true);
         let old = cx.atomic(Op::AtomicXchg, ty, a, &[v]);
         cx.set(r, old);

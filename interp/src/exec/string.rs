@@ -111,7 +111,9 @@ fn repeat<R: Repeat>(
             return Ok(());
         }
         let step = cpu.state.mode.contains(Mode::STEP);
-        let done = if count >= FEW && !step { bulk(cpu, op, count) } else { 0 };
+        // A journal is for comparison with other engines, of which bulk runs are a part.
+        let single = step || cpu.mmu.journal.is_some();
+        let done = if count >= FEW && !single { bulk(cpu, op, count) } else { 0 };
         if done == 0 {
             one(cpu, op)?;
         }
