@@ -14,6 +14,8 @@ fn has(have: &Features, f: F) -> bool {
         F::MULTIBYTENOP | F::CET_IBT | F::CET_SS => d & 1 << 15 != 0,
         F::PREFETCHW | F::PREFETCHWT1 => have.long_mode() || have.ext1_ecx & 1 << 8 != 0,
         F::FPU | F::FPU287 | F::FPU387 => d & 1 != 0,
+        F::CX8 => d & 1 << 8 != 0,
+        F::CMPXCHG16B => c & leaf1_ecx::CMPXCHG16B != 0,
         F::CMOV => d & 1 << 15 != 0,
         F::SSE => d & 1 << 25 != 0,
         F::SSE2 => d & 1 << 26 != 0,

@@ -24,7 +24,7 @@ fn eight(cx: &mut Cx) -> Lift {
     let equal = cx.op(Op::CmpEq, Type::Bool, &[differ, zero]);
     let v = cx.op(Op::Select, Type::I64, &[equal, new, old]);
     cx.op(Op::StoreW, Type::I64, &[old, v]);
-    let n = cx.konst(Type::I64, 32);
+    let n = cx.konst(Type::I8, 32);
     let high = cx.op(Op::Shr, Type::I64, &[old, n]);
     let low = cx.resize(old, Type::I64, Type::I32);
     let low = cx.resize(low, Type::I32, Type::I64);
@@ -39,7 +39,7 @@ fn eight(cx: &mut Cx) -> Lift {
 fn pair(cx: &mut Cx, high: usize, low: usize) -> Value {
     let h = cx.b.get_reg(Type::I64, high);
     let l = cx.b.get_reg(Type::I32, low);
-    let n = cx.konst(Type::I64, 32);
+    let n = cx.konst(Type::I8, 32);
     let h = cx.op(Op::Shl, Type::I64, &[h, n]);
     let l = cx.resize(l, Type::I32, Type::I64);
     cx.op(Op::Or, Type::I64, &[h, l])
