@@ -2,6 +2,7 @@
 
 pub mod driver;
 pub mod jit;
+mod kept;
 pub mod lockstep;
 pub mod profile;
 mod replay;

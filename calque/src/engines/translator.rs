@@ -1,6 +1,7 @@
 //! From guest code to installed host code: lift, passes, emit, with what `--log` and `--stats` want to know.
 
 use super::driver::code_address;
+use super::kept::Kept;
 use crate::log::{Log, Topic};
 use backend_jit::{BlockId, Jit, JitConfig, JitError};
 use emu_core::cpu::{CodeHit, Cpu};
@@ -8,7 +9,7 @@ use emu_core::fault::Exception;
 use emu_core::ir::passes::{Optimizer, PassSet};
 use emu_core::ir::{Block, BlockKey, Op};
 use frontend_x86::{Guide, Lifted, Lifter, TRANSLATED, mnemonic_of};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -33,10 +34,8 @@ pub struct Translator {
     optimizer: Optimizer,
     traces: bool,
     log: Arc<Log>,
-    /// Keep each block's IR, to show it in a report.
-    keep_ir: bool,
-    ir: HashMap<BlockKey, Block>,
-    repeating: HashSet<BlockKey>,
+    /// Each block's IR, if it is kept.
+    kept: Option<Kept>,
     /// Interpreted instructions by the number of their mnemonic.
     fallbacks: HashMap<u32, u64>,
     /// Blocks that the emitter refused, by its reason.
@@ -59,9 +58,7 @@ impl Translator {
             optimizer: Optimizer::new(passes),
             traces: passes.contains(PassSet::TRACE),
             log,
-            keep_ir,
-            ir: HashMap::new(),
-            repeating: HashSet::new(),
+            kept: keep_ir.then(Kept::default),
             fallbacks: HashMap::new(),
             refused: HashMap::new(),
         })
@@ -100,6 +97,7 @@ impl Translator {
             self.lifter.has_no_words(block.key.phys);
         }
         self.optimizer.run(&mut block);
+        let evictions = self.jit.counters().evictions;
         let id = match self.jit.compile(&block) {
             Ok(id) => id,
             Err(e) => {
@@ -111,11 +109,11 @@ impl Translator {
         if logging {
             self.log_block(cpu, &block, before, id);
         }
-        if self.keep_ir {
-            let key = block.key;
-            self.ir.insert(key, block);
-            if branches_to_its_last_instruction(&self.ir[&key]) {
-                self.repeating.insert(key);
+        if let Some(kept) = &mut self.kept {
+            kept.insert(block);
+            if self.jit.counters().evictions != evictions {
+                let jit = &self.jit;
+                kept.retain(|key| jit.lookup(key).is_some());
             }
         }
         Ok(Translated::Block(id))
@@ -145,29 +143,27 @@ impl Translator {
     pub fn invalidate(&mut self, hits: &[CodeHit]) {
         self.jit.invalidate(hits);
         self.lifter.note_stores(hits);
-        let jit = &self.jit;
-        let hit = |key: &BlockKey| hits.iter().any(|h| h.page.page() == key.phys.page());
-        let gone = |key: &BlockKey| hit(key) && jit.lookup(key).is_none();
-        self.ir.retain(|key, _| !gone(key));
-        self.repeating.retain(|key| !gone(key));
+        if let Some(kept) = &mut self.kept {
+            let jit = &self.jit;
+            kept.retain_hit(hits, |key| jit.lookup(key).is_some());
+        }
     }
 
     /// Whether a block whose IR was kept ends in an instruction that may branch to itself, as repeated string
     /// instructions do.
     pub fn repeats(&self, key: &BlockKey) -> bool {
-        self.repeating.contains(key)
+        self.kept.as_ref().is_some_and(|kept| kept.repeats(key))
     }
 
     /// RIP of the last guest instruction of a block whose IR was kept.
     pub fn last_instruction(&self, key: &BlockKey) -> Option<u64> {
-        let marker = self.ir.get(key)?.insts.iter().rev().find(|i| i.op == Op::Guest)?;
-        Some(key.rip.wrapping_add(marker.imm as u64))
+        self.kept.as_ref()?.last_instruction(key)
     }
 
     /// The block's IR and host code, for a report.
     pub fn describe(&self, key: &BlockKey) -> String {
         let mut text = String::new();
-        if let Some(block) = self.ir.get(key) {
+        if let Some(block) = self.kept.as_ref().and_then(|kept| kept.block(key)) {
             let _ = writeln!(text, "IR:\n{block}");
         }
         if let Some(id) = self.jit.lookup(key) {
@@ -218,14 +214,4 @@ pub fn host_text(jit: &Jit, id: BlockId) -> String {
     };
     let parts: Vec<String> = jit.host_code(id).iter().map(text).collect();
     parts.join("out of line:\n")
-}
-
-fn branches_to_its_last_instruction(block: &Block) -> bool {
-    let marker = block.insts.iter().rev().find(|i| i.op == Op::Guest);
-    let last = block.insts.last();
-    last.zip(marker).is_some_and(|(l, m)| match l.op {
-        Op::Branch => i64::from(l.aux as i32) == m.imm || l.imm == m.imm,
-        Op::Goto => l.imm == m.imm,
-        _ => false,
-    })
 }

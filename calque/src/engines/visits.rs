@@ -4,7 +4,7 @@
 //! the interpreter does that in less time than a copy takes.
 
 /// So often a place is come to before it gets a copy.
-const FEW: u8 = 2;
+const FEW: u8 = 4;
 
 /// How often places have lately been come to whose code is translated for other RIPs: a few, and not exactly.
 #[derive(Debug)]
