@@ -137,6 +137,16 @@ pub fn linear(cpu: &mut Cpu, op: &Op, bytes: u64, write: bool) -> Result<u64, Ex
     if op.class == Class::Flat { Ok(offset(&cpu.state, op)) } else { linear_slow(cpu, op, bytes, write) }
 }
 
+/// The same for instructions that are never checked for alignment.
+///
+/// # Errors
+/// #GP(0) or #SS(0).
+#[inline(always)]
+pub fn linear_unchecked(cpu: &mut Cpu, op: &Op, bytes: u64, write: bool) -> Result<u64, Exception> {
+    let off = effective(&cpu.state, op);
+    linear_unaligned(cpu, segment(op.seg), off, bytes, write)
+}
+
 #[inline(never)]
 fn linear_slow(cpu: &mut Cpu, op: &Op, bytes: u64, write: bool) -> Result<u64, Exception> {
     let off = effective(&cpu.state, op);

@@ -11,6 +11,7 @@ pub mod bits;
 pub mod branch;
 pub mod calls;
 pub mod door;
+pub mod dot;
 pub mod flags;
 pub mod gates;
 pub mod lazy;

@@ -7,6 +7,7 @@
 //! stored is stored from the vector register: see `fold_load` and `lane`.
 
 use super::asm::{Opc, Reg, Rm};
+use super::dot::is_dot;
 use super::mem::Stored;
 use super::vecenc::{Coding, Form, coding};
 use super::{Codegen, Loc};
@@ -68,6 +69,7 @@ impl Codegen {
         }
         let args = c.args(inst);
         match c.form {
+            Form::Two if is_dot(&c) => self.dot(me, inst, c, args[0], args[1]),
             Form::Two => self.two(me, inst, c, args[0], args[1]),
             Form::One => self.one(me, inst, c, args[0]),
             Form::Fused => self.fused(me, inst, c, args),

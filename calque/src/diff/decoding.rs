@@ -35,3 +35,10 @@ pub(super) fn narrow_branch(s: &Step) -> bool {
     let amd = as_amd(s);
     intel.code() != amd.code() && amd.flow_control() != FlowControl::Next
 }
+
+/// Whether it has a repeat prefix, which the decoder tells of string instructions alone.
+pub(super) fn repeats(s: &Step) -> bool {
+    let prefix =
+        |b: &&u8| matches!(b, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3);
+    s.bytes.iter().take_while(prefix).any(|b| matches!(b, 0xf2 | 0xf3))
+}

@@ -4,6 +4,7 @@
 //! ([`Step`]), and only where the reason reaches: undefined flags explain a difference in exactly those flags, and so
 //! on. Where makers' processors differ is in [`super::makers`].
 
+use super::intel;
 use super::leg::{Ran, Step};
 use super::makers;
 use super::native::Seen;
@@ -164,16 +165,24 @@ pub(super) fn host(scene: &Scene, ran: &Ran, seen: &Seen, list: &[String]) -> Op
     if let Some(why) = all.iter().find_map(|(_, i)| kept_from_host(i)) {
         return Some(why);
     }
-    // C1 and undefined flags do not spread: what differs besides wants a reason of its own.
+    // C1, undefined flags and NaNs do not spread: what differs besides wants a reason of its own.
     let undefined = undefined_at_end(&all, ran);
     let differing = (ran.state.rflags ^ seen.rflags) & rflags::STATUS;
     let flags_too = differing != 0 && undefined.is_some_and(|u| differing & !u == 0);
     let c1_too = makers::only_c1(&all, ran, seen);
-    let others = |l: &&String| !(c1_too && l.starts_with("fsw") || flags_too && l.starts_with("rflags"));
+    let others = |l: &&String| {
+        !(c1_too && l.starts_with("fsw")
+            || flags_too && l.starts_with("rflags")
+            || intel::is_nan_of_dot(&all, ran, seen, l))
+    };
     let rest: Vec<String> = list.iter().filter(others).cloned().collect();
     let list = &rest[..];
     if list.is_empty() {
-        return Some(if c1_too { Reason::CompareC1 } else { Reason::UndefinedFlags });
+        return Some(match (c1_too, flags_too) {
+            (true, _) => Reason::CompareC1,
+            (_, true) => Reason::UndefinedFlags,
+            _ => Reason::DotNan,
+        });
     }
     if let Some(why) = makers::differ(scene, &all, ran, seen, list) {
         return Some(why);
@@ -198,6 +207,11 @@ fn executed<'a>(scene: &Scene, ran: &'a Ran) -> Vec<(&'a Step, Instruction)> {
             && ran.caught.and_then(|c| c.error).is_some_and(|e| e & 0x10 != 0)
     };
     ran.steps.iter().filter(|s| !unfetched(s)).map(|s| (s, decode(s, scene.bits))).collect()
+}
+
+/// Whether only status flags differ.
+pub(super) fn only_status_flags(ran: &Ran, seen: &Seen) -> bool {
+    (ran.state.rflags ^ seen.rflags) & super::host::FLAGS & !rflags::STATUS == 0
 }
 
 /// The flags that are undefined at the end of a case. None if somebody went by one.

@@ -3,22 +3,26 @@
 //! Each reason demands the one instruction that it is about, at the place where the two part: what had come before
 //! cannot be compared any more when one side went on.
 
-use super::decoding::{as_amd, narrow_branch, permutes_with_w, takes_w_as_ignored};
+use super::decoding::{as_amd, narrow_branch, permutes_with_w, repeats, takes_w_as_ignored};
+use super::explain::only_status_flags;
 use super::leg::{Ran, Step};
-use super::native::Seen;
+use super::native::{self, Seen};
 use super::reasons::Reason;
 use super::scene::Scene;
+use super::{gathers, generate, intel};
 use emu_core::state::bits::rflags;
 use iced_x86::{Code, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register};
 
 /// Vectors that are told apart here.
-mod vector {
+pub(super) mod vector {
     pub const DB: u8 = 1;
+    pub const BR: u8 = 5;
     pub const UD: u8 = 6;
     pub const SS: u8 = 12;
     pub const GP: u8 = 13;
     pub const PF: u8 = 14;
     pub const AC: u8 = 17;
+    pub const XM: u8 = 19;
 }
 
 /// Which of these reasons a difference has, if it has one.
@@ -38,8 +42,10 @@ pub(super) fn differ(
     stopped
         .and_then(|(s, i)| place.host_stopped(s, i))
         .or_else(|| last.and_then(|(s, i)| place.we_stopped(s, i)))
+        .or_else(|| last.and_then(|(s, i)| intel::both_stopped(&place, s, i, all)))
         .or_else(|| unfetched(&place))
         .or_else(|| leaves_a_trace(all, list))
+        .or_else(|| intel::left(&place, all))
         .or_else(|| {
             let narrow = scene.bits == 64 && ran.steps.iter().any(narrow_branch);
             narrow.then_some(Reason::BranchSize)
@@ -47,20 +53,23 @@ pub(super) fn differ(
 }
 
 /// Where the two ended, and in what they differ.
-struct Place<'a> {
+pub(super) struct Place<'a> {
     scene: &'a Scene,
-    ran: &'a Ran,
-    seen: &'a Seen,
-    list: &'a [String],
+    /// The interpreter's end.
+    pub(super) ran: &'a Ran,
+    /// The host's.
+    pub(super) seen: &'a Seen,
+    /// What differs.
+    pub(super) list: &'a [String],
     /// The interpreter's vector, 0 without an exception.
-    ours: u8,
+    pub(super) ours: u8,
     /// At the same instruction.
-    same: bool,
+    pub(super) same: bool,
 }
 
 impl Place<'_> {
     /// Whether everything that differs begins with one of these words.
-    fn only(&self, words: &[&str]) -> bool {
+    pub(super) fn only(&self, words: &[&str]) -> bool {
         self.list.iter().all(|l| words.iter().any(|w| l.starts_with(w)))
     }
 
@@ -76,6 +85,21 @@ impl Place<'_> {
             if self.ours == vector::PF && self.same {
                 return Some(Reason::SameClass);
             }
+        }
+        if host == vector::AC && self.seen.rflags & rflags::AC != 0 {
+            let halves = matches!(i.mnemonic(), Mnemonic::Vcvtph2ps | Mnemonic::Vcvtps2ph);
+            if halves && i.memory_size().size() == 8 && misaligned(s, i, 8) {
+                return Some(Reason::HalfAlignment);
+            }
+            if pushes_selector(i) && s.gpr[4].wrapping_sub(4) % 4 != 0 {
+                return Some(Reason::SelectorPush);
+            }
+        }
+        if intel::cuts_lanes(s, i) && host == vector::PF && self.seen.cr2 < i.memory_size().size() as u64 {
+            return Some(Reason::MaskedWrap);
+        }
+        if host == vector::UD && !(self.same && self.ours == host) && !native::this_host_has(i.code()) {
+            return Some(Reason::Absent);
         }
         if self.same && (self.ours, host) == (vector::UD, vector::GP) && as_amd(s).mnemonic() == Mnemonic::Mov
         {
@@ -107,6 +131,10 @@ impl Place<'_> {
         if ours == vector::UD && permutes_with_w(s) {
             return Some(Reason::PermuteWidth);
         }
+        let here = self.same && host == vector::UD;
+        if ours == vector::UD && !here && i.code() != Code::INVALID && !generate::offered(i.code()) {
+            return Some(Reason::Absent);
+        }
         let sha = format!("{:?}", i.mnemonic()).starts_with("Sha");
         if ours == vector::GP && sha && misaligned(s, i, 16) {
             return Some(Reason::ShaAlignment);
@@ -130,12 +158,12 @@ impl Place<'_> {
         if matches!(i.mnemonic(), Mnemonic::Pusha | Mnemonic::Pushad) && agreed && self.in_frame(s, i) {
             return Some(Reason::PartialPush);
         }
-        if i.is_vsib() && agreed && only_mask(i, self.ran, self.seen, self.list) {
-            return Some(Reason::GatherMask);
+        let flags = self.only(&["rflags"]) && only_status_flags(self.ran, self.seen);
+        if agreed && repeats(s) && compares_strings(i) && flags {
+            return Some(Reason::StringFlags);
         }
-        let trapped = self.same && host == vector::DB && self.seen.rflags & rflags::TF != 0;
-        if i.is_vsib() && ours == vector::PF && trapped && self.only(&["vector"]) {
-            return Some(Reason::GatherTrap);
+        if let Some(why) = gathers::differ(self, i, agreed) {
+            return Some(why);
         }
         if ours == vector::GP && wild(i) {
             // The interpreter refuses the jump, the host what it finds there, or first the stack.
@@ -149,16 +177,20 @@ impl Place<'_> {
         None
     }
 
-    /// Whether memory alone differs, as far as the host has changed it where `i` pushes; the report names one place only.
+    /// Whether memory alone differs, as far as the host has changed it where `i` pushes.
     fn in_frame(&self, s: &Step, i: &Instruction) -> bool {
-        let size = i.stack_pointer_increment().unsigned_abs().into();
         let top = s.gpr[4] & 0xffff_ffff;
+        self.only_memory(top.saturating_sub(i.stack_pointer_increment().unsigned_abs().into()), top)
+    }
+
+    /// Whether memory alone differs, and only from one address up to another; the report names one place only.
+    pub(super) fn only_memory(&self, from: u64, to: u64) -> bool {
         let place = |l: &String| {
             let hex = l.strip_prefix("memory at 0x")?.split(':').next()?;
             u64::from_str_radix(hex, 16).ok()
         };
         // Places are eight bytes each, aligned.
-        let inside = |at: u64| at + 8 > top.saturating_sub(size) && at < top;
+        let inside = |at: u64| at + 8 > from && at < to;
         self.list.iter().all(|l| place(l).is_some_and(inside))
     }
 
@@ -197,7 +229,7 @@ pub(super) fn only_c1(all: &[(&Step, Instruction)], ran: &Ran, seen: &Seen) -> b
     ran.state.fpu.fsw ^ host == 1 << 9 && all.iter().any(|(_, i)| compares(i))
 }
 
-fn compares(i: &Instruction) -> bool {
+pub(super) fn compares(i: &Instruction) -> bool {
     use Mnemonic as M;
     matches!(i.mnemonic(), M::Fcomi | M::Fcomip | M::Fucomi | M::Fucomip)
 }
@@ -211,22 +243,19 @@ fn leaves_a_trace(all: &[(&Step, Instruction)], list: &[String]) -> Option<Reaso
         return Some(Reason::CompareC1);
     }
     // LOOP with a repeat prefix, which goes by rCX twice.
-    let repeated = |s: &Step| {
-        let prefix =
-            |b: &&u8| matches!(b, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3);
-        s.bytes.iter().take_while(prefix).any(|b| matches!(b, 0xf2 | 0xf3))
-    };
     let loops = |i: &Instruction| matches!(i.mnemonic(), M::Loop | M::Loope | M::Loopne);
-    if all.iter().any(|(s, i)| loops(i) && repeated(s)) {
+    if all.iter().any(|(s, i)| loops(i) && repeats(s)) {
         return Some(Reason::RepeatedLoop);
     }
-    let pushes = |i: &Instruction| {
-        let segment = i.op_kind(0) == OpKind::Register && i.op_register(0).is_segment_register();
-        i.mnemonic() == M::Push && segment && i.stack_pointer_increment() == -4
-    };
-    let at = all.iter().position(|(_, i)| pushes(i))?;
+    let at = all.iter().position(|(_, i)| pushes_selector(i))?;
     let read = at + 1 < all.len();
     (read || list.iter().all(|l| l.starts_with("memory"))).then_some(Reason::SelectorPush)
+}
+
+/// PUSH of a segment register with 32 bits.
+fn pushes_selector(i: &Instruction) -> bool {
+    let segment = i.op_kind(0) == OpKind::Register && i.op_register(0).is_segment_register();
+    i.mnemonic() == Mnemonic::Push && segment && i.stack_pointer_increment() == -4
 }
 
 /// How far behind its memory operand BT and its kin access, by the bit's number in a register.
@@ -248,7 +277,7 @@ fn wide(i: &Instruction) -> bool {
 }
 
 /// The linear address of its memory operand, where that has no segment base.
-fn address(s: &Step, i: &Instruction) -> Option<u64> {
+pub(super) fn address(s: &Step, i: &Instruction) -> Option<u64> {
     let memory = |n: &u32| {
         matches!(
             i.op_kind(*n),
@@ -257,6 +286,14 @@ fn address(s: &Step, i: &Instruction) -> Option<u64> {
     };
     let n = (0..i.op_count()).find(memory)?;
     i.virtual_address(n, 0, |r, _, _| register(s, r))
+}
+
+/// Whether `holds` is true of the place and the size of one of its accesses, the stack's among them.
+pub(super) fn spans(s: &Step, i: &Instruction, holds: impl Fn(u64, u64) -> bool) -> bool {
+    InstructionInfoFactory::new().info(i).used_memory().iter().any(|m| {
+        let size = m.memory_size().size().max(i.memory_size().size()).max(1);
+        m.virtual_address(0, |r, _, _| register(s, r)).is_some_and(|at| holds(at, size as u64))
+    })
 }
 
 /// A register's part of an address; segments have no base.
@@ -276,36 +313,14 @@ fn misaligned(s: &Step, i: &Instruction, to: u64) -> bool {
     address(s, i).is_some_and(|a| a % to != 0)
 }
 
-/// Whether only the mask of a gather differs, and in no sign bit of an element that counts.
-fn only_mask(i: &Instruction, ran: &Ran, seen: &Seen, list: &[String]) -> bool {
-    let mask = i.op_register(2);
-    if !mask.is_vector_register() {
-        return false;
-    }
-    let n = mask.number();
-    let name = format!("vector register {n}:");
-    let bytes = i.memory_size().size().max(4);
-    // The mask beyond the elements is cleared.
-    let indices = i.memory_index().size() / if i.is_vsib64() { 8 } else { 4 };
-    let count = indices.min(i.op_register(0).size() / bytes);
-    let host = |at: usize| {
-        let low = seen.fxsave.get(160 + 16 * n + 8 * at..160 + 16 * n + 8 * at + 8);
-        match at {
-            0 | 1 => low.and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes),
-            _ => seen.upper[n][at - 2],
-        }
-    };
-    let element = |word: &dyn Fn(usize) -> u64, e: usize| {
-        let at = e * bytes;
-        word(at / 8) << (64 - 8 * bytes - 8 * (at % 8)) >> (64 - 8 * bytes)
-    };
-    let ours = |at: usize| ran.state.vec[n].0[at];
-    let sign = 1 << (8 * bytes - 1);
-    list.iter().all(|l| l.starts_with(&name))
-        && (0..32 / bytes).all(|e| {
-            let (a, b) = (element(&ours, e), element(&host, e));
-            if e < count { (a ^ b) & sign == 0 } else { a == 0 }
-        })
+/// CMPS or SCAS.
+fn compares_strings(i: &Instruction) -> bool {
+    use Mnemonic as M;
+    let compares = matches!(
+        i.mnemonic(),
+        M::Cmpsb | M::Cmpsw | M::Cmpsd | M::Cmpsq | M::Scasb | M::Scasw | M::Scasd | M::Scasq
+    );
+    compares && i.is_string_instruction()
 }
 
 /// A jump whose target comes from a register or memory.

@@ -5,12 +5,14 @@
 //! lost and said to be, and a new one is started.
 
 use super::case::Case;
+use super::generate;
 use super::runner::{self, input, output};
 use super::scene::{CODE, DATA, STACK, Scene};
 use emu_core::state::bits::rflags as f;
+use iced_x86::Code;
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 const PAGE: usize = 0x1000;
 /// Seconds after which a batch that has come no further is given up: they take milliseconds, or half a second of
@@ -40,6 +42,21 @@ impl HostFlags {
     pub fn has(&self, flag: &str) -> bool {
         self.0.iter().any(|f| f == flag)
     }
+}
+
+/// Whether the processor of this machine has a form, as far as Linux's names of features tell.
+pub(super) fn this_host_has(code: Code) -> bool {
+    static FLAGS: OnceLock<HostFlags> = OnceLock::new();
+    generate::host_has(FLAGS.get_or_init(HostFlags::detect), code)
+}
+
+/// Whether the processor of this machine is one of AMD's, as Linux names its maker.
+pub(super) fn this_host_is_amd() -> bool {
+    static AMD: OnceLock<bool> = OnceLock::new();
+    *AMD.get_or_init(|| {
+        let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        text.lines().any(|l| l.starts_with("vendor_id") && l.ends_with("AuthenticAMD"))
+    })
 }
 
 /// How the host's processor ended a case.
@@ -72,6 +89,11 @@ pub struct Seen {
 impl Seen {
     /// In place of a vector: the case went on for ever.
     pub const ENDLESS: u8 = 0xff;
+
+    /// 64 bits of vector register `n`, from bit `64 * at`; there are 256.
+    pub(super) fn vector_word(&self, n: usize, at: usize) -> u64 {
+        if at < 2 { quad(&self.fxsave[..], 160 + 16 * n + 8 * at) } else { self.upper[n][at - 2] }
+    }
 }
 
 /// Why there is no native leg.

@@ -39,7 +39,7 @@ pub enum Reason {
     PrefetchRegister,
     /// Byte-masked stores whose first or only bytes are masked away.
     MaskedStore,
-    /// MASKMOVQ that faulted had left the x87's stack already.
+    /// An MMX store that faulted had left the x87's stack already.
     MmxBeforeFault,
     /// LOCK before MOV from or to CR0.
     Cr8ByLock,
@@ -63,6 +63,28 @@ pub enum Reason {
     PermuteWidth,
     /// VPEXTRD and VPINSRD with VEX.W set in 32-bit code.
     ElementWidth,
+    /// The address that a fault of a masked move reports.
+    MaskedAddress,
+    /// An x87 store of 10 bytes that faults half-way.
+    PartialStore,
+    /// Lanes of a masked move behind what its address size reaches.
+    MaskedWrap,
+    /// The destination's upper half after a gather into its lower that faulted.
+    GatherUpper,
+    /// MXCSR's flags after a VCVTPS2PH whose store faulted.
+    FlagsBeforeFault,
+    /// PE beside an unmasked underflow of VCVTPS2PH.
+    HalfInexact,
+    /// #AC of VCVTPH2PS and VCVTPS2PH.
+    HalfAlignment,
+    /// Flags after a repeated comparison of strings that faulted.
+    StringFlags,
+    /// Upper halves of registers of a repeated string instruction with 32-bit addresses that does nothing.
+    StringUpper,
+    /// Which NaN DPPS and DPPD give of several.
+    DotNan,
+    /// An instruction that one of the two has not got.
+    Absent,
 }
 
 impl Reason {
@@ -91,8 +113,9 @@ impl Reason {
                 "SDM vol. 3A, 8.1.3: self-modifying code has to jump or serialise before the new code runs"
             }
             Reason::VectorAlignment => {
-                "SDM vol. 2, 2.4.4, type 4 has no #AC, and of MOVUPS \"treatment of #AC varies\"; AMD64 manual vol. 4, class 4 \
-                 has one for operands of 16 bytes that are not aligned, when alignment checking is enabled"
+                "SDM vol. 2, 2.4.4, type 4 has no #AC, and of MOVUPS \"treatment of #AC varies\"; AMD64 manual vol. 4, \
+                 class 4 has one for operands of 16 bytes that are not aligned, when alignment checking is enabled; Intel's \
+                 processors have one for MASKMOVDQU"
             }
             Reason::SameClass => {
                 "SDM vol. 3A, 6.9: \"exceptions within each class are implementation-dependent and may vary from processor to \
@@ -122,8 +145,8 @@ impl Reason {
                  delivered in lieu of the exception\"; AMD's processors count a single step among those"
             }
             Reason::MmxBeforeFault => {
-                "SDM vol. 1, 9.5.1: after an MMX instruction TOP is 0 and every tag is valid; AMD's processors do that before the \
-                 store of MASKMOVQ faults"
+                "SDM vol. 1, 9.5.1: after an MMX instruction TOP is 0 and every tag is valid; AMD's processors do that \
+                 before the store of MASKMOVQ faults, Intel's clear TOP before any store faults"
             }
             Reason::Cr8ByLock => {
                 "SDM vol. 2, LOCK: before any other instruction it is #UD; AMD64 manual vol. 3, MOV CRn: LOCK MOV CR0 is CR8, and \
@@ -137,8 +160,8 @@ impl Reason {
                  the misaligned exception mask"
             }
             Reason::PartialPop => {
-                "SDM vol. 2, POPA pops register by register and says nothing of a fault between two; AMD's processors keep what was \
-                 popped before it, except the stack pointer"
+                "SDM vol. 2, POPA pops register by register and says nothing of a fault between two; processors of both \
+                 makers keep what was popped before it, except the stack pointer"
             }
             Reason::PartialPush => {
                 "SDM vol. 2, PUSHA pushes register by register and says nothing of a fault between two; AMD's processors leave in \
@@ -153,7 +176,7 @@ impl Reason {
                  reserved; such use may cause unpredictable behavior\""
             }
             Reason::CompareC1 => {
-                "SDM vol. 2, FCOMI/FCOMIP/FUCOMI/FUCOMIP: \"C1: Set to 0\"; AMD's processors leave it as it was"
+                "SDM vol. 2, FCOMI/FCOMIP/FUCOMI/FUCOMIP: \"C1: Set to 0\"; processors of both makers leave it as it was"
             }
             Reason::SelectorPush => {
                 "SDM vol. 2, PUSH: with 32 bits \"either a zero-extended value is pushed on the stack or the segment selector is \
@@ -166,6 +189,51 @@ impl Reason {
             Reason::ElementWidth => {
                 "SDM vol. 2, VPEXTRQ and VPINSRQ: \"VEX.W/EVEX.W in non-64 bit is ignored; the instructions behaves as if the W0 \
                  version is used\"; AMD's processors raise #UD"
+            }
+            Reason::MaskedAddress => {
+                "SDM vol. 3A, 6.15, #PF: CR2 has \"the linear address that generated the exception\", of an access of \
+                 several bytes any; Intel's processors report the last byte of the last lane in the page, AMD's the first"
+            }
+            Reason::PartialStore => {
+                "SDM vol. 3A, 8.1.1: an x87 instruction with an operand larger than a quadword may store by several \
+                 accesses, of which \"some of the accesses may complete (writing to memory) while another causes the \
+                 operation to fault\""
+            }
+            Reason::MaskedWrap => {
+                "SDM vol. 1, 3.7.5.1: it is the operand's effective address that is cut to the address size, and lanes \
+                 behind it may lie beyond 64 KiB or 4 GiB; AMD's processors cut the address of each"
+            }
+            Reason::GatherUpper => {
+                "SDM vol. 2, VGATHERDPS: the pseudo-code clears DEST[MAXVL-1:128] behind the last element, and a fault \
+                 \"exits the instruction\"; Intel's processors have done it before"
+            }
+            Reason::FlagsBeforeFault => {
+                "Intel's specification updates have it among the errata that VCVTPS2PH to memory may set MXCSR's flags \
+                 though its store faults; the SDM says nothing of it"
+            }
+            Reason::HalfInexact => {
+                "SDM vol. 1, 4.9.1.5: an unmasked underflow is of the result with an unbounded exponent; Intel's processors \
+                 add PE where only the denormal half would be inexact"
+            }
+            Reason::HalfAlignment => {
+                "SDM vol. 2, 2.4.9: VCVTPH2PS and VCVTPS2PH are of type 11, \"No AC\"; AMD's processors check operands of 8 \
+                 bytes"
+            }
+            Reason::StringFlags => {
+                "SDM vol. 2, REP: \"When a fault occurs during the execution of a CMPS or SCAS instruction that is prefixed \
+                 with REPE or REPNE, the EFLAGS value is restored to the state prior to the execution of the instruction\"; \
+                 AMD's processors leave those of the last comparison"
+            }
+            Reason::StringUpper => {
+                "SDM vol. 2, REP: without an element done nothing is written; Intel's processors have the upper halves of \
+                 RCX, RSI and RDI cleared by then, as a write of 32 bits does"
+            }
+            Reason::DotNan => {
+                "SDM vol. 1, table 4-7, says which of two NaNs an operation gives, and vol. 2, DPPS, nothing of several \
+                 products; makers differ"
+            }
+            Reason::Absent => {
+                "SDM vol. 2: #UD if the instruction's CPUID flag is 0; either the host or calque's processor has not got it"
             }
             Reason::GatherMask => {
                 "SDM vol. 2, VGATHERDPS widens the mask's sign bits before the first access; AMD's processors leave elements that \
@@ -212,6 +280,17 @@ pub fn all() -> Vec<(Reason, &'static str)> {
         Reason::SelectorPush,
         Reason::PermuteWidth,
         Reason::ElementWidth,
+        Reason::MaskedAddress,
+        Reason::PartialStore,
+        Reason::MaskedWrap,
+        Reason::GatherUpper,
+        Reason::FlagsBeforeFault,
+        Reason::HalfInexact,
+        Reason::HalfAlignment,
+        Reason::StringFlags,
+        Reason::StringUpper,
+        Reason::DotNan,
+        Reason::Absent,
     ]
     .map(|r| (r, r.words()))
     .into()

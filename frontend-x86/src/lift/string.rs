@@ -173,6 +173,9 @@ pub(super) fn cmps(cx: &mut Cx) -> Lift {
 
 /// One comparison, and the loop around it if a prefix asks for one. `operands` loads both and names RSI (if it is
 /// used) and RDI.
+///
+/// The comparison that ends a repeated instruction gives it its flags. Before that they stay as they were, since a fault
+/// leaves them so (SDM vol. 2, REP: "the EFLAGS value is restored to the state prior to the execution of the instruction").
 fn compare(
     cx: &mut Cx,
     s: Shape,
@@ -181,8 +184,9 @@ fn compare(
 ) -> Lift {
     let rep = repeated(cx);
     let zero = cx.konst(s.addr, 0);
-    let mut left = Value::NONE;
+    let (mut left, mut before) = (Value::NONE, Value::NONE);
     if rep {
+        before = cx.b.get_flags();
         let n = cx.b.get_reg(s.addr, gpr::RCX);
         let none = cx.op(Op::CmpEq, Type::Bool, &[n, zero]);
         let next = cx.rel(cx.next_ip());
@@ -197,8 +201,8 @@ fn compare(
     advance(cx, s, gpr::RDI, di, d);
     let v = cx.op(Op::Sub, s.ty, &[a, b]);
     let f = cx.b.flags_of(v);
-    cx.b.set_flags(f);
     if !rep {
+        cx.b.set_flags(f);
         return Ok(Flow::Next);
     }
     cx.b.set_reg(s.addr, gpr::RCX, left);
@@ -206,26 +210,43 @@ fn compare(
     let found = cx.b.test_cc(if repne { Cc::E } else { Cc::NE }, f);
     let seg = if kind == RepKind::Cmps { cx.seg() } else { Seg::ES };
     if let Some(source) = source_base(cx, s, seg) {
-        return go_on(cx, s, rep_aux(s, kind) | u32::from(repne) << 24, source, found, left);
+        let end = End { found, left, flags: f, before };
+        return go_on(cx, s, rep_aux(s, kind) | u32::from(repne) << 24, source, &end);
     }
     let empty = cx.op(Op::CmpEq, Type::Bool, &[left, zero]);
     let (x, y) = (cx.op(Op::ZExt, Type::I8, &[found]), cx.op(Op::ZExt, Type::I8, &[empty]));
     let any = cx.op(Op::Or, Type::I8, &[x, y]);
     let zero = cx.konst(Type::I8, 0);
     let again = cx.op(Op::CmpEq, Type::Bool, &[any, zero]);
+    let f = cx.op(Op::SelectFlags, Type::Flags, &[again, before, f]);
+    cx.b.set_flags(f);
     let back = cx.i.ip();
     branch::branch(cx, again, back)
 }
 
+/// How a REPcc CMPS or SCAS may end behind an element.
+struct End {
+    /// What it looks for.
+    found: Value,
+    /// Elements that are left.
+    left: Value,
+    /// The flags of the comparison.
+    flags: Value,
+    /// Those before the instruction.
+    before: Value,
+}
+
 /// Ends the block behind an element of a REPcc CMPS or SCAS: at the next instruction if that was the last (`found`, or
 /// none `left`), else at itself, past what may be passed over.
-fn go_on(cx: &mut Cx, s: Shape, aux: u32, source: Value, found: Value, left: Value) -> Lift {
+fn go_on(cx: &mut Cx, s: Shape, aux: u32, source: Value, &End { found, left, flags, before }: &End) -> Lift {
     let (next, again) = (cx.rel(cx.next_ip()), cx.rel(cx.i.ip()));
     let exit = |cx: &mut Cx, c: Value, to: i64| cx.b.op_imm(Op::ExitIf, Type::Void, &[c], to, 0);
+    cx.b.set_flags(flags);
     exit(cx, found, next);
     let zero = cx.konst(s.addr, 0);
     let empty = cx.op(Op::CmpEq, Type::Bool, &[left, zero]);
     exit(cx, empty, next);
+    cx.b.set_flags(before);
     let few = cx.konst(s.addr, FEW);
     let few = cx.op(Op::CmpUlt, Type::Bool, &[left, few]);
     exit(cx, few, again);

@@ -180,7 +180,10 @@ fn masked_lane<T: Lane>(
     if mask[bit / 128] >> (bit % 128 + 8 * T::BYTES - 1) & 1 == 0 {
         return Ok(None);
     }
-    let off = effective(&cpu.state, op).wrapping_add((i * T::BYTES) as u64) & op.addr_mask();
+    // One memory operand, whose address alone is cut to the address size (SDM vol. 1, 3.7.5.1): as of any other, its upper
+    // lanes may lie beyond 64 KiB or, in 64-bit code, 4 GiB. Offsets in a segment have 32 bits.
+    let lane = effective(&cpu.state, op).wrapping_add((i * T::BYTES) as u64);
+    let off = if cpu.state.mode.contains(Mode::CODE64) { lane } else { lane & 0xffff_ffff };
     // SDM vol. 2, VPMASKMOV: "No AC# reported for any mask bit combinations".
     linear_unaligned(cpu, segment(op.seg), off, T::BYTES as u64, write).map(Some)
 }

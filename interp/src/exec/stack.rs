@@ -82,14 +82,15 @@ fn push_operand<S: Src, W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exceptio
 }
 
 /// PUSH of a segment register (SDM vol. 2): with 64 bits the selector is zero-extended; with 32 the selector alone is
-/// written and the rest stays, as on "all recent Intel Core and Intel Atom processors".
+/// written and the rest stays, as on "all recent Intel Core and Intel Atom processors". What is checked is that write of
+/// 16 bits, its alignment (vol. 3A, table 6-7: a word's is 2) and its page among it.
 fn push_seg<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let sel = cpu.state.seg[segment(op.dst) as usize].sel.into();
     if W::BYTES == 8 {
         return push::<W64>(cpu, sel);
     }
     let sp = cpu.state.gpr[RSP].wrapping_sub(W::BYTES as u64) & sp_mask(&cpu.state);
-    let lin = at(cpu, sp, W::BYTES as u64, true)?;
+    let lin = at(cpu, sp, W16::BYTES as u64, true)?;
     store::<W16>(cpu, lin, sel, true)?;
     set_sp(cpu, sp);
     Ok(())

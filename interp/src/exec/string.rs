@@ -13,7 +13,7 @@ use emu_core::addr::{PAGE_SHIFT, PhysAddr};
 use emu_core::cpu::Cpu;
 use emu_core::fault::Exception;
 use emu_core::mmu::Priv;
-use emu_core::state::bits::rflags::{DF, ZF};
+use emu_core::state::bits::rflags::{DF, STATUS, ZF};
 use emu_core::state::gpr::{RAX, RCX, RDI, RDX, RSI};
 use emu_core::state::{Mode, Seg};
 use iced_x86::Mnemonic;
@@ -94,6 +94,11 @@ fn target(cpu: &mut Cpu, op: &Op, bytes: u64, write: bool) -> Result<u64, Except
 }
 
 /// Runs `one` once, or until the count is used up or the condition fails; `bulk` may do many iterations at a time.
+///
+/// SDM vol. 2, REP: "When a fault occurs during the execution of a CMPS or SCAS instruction that is prefixed with REPE or
+/// REPNE, the EFLAGS value is restored to the state prior to the execution of the instruction." So the comparison that ends
+/// the instruction gives it its flags, and those before give none, whatever comes between two: Intel's processors have it so
+/// for a single step, too.
 #[inline(always)]
 fn repeat<R: Repeat>(
     cpu: &mut Cpu,
@@ -105,6 +110,12 @@ fn repeat<R: Repeat>(
         return one(cpu, op);
     }
     let mut burst = BURST;
+    let before = cpu.state.rflags & STATUS;
+    let restore = |cpu: &mut Cpu| {
+        if R::WHILE.is_some() {
+            flags::set(&mut cpu.state, before);
+        }
+    };
     loop {
         let count = pointer(cpu, op, RCX);
         if count == 0 {
@@ -115,7 +126,7 @@ fn repeat<R: Repeat>(
         let single = step || cpu.mmu.journal.is_some();
         let done = if count >= FEW && !single { bulk(cpu, op, count) } else { 0 };
         if done == 0 {
-            one(cpu, op)?;
+            one(cpu, op).inspect_err(|_| restore(cpu))?;
         }
         let left = count - done.max(1);
         set_pointer(cpu, op, RCX, left);
@@ -124,6 +135,7 @@ fn repeat<R: Repeat>(
         }
         burst -= 1;
         if burst == 0 || step || cpu.signals.peek() != 0 || !cpu.code_hits.is_empty() {
+            restore(cpu);
             cpu.state.rip = cpu.state.rip.wrapping_sub(op.len.into());
             return Ok(());
         }

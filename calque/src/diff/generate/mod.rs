@@ -55,14 +55,14 @@ fn width_index(bits: u32) -> usize {
 }
 
 /// Whether the processor has the instruction.
-fn offered(code: Code) -> bool {
+pub(super) fn offered(code: Code) -> bool {
     let mut i = Instruction::default();
     i.set_code(code);
     interp::features::offered(&Features::max(), &i)
 }
 
 /// Whether the host has the instruction, as far as Linux's names of features tell.
-fn host_has(flags: &HostFlags, code: Code) -> bool {
+pub(super) fn host_has(flags: &HostFlags, code: Code) -> bool {
     use CpuidFeature as F;
     code.cpuid_features().iter().all(|f| match f {
         F::SSE3 => flags.has("pni"),
