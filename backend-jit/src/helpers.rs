@@ -127,7 +127,7 @@ fn run(cpu: *mut Cpu, f: impl FnOnce(&mut Cpu) -> Done) -> u64 {
     for slot in layout::HOLDS {
         cpu.state.scratch[slot] = none;
     }
-    cpu.state.scratch[layout::STACK_LIMIT] = 0;
+    crate::host::close_window(&mut cpu.state.scratch);
     match done {
         Ok(Ok(())) => 0,
         Ok(Err(Leave::Interpret)) => Kind::Interpret as u64,

@@ -51,6 +51,9 @@ pub const RMW: usize = 25;
 pub const HOST_SP: usize = 26;
 /// First slot for spilled values.
 pub const SPILL: usize = 27;
+/// On 64-bit Arm, the tag and the addend of the page that the stack is in, which has the first two of them: see
+/// `aarch64/window.rs`.
+pub const WINDOW: usize = SPILL;
 /// Number of slots for spilled values.
 pub const SPILLS: usize = 64 - SPILL;
 /// An image of the x87 in the form of FNSAVE: 108 bytes.

@@ -506,6 +506,11 @@ impl Asm {
         self.pair(0xa980_0000, a, b, base, offset, 8);
     }
 
+    /// Loads two 64-bit registers from `[base]` and moves it by `offset`.
+    pub fn ldp_after(&mut self, a: Reg, b: Reg, base: Reg, offset: i32) {
+        self.pair(0xa8c0_0000, a, b, base, offset, 8);
+    }
+
     fn pair(&mut self, op: u32, a: Reg, b: Reg, base: Reg, offset: i32, scale: i32) {
         debug_assert!(offset % scale == 0 && (-64..64).contains(&(offset / scale)));
         self.raw(op | ((offset / scale) as u32 & 0x7f) << 15 | u32::from(b) << 10 | rn(base) | rd(a));

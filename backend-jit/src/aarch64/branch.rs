@@ -21,7 +21,7 @@ use crate::jumps::RING_BIT;
 use crate::layout;
 use crate::sidetable::Last;
 use dynasmrt::DynamicLabel;
-use emu_core::ir::{BrKind, Inst, Type};
+use emu_core::ir::{BrKind, Inst, Op, Type};
 use emu_core::signals::WORD_BEFORE;
 
 /// A side exit whose code is still to be written.
@@ -81,18 +81,34 @@ impl Codegen {
         self.asm.b(stub);
     }
 
-    /// Goes on at a known place.
-    fn direct(&mut self, rel: i64, back: bool) {
+    /// Whether a block of `insts` may jump straight to its own beginning at its end.
+    pub fn loops(&self, insts: &[Inst]) -> bool {
+        let Some(end) = insts.last() else { return false };
+        let start = |rel: i64| self.frame.rip(rel) == self.frame.key.rip;
+        let own = match end.op {
+            Op::Goto => start(end.imm),
+            Op::Branch => start(end.imm) || start(i64::from(end.aux as i32)),
+            _ => false,
+        };
+        own && self.chain && !self.count
+    }
+
+    /// Goes on at a known place. What `flags` says is made the guest's flags, but not for the block's own beginning.
+    fn direct(&mut self, rel: i64, back: bool, flags: Option<Parts>) {
         let rip = self.frame.rip(rel);
         let (exit, stub) = self.new_exit(rip, Role::Jump);
-        if !self.chain || !self.frame.same_page(rip) && !self.frame.flat() {
-            self.asm.b(stub);
-            return;
-        }
-        if let (true, false, Some(start)) = (back && rip == self.frame.key.rip, self.count, self.start) {
+        let linked = self.chain && (self.frame.same_page(rip) || self.frame.flat());
+        if let (true, false, Some(start)) =
+            (linked && back && rip == self.frame.key.rip, self.count, self.start)
+        {
             // To the block's own beginning, which is there as long as this is.
             self.load_requests();
             self.asm.cbz(false, false, S0, start);
+            self.make_some_flags(flags);
+            return self.asm.b(stub);
+        }
+        self.make_some_flags(flags);
+        if !linked {
             return self.asm.b(stub);
         }
         if back {
@@ -105,6 +121,12 @@ impl Codegen {
         } else {
             self.asm.mov_imm(0, rip);
             self.to_door();
+        }
+    }
+
+    fn make_some_flags(&mut self, flags: Option<Parts>) {
+        if let Some(flags) = flags {
+            self.make_flags(flags);
         }
     }
 
@@ -170,13 +192,16 @@ impl Codegen {
         let miss = self.asm.label();
         let (rip, host) = (self.temp(), self.temp());
         let r = self.returns();
-        self.asm.ldp(rip, host, r, 0);
+        self.asm.ldp_after(rip, host, r, 16);
         self.asm.sub(true, rip, rip, to);
         self.asm.cbz(true, true, rip, miss);
-        self.asm.add_imm(true, r, r, 16);
         self.keep_returns(r);
         self.asm.br(host);
         self.asm.bind(miss);
+        if !self.count {
+            // It stays.
+            self.asm.arith_imm(true, true, false, r, r, 16);
+        }
         self.drop_temp(rip);
         self.drop_temp(host);
     }
@@ -185,7 +210,8 @@ impl Codegen {
         if inst.aux == BrKind::Call as u32 {
             self.push_return(self.frame.insn_rel + i64::from(self.frame.insn_len));
         }
-        self.direct(inst.imm, self.frame.back(inst.imm));
+        let flags = self.flags_of_exit();
+        self.direct(inst.imm, self.frame.back(inst.imm), flags);
     }
 
     /// Jumps to `l` if truth value `v` holds.
@@ -205,15 +231,16 @@ impl Codegen {
 
     pub fn branch(&mut self, inst: &Inst) {
         let (taken, other) = (inst.imm, i64::from(inst.aux as i32));
+        let flags = self.flags_of_exit();
         if let (Some(c), None) = (self.constant(inst.args[0]), self.zero_test()) {
             let rel = if c != 0 { taken } else { other };
-            return self.direct(rel, self.frame.back(rel));
+            return self.direct(rel, self.frame.back(rel), flags);
         }
         let no = self.asm.label();
         self.jump_if(inst.args[0], true, no);
-        self.direct(taken, self.frame.back(taken));
+        self.direct(taken, self.frame.back(taken), flags);
         self.asm.bind(no);
-        self.direct(other, self.frame.back(other));
+        self.direct(other, self.frame.back(other), flags);
     }
 
     pub fn exit_if(&mut self, inst: &Inst) {
@@ -270,14 +297,12 @@ impl Codegen {
         self.emit_withheld();
         for s in std::mem::take(&mut self.sides) {
             self.asm.bind(s.label);
-            if let Some(r) = s.flags {
-                self.make_flags(r);
-            }
+            self.make_some_flags(s.flags);
             if self.count && s.undo != 0 {
                 self.asm.arith_imm(true, true, false, ICOUNT, ICOUNT, s.undo.into());
             }
             self.x87_note(s.x87);
-            self.direct(s.rel, s.back);
+            self.direct(s.rel, s.back, None);
         }
         if let Some(l) = self.indirect_miss.take() {
             self.asm.bind(l);

@@ -50,6 +50,21 @@ pub fn is_checked(inst: &Inst) -> bool {
     !matches!(VecOp::from_number(inst.aux), Some(Cvtsi2ss | Cvtsi2sd | Cvtdq2ps | Cvtdq2pd))
 }
 
+/// Whether an operation is on low lanes, and leaves the others as they are in its first operand.
+pub fn one_lane(inst: &Inst) -> bool {
+    use VecOp::*;
+    match VecOp::from_number(inst.aux) {
+        Some(Cvtsi2ss | Cvtsi2sd | Cvtss2sd | Cvtsd2ss) => true,
+        Some(op) => (op as u32) < Cvtsi2ss as u32 && !form(op).1,
+        None => matches!(Coded::from_aux(inst.aux), Some(Coded::Float(op)) if op.one_lane()),
+    }
+}
+
+/// The low lane of one vector into another.
+pub const fn ins_low(wide: bool) -> u32 {
+    if wide { 0x6e08_0400 } else { 0x6e04_0400 }
+}
+
 /// Whether an operation keeps what FPSR was before it.
 pub fn may_raise_more(inst: &Inst) -> bool {
     use VecOp::*;
@@ -119,7 +134,7 @@ impl Codegen {
     }
 
     fn third(&mut self, inst: &Inst) -> Option<Reg> {
-        inst.args[2].is_some().then(|| self.vreg(inst.args[2]))
+        inst.args[2].is_some().then(|| self.vlow(inst.args[2]))
     }
 
     /// The operation in hand on `a`, `b` and a third operand, which may always raise more than is right.
@@ -298,26 +313,36 @@ impl Codegen {
         (wide, clears): (bool, bool),
         emit: impl FnOnce(&mut Self, Reg, Reg, Reg),
     ) {
-        let (a, b) = (self.vreg(inst.args[0]), self.vreg(inst.args[1]));
+        let (mut a, b) = (self.vlow(inst.args[0]), self.vlow(inst.args[1]));
         let (low, width) = (self.low_bits(inst.args[0]), if wide { 64 } else { 32 });
         if clears && low <= width {
             self.packed(me, inst, a, b, false, |g, d| emit(g, d, a, b));
         } else {
+            let rest = self.rest_for(inst.args[0], wide);
+            if rest.is_none() {
+                a = self.vreg(inst.args[0]);
+            }
             let to = self.vdest_over(me, inst.args[0], &[]);
             let c = self.checked(inst, a, b, false);
-            emit(self, V0, a, b);
+            emit(self, if rest.is_some() { to.reg } else { V0 }, a, b);
             self.check(&c, FpTo::Vec(to.reg));
-            self.low_lane(wide, to.reg, a);
+            if rest.is_none() {
+                self.low_lane(wide, to.reg, inst.args[0], a);
+            }
             self.asm.bind(c.resume);
             self.vfinish(me, to);
+            self.val[me.index()].rest = rest;
+            self.tops.take_over(me, inst.args[0], wide);
         }
         self.val[me.index()].low = low.max(width);
     }
 
-    /// `d` becomes a with its low lane from [`V0`].
-    fn low_lane(&mut self, wide: bool, d: Reg, a: Reg) {
-        self.vmov(d, a);
-        self.v2(if wide { 0x6e08_0400 } else { 0x6e04_0400 }, d, V0);
+    /// `d` becomes `a`, which is in register `r`, with its low lane from [`V0`].
+    fn low_lane(&mut self, wide: bool, d: Reg, a: Value, r: Reg) {
+        if !self.same_rest(d, a, wide) {
+            self.vmov(d, r);
+        }
+        self.v2(ins_low(wide), d, V0);
     }
 
     fn int_to_float(&mut self, me: Value, inst: &Inst, wide: bool) {
@@ -330,10 +355,17 @@ impl Codegen {
             self.v2(word, to.reg, i);
             to
         } else {
-            let a = self.vreg(inst.args[0]);
+            let rest = self.rest_for(inst.args[0], wide);
+            let a = if rest.is_some() { self.vlow(inst.args[0]) } else { self.vreg(inst.args[0]) };
             let to = self.vdest_over(me, inst.args[0], &[]);
-            self.v2(word, V0, i);
-            self.low_lane(wide, to.reg, a);
+            if rest.is_some() {
+                self.v2(word, to.reg, i);
+            } else {
+                self.v2(word, V0, i);
+                self.low_lane(wide, to.reg, inst.args[0], a);
+            }
+            self.val[me.index()].rest = rest;
+            self.tops.take_over(me, inst.args[0], wide);
             to
         };
         self.vfinish(me, to);
@@ -344,7 +376,7 @@ impl Codegen {
         use VecOp::*;
         let wide = double(matches!(op, Cvtsd2si | Cvttsd2si));
         let rounds = matches!(op, Cvtss2si | Cvtsd2si);
-        let b = self.vreg(inst.args[1]);
+        let b = self.vlow(inst.args[1]);
         let d = self.dest(me);
         let c = self.checked(inst, b, b, rounds);
         let from = if rounds {
@@ -367,7 +399,7 @@ impl Codegen {
     /// COMISS and its kin. No NaN comes through, so N or Z or neither is set, and C unless it is N.
     fn compare_flags(&mut self, me: Value, inst: &Inst, op: VecOp) {
         let wide = double(matches!(op, VecOp::Comisd | VecOp::Ucomisd));
-        let (a, b) = (self.vreg(inst.args[0]), self.vreg(inst.args[1]));
+        let (a, b) = (self.vlow(inst.args[0]), self.vlow(inst.args[1]));
         // Conditions that do not look at N and V can be had from the host's flags.
         let plain = self.insts[self.at + 1..].iter().all(|i| {
             i.op != Op::TestCc

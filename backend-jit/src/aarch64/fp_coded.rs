@@ -75,6 +75,15 @@ impl Fused {
 }
 
 impl Float {
+    /// Whether it is on low lanes.
+    pub fn one_lane(self) -> bool {
+        match self {
+            Self::Round(_, all) => !all,
+            Self::Fused(_, f) => !f.all,
+            _ => false,
+        }
+    }
+
     /// What an encoding of 128 bits names, if it is one of these.
     pub fn from_encoding(e: Encoded) -> Option<Self> {
         use Float::*;
@@ -186,7 +195,7 @@ impl Codegen {
             (None, Some(j)) if lives(self, me, j) => self.nan_waits = Some(me),
             (Some(v), Some(j)) if passed_on && lives(self, v, j) => self.nan_waits = before,
             _ => {
-                let other = before.map_or(d, |v| self.vread(v, V2));
+                let other = before.map_or(d, |v| if all { self.vread(v, V2) } else { self.vread_low(v, V2) });
                 self.v3(lanes(FCMGE, all) | double(wide), V1, other, d);
             }
         }
@@ -260,7 +269,10 @@ impl Codegen {
 
     /// VFMADD132PS and its kin. A factor or addend that is flushed may make the sum inexact that was not.
     fn fused(&mut self, me: Value, inst: &Inst, wide: bool, f: Fused) {
-        let args: [Reg; 3] = std::array::from_fn(|n| self.vreg(inst.args[n]));
+        let args: [Reg; 3] = std::array::from_fn(|n| match f.all {
+            true => self.vreg(inst.args[n]),
+            false => self.vlow(inst.args[n]),
+        });
         let [a, b, c] = f.order.map(|n| args[usize::from(n)]);
         let size = double(wide);
         if !f.all {

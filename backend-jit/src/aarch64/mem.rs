@@ -16,6 +16,7 @@ use super::near::Again;
 use super::share::{Alone, At, Slow, Touch};
 use super::vals::{S0, S1, STATE, slot};
 use super::vecregs::{V0, V1};
+use super::window::Outside;
 use super::{Codegen, Loc};
 use crate::helpers::Helper;
 use crate::layout;
@@ -31,6 +32,8 @@ pub enum StubKind {
     Alone(Alone),
     /// An access whose page is not the one at hand.
     Again(Again),
+    /// One whose page is not the stack's.
+    Outside(Outside),
     /// A division that faults or is too wide.
     Div { signed: bool, ty: Type, quotient: bool, hi: Reg, lo: Reg, by: Reg },
     /// A helper that raises a fault.
@@ -303,6 +306,7 @@ impl Codegen {
             let arg = |n: usize| slot(layout::ARG + n);
             match s.kind {
                 StubKind::Access(slow) => self.slow_path(&slow, s.site),
+                StubKind::Outside(o) => self.outside(&o, s.resume),
                 StubKind::Again(a) => self.again(&a, s.site),
                 StubKind::Alone(a) => self.alone(&a, s.site),
                 StubKind::Div { signed, ty, quotient, hi, lo, by } => {

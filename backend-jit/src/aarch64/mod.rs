@@ -31,9 +31,12 @@ pub mod shift;
 pub mod sse;
 pub mod stretch;
 pub mod system;
+pub mod tops;
 pub mod trampoline;
 pub mod vals;
 pub mod vecregs;
+pub mod waiting;
+pub mod window;
 pub mod words;
 pub mod x87;
 pub mod x87_quick;
@@ -66,6 +69,8 @@ pub const RETURN_RING: bool = true;
 pub const fn no_addend() -> u64 {
     0
 }
+
+pub use window::close as close_window;
 
 /// The word of a branch at arena offset `at` to `to`.
 pub const fn jump_word(at: usize, to: usize) -> u32 {
@@ -108,9 +113,11 @@ pub struct Val {
     clean: bool,
     /// A vector's bits from this one on are known to be zero.
     low: u8,
+    /// A vector of which only the low lane is in its place yet: see `tops`.
+    rest: Option<tops::Rest>,
 }
 
-const NEW_VAL: Val = Val { loc: Loc::None, clean: false, low: 128 };
+const NEW_VAL: Val = Val { loc: Loc::None, clean: false, low: 128, rest: None };
 
 /// Who has a temporary.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -204,6 +211,7 @@ pub struct Codegen {
     ordered: bool,
     /// Loads and stores have barriers.
     barriers: bool,
+    stack_window: bool,
     lse: bool,
     wides: Vec<vecregs::Wide>,
     /// Runs have two forms; if not, there are none.
@@ -218,9 +226,12 @@ pub struct Codegen {
     prolonged: Vec<Value>,
     /// By index in [`crate::layout::HOLDS`]: the group has its base for sure in the form in hand.
     tested: u32,
+    /// By the same index: how far above the span's lowest byte the address is of which the group's base is.
+    from: [i32; crate::layout::HOLDS.len()],
     nears: Vec<near::Near>,
     moved: stretch::Moved,
-    waiting: Vec<run::Waiting>,
+    waiting: Vec<waiting::Waiting>,
+    tops: tops::Tops,
     /// A fused operation's result of which it is still to be seen that it is no NaN.
     nan_waits: Option<Value>,
     kept: run::Kept,
@@ -308,6 +319,7 @@ impl Codegen {
             count: cfg.count_insns,
             ordered: cfg.ordered,
             barriers: cfg.ordered && !cfg.plain,
+            stack_window: cfg.stack_window,
             lse: !cfg.baseline && has_lse(),
             wides: Vec::new(),
             twice: true,
@@ -318,9 +330,11 @@ impl Codegen {
             run_until: 0,
             prolonged: Vec::new(),
             tested: 0,
+            from: Default::default(),
             nears: Vec::new(),
             moved: stretch::Moved::default(),
             waiting: Vec::new(),
+            tops: tops::Tops::default(),
             nan_waits: None,
             kept: run::Kept::default(),
             vec_live: false,
@@ -408,7 +422,9 @@ impl Codegen {
             return Err(JitError::Unsupported("an operation that the Arm emitter does not know"));
         }
         self.val.resize(insts.len(), NEW_VAL);
-        lazy::find(&mut insts, &mut self.found);
+        self.tops.reset(insts.len());
+        let loops = self.loops(&insts);
+        lazy::find(&mut insts, &mut self.found, loops);
         self.an.run(&insts);
         self.found.prolong(&mut self.an);
         if self.fold_addresses {

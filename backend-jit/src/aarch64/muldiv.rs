@@ -3,6 +3,7 @@
 use super::Codegen;
 use super::asm::{Cond, Two, ZR};
 use super::mem::StubKind;
+use super::record::Kind;
 use super::vals::{S0, S1, S2};
 use emu_core::ir::{Inst, Op, Type, Value};
 use emu_core::state::bits::rflags;
@@ -17,8 +18,14 @@ impl Codegen {
         let bits = ty.bits() as u8;
         let (a, b) = (inst.args[0], inst.args[1]);
         let fact = self.an.facts[me.index()];
-        if fact.mask == 0 {
-            let d = self.dest(me);
+        let record = inst.op == Op::Mul && self.records(me) == Some(0);
+        if fact.mask == 0 || record {
+            let d = self.flags_dest(me, true);
+            if record {
+                let (a, b) = if self.constant(a).is_some() { (b, a) } else { (a, b) };
+                let ra = self.reg(a);
+                self.record(me, Kind::Mul, ty, ra, b);
+            }
             let unsigned = inst.op == Op::MulHiU;
             match (inst.op, wide) {
                 (Op::Mul, _) => {
@@ -34,7 +41,7 @@ impl Codegen {
                     self.asm.ubfx(true, d.reg, S0, bits, bits);
                 }
             }
-            return self.finish(me, d, Self::is_wide(ty) || inst.op != Op::Mul);
+            return self.finish_wanted(me, d, Self::is_wide(ty) || inst.op != Op::Mul);
         }
         // With flags: the low half in `low`, overflow in `cf`, and the high half if it is the value.
         let signed = inst.op != Op::MulHiU;

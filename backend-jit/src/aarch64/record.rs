@@ -12,7 +12,7 @@
 //! Invariant: the slots are written together with a record, and otherwise not.
 
 use super::Codegen;
-use super::asm::{Asm, Logic, Reg, SP, Two, ZR};
+use super::asm::{Asm, Cond, Logic, Reg, SP, Two, ZR};
 use super::lazy::Part;
 use super::mem::{Stub, StubKind};
 use super::vals::{FLAGS, S0, S1, STATE, slot};
@@ -37,6 +37,8 @@ pub enum Kind {
     Sub = 0,
     Add = 1,
     Logic = 2,
+    /// The signed product, or the low half of it.
+    Mul = 3,
 }
 
 /// The status flags, in RFLAGS positions, of a flags word or record with its slots.
@@ -63,7 +65,13 @@ pub fn status_flags(scratch: &[u64]) -> u64 {
             let r = a.wrapping_add(b);
             (r, r < a, !(a ^ b) & (a ^ r), a ^ b ^ r)
         }
-        _ => (a, false, 0, 0),
+        2 => (a, false, 0, 0),
+        _ => {
+            let product = i128::from(a as i64 >> up) * i128::from(b as i64 >> up);
+            let r = (product as u64) << up;
+            let over = i128::from(r as i64 >> up) != product;
+            (r, over, u64::from(over) << 63, 0)
+        }
     };
     let even = ((r >> up) as u8).count_ones().is_multiple_of(2);
     bit(r >> 63 != 0, SF)
@@ -108,7 +116,7 @@ impl Codegen {
         (words == 1).then_some(native)
     }
 
-    /// Puts the flags of `a - b` or `a + b` on record.
+    /// Puts the flags of `a - b`, `a + b` or the product on record.
     pub fn record(&mut self, me: Value, kind: Kind, ty: Type, a: Reg, b: Value) {
         self.save_guest_flags();
         self.recorded = Some(Value(self.an.facts[me.index()].flags));
@@ -171,8 +179,8 @@ impl Codegen {
         asm.mrs_nzcv(S1);
         let (a, b, r, up): (Reg, Reg, Reg, Reg) = (0, 1, 2, 3);
         asm.ldp(a, b, STATE, slot(layout::RECORD) as i32);
-        let (long, sub, logic, known, aux) =
-            (asm.label(), asm.label(), asm.label(), asm.label(), asm.label());
+        let (long, sub, logic, mul, known, aux) =
+            (asm.label(), asm.label(), asm.label(), asm.label(), asm.label(), asm.label());
         asm.ubfx(false, S0, FLAGS, 26, 1);
         asm.cbz(false, false, S0, long);
         asm.sbfx(true, b, FLAGS, SHORT_AT, SHORT_BITS);
@@ -188,6 +196,8 @@ impl Codegen {
         asm.cbz(false, false, S0, sub);
         asm.arith_imm(false, true, false, S0, S0, Kind::Logic as u64);
         asm.cbz(false, false, S0, logic);
+        asm.arith_imm(false, true, false, S0, S0, Kind::Mul as u64 - Kind::Logic as u64);
+        asm.cbz(false, false, S0, mul);
         asm.arith(true, false, true, r, a, b, 0);
         Self::word_of_sum(asm);
         asm.b(known);
@@ -195,6 +205,9 @@ impl Codegen {
         asm.mov(true, r, a);
         asm.logic(Logic::Ands, true, ZR, a, a, 0);
         Self::word_of_sum(asm);
+        asm.b(aux);
+        asm.bind(mul);
+        Self::word_of_product(asm, [a, b, r, up]);
         asm.b(aux);
         asm.bind(sub);
         asm.arith(true, true, true, r, a, b, 0);
@@ -210,6 +223,28 @@ impl Codegen {
         asm.ldp(0, 1, SP, 0);
         asm.ldp(2, 3, SP, 16);
         asm.ret();
+    }
+
+    /// The word of the product of `a` and `b`, but for its low half; the result is in `r` and `a`, at the top. Changes [`S0`].
+    fn word_of_product(asm: &mut Asm, [a, b, r, up]: [Reg; 4]) {
+        asm.two(Two::Asr, true, a, a, up);
+        asm.two(Two::Asr, true, b, b, up);
+        asm.mulh(true, S0, a, b);
+        asm.mul(true, r, a, b);
+        // It is too long if 64 bits do not hold it, or the operands' size does not.
+        asm.cmp_asr(true, S0, r, 63);
+        asm.cset(S0, Cond::Ne);
+        asm.two(Two::Lsl, true, a, r, up);
+        asm.two(Two::Asr, true, b, a, up);
+        asm.arith(true, true, true, ZR, b, r, 0);
+        asm.cset(b, Cond::Ne);
+        asm.logic(Logic::Orr, false, S0, S0, b, 0);
+        asm.logic(Logic::Ands, true, ZR, a, a, 0);
+        asm.mrs_nzcv(FLAGS);
+        asm.bfi(false, FLAGS, S0, 28, 1);
+        asm.logic_imm(Logic::Eor, false, S0, S0, 1);
+        asm.bfi(false, FLAGS, S0, 29, 1);
+        asm.mov(true, r, a);
     }
 
     /// NZCV as a word, C being that of an addition.
@@ -239,6 +274,10 @@ mod tests {
         assert_eq!(of(Kind::Add, 1, 0xffff, 1), CF | ZF | AF | PF);
         assert_eq!(of(Kind::Add, 3, i64::MAX as u64, 1), OF | SF | AF | PF);
         assert_eq!(of(Kind::Logic, 0, 0x180, 7), SF);
+        assert_eq!(of(Kind::Mul, 1, 0x5_0100, 0x8_0100), CF | OF | ZF | PF);
+        assert_eq!(of(Kind::Mul, 2, 0xffff_fffe, 3), SF | PF);
+        assert_eq!(of(Kind::Mul, 3, 1 << 62, 2), CF | OF | SF | PF);
+        assert_eq!(of(Kind::Mul, 3, u64::MAX, u64::MAX), 0);
         assert_eq!(of(Kind::Logic, 2, 0, 7), ZF | PF);
     }
 }

@@ -2,27 +2,24 @@
 //!
 //! A look at FPSR behind each operation takes three instructions and keeps the operands. So several operations in a row are
 //! emitted twice: in the body without looks but for one behind the last, and out of line one by one. What the body
-//! changes in between is undone first: guest vector registers from their homes in the state, where those that will change
-//! are put at the start, FPSR from [`S2`]; and whatever was in a temporary or a slot is left there until the end. Accesses
-//! in a run whose probe misses go over to the careful form too, so helpers are only called from that. What cannot be undone,
-//! stores by a base that is there for sure and sets of upper halves, waits behind the look at the end ([`Waiting`]); what is
-//! loaded behind such a store lies beside it, by the same base.
+//! changes in between is undone first: FPSR from [`S2`]; and whatever was in a temporary or a slot is left there until the
+//! end. Accesses in a run whose probe misses go over to the careful form too, so helpers are only called from that. What
+//! cannot be undone waits behind the look at the end: see `waiting`.
 //!
 //! Invariants:
-//! - nothing in a run writes anything but guest vector registers, temporaries and slots before its end, or changes NZCV that
-//!   is in use;
-//! - what waits lives until the end of its run, in either form;
+//! - nothing in a run writes anything but temporaries and slots before its end, or changes NZCV that is in use;
 //! - both forms begin and end with the same places of values: [`Codegen::careful`] refuses the block otherwise.
 
 use super::asm::Reg;
 use super::coded::Coded;
 use super::flags::Carry;
-use super::share::Offset;
-use super::vals::{S2, STATE, TEMPS};
-use super::vecregs::{FIRST, GUESTS, HOLDERS, V0, V1, VTEMPS, upper, vec};
+use super::tops::Tops;
+use super::vals::{S2, TEMPS};
+use super::vecregs::{FIRST, GUESTS, HOLDERS, V0, VTEMPS, upper};
 use super::{Codegen, Loc, Owner, Val, fp, sse};
 use crate::frame::Mark;
 use crate::hold::Hold;
+use crate::layout;
 use crate::regalloc::Hint;
 use crate::sidetable::{Last, Recipe};
 use dynasmrt::DynamicLabel;
@@ -49,19 +46,53 @@ pub enum What {
     Accesses,
 }
 
-/// What the form in the body of a run does behind its look.
-#[derive(Clone, Copy, Debug)]
-pub enum Waiting {
-    /// The upper half of a guest register becomes a value.
-    Upper(u8, Value),
-    /// A value, or with the other one two halves, is stored so far from the base in a temporary.
-    Store(Type, Value, Value, Reg, i32),
+/// What has been seen of a run.
+#[derive(Debug, Default)]
+struct Scan {
+    /// Most vectors that may wait.
+    most: usize,
+    /// Upper halves that are set.
+    uppers: u32,
+    /// What guest registers are set to.
+    sets: [Option<Value>; GUESTS as usize],
+    /// Those of them of which more than the low lane is new.
+    whole: u32,
+    /// What else waits.
+    others: Vec<Value>,
+    /// The group that stores go by, and which of its bytes.
+    slot: Option<u8>,
+    stored: Vec<(i32, i32)>,
+}
+
+impl Scan {
+    fn new(kept: usize) -> Self {
+        Self { most: VTEMPS - SPARE - kept, ..Self::default() }
+    }
+
+    /// From the beginning.
+    fn again(&self) -> Self {
+        Self { most: self.most, ..Self::default() }
+    }
+
+    /// Whether there is room for what waits.
+    fn fits(&self) -> bool {
+        let mut all: Vec<Value> = self.sets.iter().flatten().chain(&self.others).copied().collect();
+        all.sort_unstable_by_key(|v| v.0);
+        all.dedup();
+        all.len() <= self.most
+    }
+
+    /// Whether vector `v` may wait too.
+    fn waits(&mut self, v: Value) -> bool {
+        self.others.push(v);
+        self.fits()
+    }
 }
 
 /// Most vector temporaries in use at the start.
 const KEPT: u32 = 5;
-/// Most vectors that wait and are not in guest registers.
-const WAIT: usize = 4;
+/// Vector temporaries that an operation in a run may want beside what waits.
+const SPARE: usize = 2;
 
 /// Where values are, and how far the emitter has come.
 #[derive(Clone, Debug)]
@@ -78,6 +109,8 @@ struct Places {
     lazy: Option<Recipe>,
     recorded: Option<Value>,
     x87_last: Option<Last>,
+    tops: Tops,
+    from: [i32; layout::HOLDS.len()],
     mark: Mark,
 }
 
@@ -91,8 +124,6 @@ pub struct Run {
     end: usize,
     careful: DynamicLabel,
     resume: DynamicLabel,
-    /// Guest registers that are in their homes.
-    saved: u32,
     kept: Kept,
     start: Places,
     finish: Option<Places>,
@@ -114,200 +145,115 @@ pub struct Kept {
 }
 
 impl Codegen {
-    /// One behind the op with the look of the run that begins with the op at `at`, if it pays; one behind its last op; and the
-    /// guest vector registers that it changes before the look.
-    fn run_end(&self, at: usize) -> Option<(usize, usize, u32)> {
-        if self.insts[at].op != Op::Fp {
+    /// One behind the op with the look of the run that begins with the op at `at`, if it pays; and one behind its last op.
+    fn run_end(&self, at: usize) -> Option<(usize, usize)> {
+        let first = &self.insts[at];
+        if first.op != Op::Fp && !(first.op == Op::Load && self.may_be_undone(at, first)) {
             return None;
         }
-        let (mut saved, mut end, mut waiting) = (0, at, 0);
-        // The group that stores wait of, and which of its bytes.
-        let mut stored: Option<(u8, Vec<(i32, i32)>)> = None;
+        let mut scan = Scan::new(self.used().vectors.count_ones().min(KEPT) as usize);
+        let (mut saved, mut end, mut whole) = (0, at, 0);
         for (j, i) in self.insts.iter().enumerate().skip(at) {
             if !self.an.facts[j].needed {
                 continue;
             }
-            let bytes = i.ty.bytes() as i32;
-            match i.op {
-                Op::Fp => {
-                    if fp::is_checked(i) {
-                        // FPSR would be kept, too, where more may be raised than is right.
-                        saved += if fp::may_raise_more(i) { 4 } else { 3 };
-                        end = j + 1;
-                    }
-                    if i.ty != Type::V128 {
-                        break;
-                    }
+            if !self.may_be_in_run(&mut scan, j, i) {
+                break;
+            }
+            if i.op == Op::Fp {
+                if fp::is_checked(i) {
+                    // FPSR would be kept, too, where more may be raised than is right.
+                    saved += if fp::may_raise_more(i) { 4 } else { 3 };
+                    (end, whole) = (j + 1, scan.whole.count_ones());
                 }
-                Op::SetVec if upper(i.imm).is_some() => {
-                    waiting += 1;
-                    if waiting > WAIT || self.reads_later(i.imm, j) {
-                        break;
-                    }
+                if i.ty != Type::V128 {
+                    break;
                 }
-                Op::Store => {
-                    waiting += 1;
-                    let Some(hold) = self.may_wait(j) else { break };
-                    let (slot, list) = stored.get_or_insert((hold.slot, Vec::new()));
-                    if waiting > WAIT || *slot != hold.slot {
-                        break;
-                    }
-                    list.push((hold.below, hold.below + bytes));
+            } else if i.op == Op::Load && end == at && self.holds.at(j).is_none() {
+                // What is looked up for itself gains nothing.
+                if j == at {
+                    return None;
                 }
-                Op::Load if stored.is_some() => {
-                    let beside = |h: Hold| {
-                        let apart = |&(from, to): &(i32, i32)| h.below >= to || h.below + bytes <= from;
-                        !h.first && stored.iter().all(|(s, list)| *s == h.slot && list.iter().all(apart))
-                    };
-                    if !self.holds.at(j).is_some_and(beside) || !self.may_be_undone(j, i) {
-                        break;
-                    }
-                }
-                Op::Vec1 if self.stores_lane(Value(j as u32)) => {}
-                _ if self.may_be_undone(j, i) => {}
-                _ => break,
             }
         }
-        // What is bound for a register may be made there.
-        let written = (at..end).fold(0u32, |m, j| {
-            let set = match self.insts[j].op {
-                Op::SetVec => j,
-                _ => self.an.facts[j].vset as usize,
-            };
-            let n = self.insts[set].imm;
-            if set == 0 || upper(n).is_some() { m } else { m | 1 << (n & 15) }
-        });
-        // Sets of upper halves behind the look wait for those before it, which may be of the same ones.
+        // What has to be put into a guest register behind the look would be made there.
+        if saved <= 4 + whole {
+            return None;
+        }
+        // Sets and stores behind the look wait for those before it, which may be of the same ones.
         let mut all = end;
-        for (j, i) in self.insts.iter().enumerate().skip(end).filter(|&(j, _)| self.an.facts[j].needed) {
-            match i.op {
-                Op::SetVec if upper(i.imm).is_some() => {
-                    waiting += 1;
-                    if waiting > WAIT || self.reads_later(i.imm, j) {
-                        break;
-                    }
-                    all = j + 1;
-                }
-                Op::SetVec if i.ty == Type::V128 && i.imm < GUESTS.into() => {}
-                _ => break,
+        let mut scan = scan.again();
+        for (j, i) in self.insts.iter().enumerate().skip(at).filter(|&(j, _)| self.an.facts[j].needed) {
+            if j < end {
+                self.may_be_in_run(&mut scan, j, i);
+            } else if i.op == Op::Fp || !self.may_be_in_run(&mut scan, j, i) {
+                break;
+            } else if matches!(i.op, Op::SetVec | Op::Store) {
+                all = j + 1;
             }
         }
-        (saved > 4 + written.count_ones()).then_some((end, all, written))
+        Some((end, all))
     }
 
-    /// Whether what has been read from vector register `n` so far is used behind the op `at`.
-    fn reads_later(&self, n: i64, at: usize) -> bool {
-        let read =
-            |(j, i): (usize, &Inst)| i.op == Op::GetVec && i.imm == n && self.an.facts[j].last as usize > at;
-        self.insts[..at].iter().enumerate().any(read)
-    }
-
-    /// Whether the store `at` may wait for the end of a run that begins with the op in hand: its base is at hand, and stays.
-    fn may_wait(&self, at: usize) -> Option<Hold> {
-        let i = &self.insts[at];
-        let vector = matches!(i.ty, Type::V128 | Type::V256) || self.stores_lane(i.args[1]);
-        let hold = self.holds.at(at)?;
-        (vector && !hold.first && !hold.last && self.temp_of(hold.slot).is_some()).then_some(hold)
-    }
-
-    /// Prolongs the lives of what waits in the run from the op in hand up to `end`, in both forms, to behind the last op.
-    fn prolong_waiting(&mut self, end: usize) {
-        self.prolonged.clear();
-        let mut uppers = 0u32;
-        for j in (self.at..end).rev() {
-            let i = self.insts[j];
-            let values = match i.op {
-                _ if !self.an.facts[j].needed => continue,
-                Op::SetVec if upper(i.imm).is_some() => {
-                    let bit = 1 << (i.imm & 15);
-                    let later = uppers & bit != 0;
-                    uppers |= bit;
-                    if later {
-                        continue;
-                    }
-                    [i.args[0], Value::NONE]
-                }
-                Op::Store if i.ty.bytes() >= 16 => [i.args[1], i.args[2]],
-                Op::Store => [self.insts[i.args[1].index()].args[0], Value::NONE],
-                _ => continue,
-            };
-            for v in values.into_iter().filter(|v| v.is_some()) {
-                let f = &mut self.an.facts[v.index()];
-                if (f.last as usize) < end {
-                    f.last = end as u32;
-                    self.prolonged.push(v);
-                }
+    /// Whether the op `j` may be in a run behind what has been scanned.
+    fn may_be_in_run(&self, scan: &mut Scan, j: usize, i: &Inst) -> bool {
+        let bytes = i.ty.bytes() as i32;
+        match i.op {
+            Op::Fp => true,
+            Op::SetVec if upper(i.imm).is_some() => {
+                scan.uppers |= 1 << (i.imm & 15);
+                !self.reads_later(i.imm, j) && (self.is_zero(i.args[0]) || scan.waits(i.args[0]))
             }
-        }
-    }
-
-    /// Whether the form in the body of a run of floating point is in hand.
-    fn waits(&self) -> bool {
-        self.form == Form::Quick && self.run_of == What::Float
-    }
-
-    /// In the body's form of a run, lets upper half `n` become `v` at the end.
-    pub fn defer_upper(&mut self, n: u8, v: Value) -> bool {
-        if !self.waits() {
-            return false;
-        }
-        self.waiting.retain(|w| !matches!(w, Waiting::Upper(r, _) if *r == n));
-        self.waiting.push(Waiting::Upper(n, v));
-        true
-    }
-
-    /// In the body's form of a run, lets a store of `v` be done at the end, at `below` from the base in `base`.
-    pub fn defer_store(&mut self, ty: Type, v: Value, high: Value, base: Reg, below: i32) {
-        self.waiting.push(Waiting::Store(ty, v, high, base, below));
-    }
-
-    /// The store in hand, if it waits for the end of the run in hand.
-    pub fn waiting_store(&self) -> Option<Hold> {
-        if self.waits() { self.holds.at(self.at) } else { None }
-    }
-
-    /// Behind the look of the run in hand: what has waited, which ends then.
-    pub fn do_waiting(&mut self) {
-        if self.form == Form::Single || self.run_of != What::Float || self.at + 1 != self.run_until {
-            return;
-        }
-        if self.form == Form::Quick {
-            self.do_what_waits();
-        }
-        for v in std::mem::take(&mut self.prolonged) {
-            self.release(v);
-        }
-    }
-
-    fn do_what_waits(&mut self) {
-        let waiting = std::mem::take(&mut self.waiting);
-        // None is read from a home that another one goes to.
-        for w in &waiting {
-            let (Waiting::Upper(_, v) | Waiting::Store(_, v, ..)) = *w;
-            let high = if let Waiting::Store(_, _, high, ..) = *w { high } else { Value::NONE };
-            for v in [v, high].into_iter().filter(|v| v.is_some()) {
-                let lost =
-                    |r: u8| waiting.iter().any(|w| matches!(w, Waiting::Upper(n, _) if n + GUESTS == r));
-                if matches!(self.val[v.index()].loc, Loc::GuestV(r) if r >= GUESTS && lost(r)) {
-                    self.vreg(v);
+            Op::SetVec if i.ty == Type::V128 && i.imm < GUESTS.into() => {
+                scan.sets[i.imm as usize & 15] = Some(i.args[0]);
+                scan.whole &= !(1 << i.imm);
+                let from = &self.insts[i.args[0].index()];
+                if !(from.op == Op::Fp && fp::one_lane(from) || from.op == Op::GetVec) {
+                    scan.whole |= 1 << i.imm;
                 }
+                scan.fits()
             }
-        }
-        for w in waiting {
-            match w {
-                Waiting::Upper(n, v) => self.set_upper(n, v),
-                Waiting::Store(ty, v, high, base, below) => {
-                    self.storing();
-                    let low = self.vread(v, V0);
-                    if !high.is_some() {
-                        self.asm.vector_at(false, ty, low, base, Offset::Imm(below));
-                        continue;
-                    }
-                    let high = self.vread(high, V1);
-                    self.store_pair(low, high, base, Offset::Imm(below));
+            // What has been set waits.
+            Op::GetVec if upper(i.imm).is_some() => scan.uppers & 1 << (i.imm & 15) == 0,
+            Op::GetVec => {
+                let free = scan.sets[i.imm as usize & 15].is_none() || self.only_for_zero(j);
+                i.ty == Type::V128 && i.imm < GUESTS.into() && free
+            }
+            Op::Store => self.may_wait(j).is_some_and(|hold| {
+                if scan.slot.is_some_and(|slot| slot != hold.slot) {
+                    return false;
                 }
+                scan.slot = Some(hold.slot);
+                scan.stored.push((hold.below, hold.below + bytes));
+                let v = if self.stores_lane(i.args[1]) {
+                    self.insts[i.args[1].index()].args[0]
+                } else {
+                    i.args[1]
+                };
+                scan.waits(v) && (!i.args[2].is_some() || scan.waits(i.args[2]))
+            }),
+            Op::Load if scan.slot.is_some() => {
+                let beside = |h: Hold| {
+                    let apart = |&(from, to): &(i32, i32)| h.below >= to || h.below + bytes <= from;
+                    !h.first && scan.slot == Some(h.slot) && scan.stored.iter().all(apart)
+                };
+                self.holds.at(j).is_some_and(beside) && self.may_be_undone(j, i)
             }
+            Op::Vec1 if self.stores_lane(Value(j as u32)) => true,
+            _ => self.may_be_undone(j, i),
         }
+    }
+
+    /// Whether what the op `at` reads is for a zero alone, so that it does not matter.
+    fn only_for_zero(&self, at: usize) -> bool {
+        let f = &self.an.facts[at];
+        f.uses == 2 && self.is_zero(Value(f.last))
+    }
+
+    /// Whether `v` is zero, as a register for the purpose is.
+    fn is_zero(&self, v: Value) -> bool {
+        let i = &self.insts[v.index()];
+        i.op == Op::Vec2 && i.args[0] == i.args[1] && VecOp::from_number(i.aux) == Some(VecOp::Pxor)
     }
 
     /// Whether the op with index `at` writes nothing but temporaries.
@@ -315,7 +261,6 @@ impl Codegen {
         let elsewhere = self.an.facts[at].hint == Hint::None;
         match i.op {
             Op::Guest | Op::Const | Op::Pc | Op::GetReg | Op::CheckAlign => true,
-            Op::GetVec | Op::SetVec => i.ty == Type::V128 && i.imm < GUESTS.into(),
             Op::Lea | Op::ZExt | Op::Trunc | Op::SExt | Op::Load => elsewhere,
             Op::Vec1 | Op::Vec2 | Op::Vec3 if i.ty == Type::V128 => match VecOp::from_number(i.aux) {
                 Some(op) => !sse::changes_flags(op, i),
@@ -336,26 +281,31 @@ impl Codegen {
 
     /// Begins a run with the op in hand if there is one.
     pub fn begin_run(&mut self) {
-        if !self.twice || self.form != Form::Single || self.begin_accesses() || self.flags_in_use() {
-            return;
+        if self.twice && self.form == Form::Single && !self.begin_floats() {
+            self.begin_accesses();
         }
-        let Some((look, end, saved)) = self.run_end(self.at) else { return };
+    }
+
+    /// Begins a run of floating point with the op in hand if there is one.
+    fn begin_floats(&mut self) -> bool {
+        if self.flags_in_use() {
+            return false;
+        }
+        let Some((look, end)) = self.run_end(self.at) else { return false };
         self.forget_copies(KEPT);
         let kept = self.used();
         if kept.temps.count_ones() > 3 || kept.vectors.count_ones() > KEPT {
-            return;
+            return false;
         }
         self.vec_enter();
         self.native = None;
         self.prolong_waiting(end);
-        self.quick(What::Float, end, saved, kept);
+        self.quick(What::Float, end, kept);
         if let Some(run) = self.runs.last_mut() {
             run.look = look;
         }
         self.asm.mrs_fpsr(S2);
-        for r in (0..GUESTS).filter(|r| saved & 1 << r != 0) {
-            self.asm.str_q(r, STATE, vec(r.into()));
-        }
+        true
     }
 
     /// What is in use.
@@ -367,7 +317,7 @@ impl Codegen {
     }
 
     /// Begins the form in the body of a run from the op in hand up to `end`.
-    pub fn quick(&mut self, what: What, end: usize, saved: u32, kept: Kept) {
+    pub fn quick(&mut self, what: What, end: usize, kept: Kept) {
         let (careful, resume) = (self.asm.label(), self.asm.label());
         let start = self.places();
         let from = self.at;
@@ -379,7 +329,6 @@ impl Codegen {
             end,
             careful,
             resume,
-            saved,
             kept,
             start,
             finish: None,
@@ -450,16 +399,6 @@ impl Codegen {
         }
     }
 
-    /// Guest vector register `r` is about to change.
-    pub fn changing(&mut self, r: Reg) {
-        if self.form == Form::Quick
-            && self.run_of == What::Float
-            && self.runs.last().is_some_and(|run| self.at < run.look && run.saved & 1 << r == 0)
-        {
-            self.frame.fail("a run changes what it has not saved");
-        }
-    }
-
     fn places(&self) -> Places {
         Places {
             val: self.val.clone(),
@@ -474,6 +413,8 @@ impl Codegen {
             lazy: self.lazy,
             recorded: self.recorded,
             x87_last: self.x87_last,
+            tops: self.tops.clone(),
+            from: self.from,
             mark: self.frame.mark(),
         }
     }
@@ -491,6 +432,8 @@ impl Codegen {
         self.lazy = p.lazy;
         self.recorded = p.recorded;
         self.x87_last = p.x87_last;
+        self.tops = p.tops;
+        self.from = p.from;
         self.frame.go_back(p.mark);
     }
 
@@ -511,9 +454,6 @@ impl Codegen {
         if run.what == What::Float {
             self.asm.msr_fpsr(S2);
         }
-        for r in (0..GUESTS).filter(|r| run.saved & 1 << r != 0) {
-            self.asm.ldr_q(r, STATE, vec(r.into()));
-        }
         self.put_places(run.start);
         self.known = [None; 5];
         self.kept = run.kept;
@@ -530,16 +470,45 @@ impl Codegen {
                 self.asm.mov_imm(t, c);
             }
         }
-        self.asm.b(run.resume);
-        let same = run.finish.is_some_and(|f| self.same_places(&f));
+        let same = run.finish.is_some_and(|f| {
+            self.move_vectors(&f);
+            self.same_places(&f)
+        });
         if !same {
             self.frame.fail("the two forms of a run end differently");
         }
+        self.asm.b(run.resume);
     }
 
-    /// Those of `list` that live on.
-    fn living<'a>(&'a self, list: &'a [Value]) -> impl Iterator<Item = Value> + 'a {
-        list.iter().copied().filter(|&v| self.lives(v))
+    /// At the end of the careful form, moves the vectors that live on to the temporaries in which the other form has them. What
+    /// that has in guest registers is there here, too, since the guest's state is the same.
+    fn move_vectors(&mut self, other: &Places) {
+        let mut moves: Vec<(Reg, Reg)> = Vec::new();
+        for n in 0..self.val.len() {
+            match (self.val[n].loc, other.val[n].loc) {
+                (from, to) if from == to || !self.lives(Value(n as u32)) => continue,
+                (Loc::Vec(from), Loc::Vec(to)) => moves.push((to, from)),
+                (Loc::GuestV(from), Loc::Vec(to)) if from < GUESTS => moves.push((to, from)),
+                (Loc::Vec(_) | Loc::GuestV(_), Loc::GuestV(_)) => {}
+                // Not a vector: see `same_places`.
+                _ => continue,
+            }
+            self.val[n].loc = other.val[n].loc;
+        }
+        while !moves.is_empty() {
+            match moves.iter().position(|&(to, _)| moves.iter().all(|&(_, from)| from != to)) {
+                Some(n) => {
+                    let (to, from) = moves.swap_remove(n);
+                    self.vmov(to, from);
+                }
+                None => {
+                    // In a circle, of which there is one at a time.
+                    self.vmov(V0, moves[0].1);
+                    moves[0].1 = V0;
+                }
+            }
+        }
+        (self.vowner, self.held) = (other.vowner, other.held.clone());
     }
 
     /// Whether all values that live on are where `other` has them.
@@ -548,12 +517,8 @@ impl Codegen {
         let same = |n: usize| (self.val[n].loc, self.val[n].clean) == (other.val[n].loc, other.val[n].clean);
         values.clone().all(same)
             && self.owner == other.owner
-            && self.vowner == other.vowner
-            && self.slots == other.slots
+            && (self.slots, self.from) == (other.slots, other.from)
             && (self.native, self.lazy, self.recorded) == (other.native, other.lazy, other.recorded)
             && (&self.bools, &self.guest_flags) == (&other.bools, &other.guest_flags)
-            && (0..GUESTS as usize).all(|r| self.held[r] == other.held[r])
-            && (GUESTS as usize..HOLDERS as usize)
-                .all(|r| self.living(&self.held[r]).eq(self.living(&other.held[r])))
     }
 }

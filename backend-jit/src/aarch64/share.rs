@@ -14,7 +14,7 @@ use super::asm::{Cond, Logic, Reg, ZR};
 use super::mem::Stored;
 use super::run::{Form, What};
 use super::vals::{S0, S1, S2, STATE, TEMPS, TLB, TLB_WRITE, slot};
-use super::{Codegen, Loc, Owner};
+use super::{Codegen, Loc, Owner, window};
 use crate::addresses;
 use crate::helpers::Helper;
 use crate::hold::Hold;
@@ -109,6 +109,11 @@ pub struct Alone {
     touch: Touch,
     /// The temporary whose look-up has failed just now.
     failed: Option<Reg>,
+}
+
+/// Which of the slots in [`crate::layout::HOLDS`] `slot` is.
+fn hold_index(slot: u8) -> usize {
+    crate::layout::HOLDS.iter().position(|&s| s == usize::from(slot)).unwrap_or(0)
 }
 
 impl Codegen {
@@ -297,6 +302,10 @@ impl Codegen {
         let keep = self.flags_busy();
         if !keep {
             self.native = None;
+            if self.in_window() {
+                let look = window::Look { at: a, from: 0, span, write: table == TLB_WRITE };
+                return self.look_in_window(look, addend, miss);
+            }
         }
         self.look_up(a, table, addend, span, keep, miss);
     }
@@ -348,12 +357,12 @@ impl Codegen {
         };
         if let Some(careful) = self.way_to_careful() {
             let base = self.base_of(hold, at, touch, careful);
-            return self.touch(touch, base, Offset::Imm(hold.below));
+            return self.touch(touch, base, self.from_base(hold));
         }
         let (label, resume) = (self.asm.label(), self.asm.label());
         let base = self.base_of(hold, at, touch, label);
         let slow = self.slow(inst, at, bytes, touch.helper(), value);
-        self.touch(touch, base, Offset::Imm(hold.below));
+        self.touch(touch, base, self.from_base(hold));
         self.asm.resume(resume);
         let site = self.site();
         let alone = Alone { slow, touch, failed: hold.first.then_some(base) };
@@ -372,12 +381,22 @@ impl Codegen {
         };
         self.owner[t as usize] = if hold.last { Owner::Transient } else { Owner::Base(hold.slot) };
         if hold.first {
-            let a = self.sum_here(at, -hold.below);
-            let table = if hold.write { TLB_WRITE } else { touch.table() };
             self.is_tested(hold.slot);
+            let table = if hold.write { TLB_WRITE } else { touch.table() };
+            let below = at.disp - hold.below;
+            let pushes = (-window::BELOW..0).contains(&below) && at.index.is_none() && at.reg != ZR;
+            let from = if pushes && self.in_window() { below } else { 0 };
+            self.from[hold_index(hold.slot)] = from;
+            if from != 0 {
+                self.native = None;
+                let look =
+                    window::Look { at: at.reg, from, span: hold.span as u32, write: table == TLB_WRITE };
+                self.look_in_window(look, t, alone);
+                return self.keep_base(t, at.reg);
+            }
+            let a = self.sum_here(at, -hold.below);
             self.look_up_here(a, table, t, hold.span as u32, alone);
-            self.asm.add(true, t, t, a, 0);
-            return t;
+            return self.keep_base(t, a);
         }
         if kept.is_none() {
             self.asm.ldr(Type::I64, t, STATE, slot(hold.slot.into()));
@@ -388,13 +407,28 @@ impl Codegen {
         t
     }
 
+    /// The addend in `t` becomes the base, that of the address in `a`.
+    fn keep_base(&mut self, t: Reg, a: Reg) -> Reg {
+        if self.form != Form::Single && self.run_of == What::Float {
+            // A store may wait that goes by it.
+            self.kept.temps |= 1 << t;
+        }
+        self.asm.add(true, t, t, a, 0);
+        t
+    }
+
+    /// Where an access is from its group's base: that is of the span's lowest byte, or of one so far above it.
+    pub fn from_base(&self, hold: Hold) -> Offset {
+        Offset::Imm(hold.below + self.from[hold_index(hold.slot)])
+    }
+
     /// Whether the base of the group with `slot` is known to be there, as it is behind the first access by it in the body's
     /// form of a run.
     fn is_tested(&mut self, slot: u8) -> bool {
         if self.form != Form::Quick || self.run_of == What::Accesses && self.at == self.run_from {
             return false;
         }
-        let bit = crate::layout::HOLDS.iter().position(|&s| s == usize::from(slot)).map_or(0, |n| 1 << n);
+        let bit = 1 << hold_index(slot);
         let tested = self.run_of == What::Accesses || self.tested & bit != 0;
         self.tested |= bit;
         tested
@@ -451,7 +485,9 @@ impl Codegen {
             Touch::Address(_, p) => match offset {
                 Offset::Reg(r) => self.asm.add(true, p, base, r, 0),
                 Offset::Imm(0) => self.asm.mov(true, p, base),
-                Offset::Imm(i) => self.asm.add_imm(true, p, base, i as u64),
+                Offset::Imm(i) => {
+                    self.asm.arith_imm(true, i < 0, false, p, base, i.unsigned_abs().into());
+                }
             },
         }
     }
@@ -463,7 +499,9 @@ impl Codegen {
                 return self.asm.stp_q(low, high, base, i);
             }
             Offset::Reg(r) => self.asm.add(true, S0, base, r, 0),
-            Offset::Imm(i) => self.asm.add_imm(true, S0, base, i as u64),
+            Offset::Imm(i) => {
+                self.asm.arith_imm(true, i < 0, false, S0, base, i.unsigned_abs().into());
+            }
         }
         self.asm.stp_q(low, high, S0, 0);
     }
@@ -474,7 +512,7 @@ impl Codegen {
         // As the other form does.
         let at = self.address(inst.args[0]);
         let base = self.base_of(hold, at, Touch::Store(inst.ty, Stored::Vec(0)), careful);
-        self.defer_store(inst.ty, v, high, base, hold.below);
+        self.defer_store(inst.ty, v, high, base, self.from_base(hold));
         true
     }
 

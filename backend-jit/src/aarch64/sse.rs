@@ -240,6 +240,16 @@ impl Codegen {
         match op {
             VecOp::FromInt => return self.int_to_vector(me, inst),
             VecOp::Lane => return self.lane(me, inst),
+            VecOp::Movsd | VecOp::Movss if inst.args[0] == inst.args[1] => {
+                if let Some(rest) = self.rest_for(inst.args[0], op == VecOp::Movsd) {
+                    let a = self.vlow(inst.args[0]);
+                    let to = self.vdest_over(me, inst.args[0], &[]);
+                    self.vmov(to.reg, a);
+                    self.vfinish(me, to);
+                    self.val[me.index()].rest = Some(rest);
+                    return self.tops.take_over(me, inst.args[0], op == VecOp::Movsd);
+                }
+            }
             VecOp::Pmovmskb | VecOp::Movmskps | VecOp::Movmskpd => return self.sign_mask(me, inst, op),
             VecOp::Pxor | VecOp::Psubd | VecOp::Psubq | VecOp::Pandn if inst.args[0] == inst.args[1] => {
                 if op != VecOp::Pandn && self.only_uppers(me) {
@@ -288,8 +298,10 @@ impl Codegen {
             self.several(op, inst, d, a, b, c);
         }
         self.vfinish(me, to);
-        if op == VecOp::ZeroHigh {
-            self.val[me.index()].low = 64;
+        match op {
+            VecOp::ZeroHigh => self.val[me.index()].low = 64,
+            VecOp::Movsd | VecOp::Movss => self.tops.take_over(me, inst.args[0], op == VecOp::Movsd),
+            _ => {}
         }
     }
 
@@ -515,6 +527,7 @@ impl Codegen {
                 self.unhold(v);
                 self.val[v.index()].loc = Loc::None;
                 self.held[r as usize].push(me);
+                self.tops.guest[r as usize] = Some(me);
                 self.val[me.index()].loc = Loc::GuestV(r);
             }
             _ => {

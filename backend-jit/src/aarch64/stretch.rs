@@ -78,7 +78,7 @@ impl Codegen {
             return false;
         }
         self.prolonged.clear();
-        self.quick(What::Accesses, end, 0, kept);
+        self.quick(What::Accesses, end, kept);
         if let Some(careful) = self.way_to_careful() {
             for t in TEMPS.into_iter().filter(|t| others & 1 << t != 0) {
                 self.asm.cbz(false, true, t, careful);

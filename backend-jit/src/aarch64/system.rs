@@ -127,6 +127,7 @@ impl Codegen {
                 self.asm.ldr(Type::I64, TLB, STATE, set);
                 self.asm.str(Type::I64, TLB, STATE, Self::TLB_AT);
                 self.tlb_halves();
+                self.close_window();
                 self.asm.ldr(Type::I64, S0, STATE, flags);
                 let (op, bits) = if allow { (Logic::Orr, rflags::AC) } else { (Logic::And, !rflags::AC) };
                 self.asm.logic_imm(op, true, S0, S0, bits);

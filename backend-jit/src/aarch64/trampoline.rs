@@ -37,6 +37,7 @@ pub fn enter(cache: &Cache, entry: Entry, code: usize, cpu: &mut Cpu) -> u64 {
     // arena. `cpu` is exclusive meanwhile.
     let f: extern "C" fn(*mut Cpu, *const u8) -> u64 = unsafe { std::mem::transmute(enter) };
     cpu.state.scratch[crate::layout::NO_TAG] = crate::hold::no_addend();
+    super::close_window(&mut cpu.state.scratch);
     f(cpu, code)
 }
 

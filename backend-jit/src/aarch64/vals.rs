@@ -163,7 +163,7 @@ impl Codegen {
     }
 
     fn new_slot(&mut self) -> u8 {
-        let free = (!(self.slots | self.kept.slots)).trailing_zeros() as usize;
+        let free = (!(self.slots | self.kept.slots | super::window::SLOTS)).trailing_zeros() as usize;
         if free >= layout::SPILLS {
             self.frame.fail("out of spill slots");
             return layout::SPILL as u8;

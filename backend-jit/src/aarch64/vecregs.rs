@@ -154,7 +154,9 @@ impl Codegen {
 
     fn new_pair(&mut self) -> u8 {
         for at in 0..layout::SPILLS - 1 {
-            if (self.slots | self.kept.slots) & 3 << at == 0 && slot(layout::SPILL + at).is_multiple_of(16) {
+            if (self.slots | self.kept.slots | super::window::SLOTS) & 3 << at == 0
+                && slot(layout::SPILL + at).is_multiple_of(16)
+            {
                 self.slots |= 3 << at;
                 return (layout::SPILL + at) as u8;
             }
@@ -175,8 +177,8 @@ impl Codegen {
         }
     }
 
-    /// The vector register that holds `v`.
-    pub fn vreg(&mut self, v: Value) -> Reg {
+    /// The vector register that holds `v`, perhaps its low lane alone: see `tops`.
+    pub fn vlow(&mut self, v: Value) -> Reg {
         match self.val[v.index()].loc {
             Loc::Vec(r) => {
                 self.vlocked |= 1 << (r - FIRST);
@@ -206,10 +208,18 @@ impl Codegen {
 
     /// A register that holds `v` for the instruction that comes next, which may be `scratch`. Its place stays as it is.
     pub fn vread(&mut self, v: Value, scratch: Reg) -> Reg {
+        if self.val[v.index()].rest.is_some() {
+            return self.vreg(v);
+        }
+        self.vread_low(v, scratch)
+    }
+
+    /// The same, perhaps with the low lane alone.
+    pub fn vread_low(&mut self, v: Value, scratch: Reg) -> Reg {
         match self.val[v.index()].loc {
             Loc::GuestV(r) if r >= GUESTS => self.asm.ldr_q(scratch, STATE, upper_home(r)),
             Loc::VecSlot(s) => self.asm.ldr_q(scratch, STATE, slot(s as usize)),
-            _ => return self.vreg(v),
+            _ => return self.vlow(v),
         }
         scratch
     }
@@ -221,7 +231,7 @@ impl Codegen {
     }
 
     /// Whether guest register `r` holds `v`.
-    fn holds(&self, r: u8, v: Value) -> bool {
+    pub fn holds(&self, r: u8, v: Value) -> bool {
         self.held[r as usize].contains(&v)
     }
 
@@ -233,7 +243,11 @@ impl Codegen {
         };
         let r = set.imm as u8;
         let alone = |v: Value| self.lives(v) && self.val[v.index()].loc == Loc::GuestV(r);
-        let fits = r < GUESTS && set.ty == Type::V128 && !self.held[r as usize].iter().any(|&v| alone(v));
+        // In the body's form of a run no guest register changes.
+        let fits = r < GUESTS
+            && set.ty == Type::V128
+            && !self.waits()
+            && !self.held[r as usize].iter().any(|&v| alone(v));
         fits.then_some(r)
     }
 
@@ -241,10 +255,7 @@ impl Codegen {
     /// in `avoid`.
     pub fn vdest(&mut self, me: Value, avoid: &[Reg]) -> VDest {
         match self.bound(me) {
-            Some(r) if !avoid.contains(&r) => {
-                self.changing(r);
-                VDest { reg: r, guest: true }
-            }
+            Some(r) if !avoid.contains(&r) => VDest { reg: r, guest: true },
             _ => VDest { reg: self.vtemp(), guest: false },
         }
     }
@@ -254,7 +265,6 @@ impl Codegen {
         if let Some(r) = self.bound(me)
             && !avoid.contains(&r)
         {
-            self.changing(r);
             return VDest { reg: r, guest: true };
         }
         match self.val[a.index()].loc {
@@ -275,12 +285,13 @@ impl Codegen {
         }
         self.held[d.reg as usize].clear();
         self.held[d.reg as usize].push(me);
+        self.tops.guest[d.reg as usize] = Some(me);
         self.val[me.index()].loc = Loc::GuestV(d.reg);
     }
 
     /// Guest register `r` is about to change: values but `keep` that live on and are nowhere else get a place of their
     /// own.
-    fn change(&mut self, r: u8, keep: Value) {
+    pub fn change(&mut self, r: u8, keep: Value) {
         for v in std::mem::take(&mut self.held[r as usize]) {
             if v == keep || !self.lives(v) || self.val[v.index()].loc != Loc::GuestV(r) {
                 continue;
@@ -331,6 +342,7 @@ impl Codegen {
         }
         self.val[me.index()].loc = Loc::GuestV(r);
         self.held[r as usize].push(me);
+        self.tops.guest[r as usize].get_or_insert(me);
     }
 
     pub fn set_vec(&mut self, inst: &Inst) {
@@ -345,16 +357,9 @@ impl Codegen {
         if r >= GUESTS {
             return self.frame.unsupported("vector registers beyond 15");
         }
-        if !self.holds(r, v) {
-            let from = self.vreg(v);
-            self.change(r, v);
-            self.changing(r);
-            self.vmov(r, from);
-            self.held[r as usize].push(v);
-            if let Loc::Vec(t) = self.val[v.index()].loc {
-                self.free_vec(v, t);
-                self.val[v.index()].loc = Loc::GuestV(r);
-            }
+        if !self.defer_set(r, v) && !self.holds(r, v) {
+            self.set_low(r, v);
+            self.become_guest(r, v);
         }
     }
 

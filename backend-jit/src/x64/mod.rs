@@ -59,6 +59,7 @@ pub const RETURN_RING: bool = false;
 
 pub use crate::hold::no_addend;
 pub use door::DOOR_BYTES;
+pub use window::close as close_window;
 
 /// Whether the emitter knows each of the instructions: it does, or the host says at translation that it has not got one.
 pub const fn emits(_: &[Inst], _: usize) -> bool {

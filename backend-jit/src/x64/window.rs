@@ -32,6 +32,11 @@ pub struct Outside {
     pub miss: DynamicLabel,
 }
 
+/// There is no window from here on.
+pub fn close(scratch: &mut [u64]) {
+    scratch[layout::STACK_LIMIT] = 0;
+}
+
 fn slot(n: usize) -> Mem {
     state(layout::slot(n))
 }

@@ -220,8 +220,11 @@ fn calls_and_links_cross_pages() {
 fn flags_cross_blocks() {
     use emu_core::ir::Value;
     let mut rng = Rng(77);
-    for op in [Op::Add, Op::Sub, Op::And, Op::Or, Op::Xor] {
+    for op in [Op::Add, Op::Sub, Op::And, Op::Or, Op::Xor, Op::Mul] {
         for ty in [Type::I8, Type::I16, Type::I32, Type::I64] {
+            if (op, ty) == (Op::Mul, Type::I8) {
+                continue;
+            }
             for constant in [None, Some(0), Some(1), Some(-1), Some(-512), Some(511), Some(0x1234_5678)] {
                 let mut g = Guest::new(JitConfig::default());
                 let flags_of = |b: &mut Block, keep: bool| {
@@ -269,8 +272,9 @@ fn flags_cross_blocks() {
     }
 }
 
-/// Intel SDM volume 1, 3.4.3.1; AF of a logical operation, which is undefined there, is clear.
-fn status_by_hand(op: Op, ty: Type, a: u64, b: u64) -> u64 {
+/// Intel SDM volume 1, 3.4.3.1; AF of a logical operation, which is undefined there, is clear, and what is of a product is as of
+/// a logical operation with that result.
+pub fn status_by_hand(op: Op, ty: Type, a: u64, b: u64) -> u64 {
     let mask = ty.truncate(u64::MAX);
     let (a, b, top) = (a & mask, b & mask, ty.bits() - 1);
     let (r, carry, overflow, aux) = match op {
@@ -284,6 +288,13 @@ fn status_by_hand(op: Op, ty: Type, a: u64, b: u64) -> u64 {
         }
         Op::And => (a & b, false, 0, 0),
         Op::Or => (a | b, false, 0, 0),
+        Op::Mul => {
+            let up = 64 - ty.bits();
+            let wide = |v: u64| i128::from((v << up) as i64 >> up);
+            let product = wide(a) * wide(b);
+            let over = product != wide(product as u64 & mask);
+            (product as u64 & mask, over, u64::from(over) << top, 0)
+        }
         _ => (a ^ b, false, 0, 0),
     };
     let bit = |on: bool, flag: u64| if on { flag } else { 0 };

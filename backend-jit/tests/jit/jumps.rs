@@ -1,12 +1,14 @@
 //! Jumps to computed places, by doors, and calls and returns.
 
-use crate::chain::Guest;
+use crate::chain::{Guest, status_by_hand};
+use crate::r#gen::Rng;
 use backend_jit::{JitConfig, RunExit};
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::CodeHit;
-use emu_core::ir::{BrKind, Cc, Op, Type};
+use emu_core::ir::{Block, BrKind, Cc, Op, Type, Value};
 use emu_core::signals::request;
-use emu_core::state::gpr::{RCX, RDX};
+use emu_core::state::bits::rflags;
+use emu_core::state::gpr::{RAX, RBX, RCX, RDX};
 
 /// A block of one instruction that calls `to`.
 fn call(g: &mut Guest, at: u64, to: u64) {
@@ -192,4 +194,70 @@ fn a_return_that_nobody_called_for_can_be_stopped() {
     assert_eq!(g.run(0x2000), RunExit::Signal);
     stopper.join().unwrap();
     assert_eq!(g.cpu.state.rip, 0x3000);
+}
+
+/// Where translated code does not count, a block's jump to its own beginning may leave flags out that are replaced there.
+#[test]
+fn a_loop_that_is_left_has_its_last_flags() {
+    let cfg = || JitConfig { count_insns: false, ..JitConfig::default() };
+    let ops = [Op::Add, Op::Sub, Op::And, Op::Or, Op::Xor, Op::Mul];
+    let mut rng = Rng(91);
+    for op in ops {
+        for ty in [Type::I16, Type::I32, Type::I64] {
+            for (keep, branch, stop) in (0..8).map(|n| (n & 1 != 0, n & 2 != 0, n & 4 != 0)) {
+                let mut g = Guest::new(cfg());
+                let set = |b: &mut Block, v: Value| {
+                    let f = b.op_imm(Op::FlagsOf, Type::Flags, &[v], rflags::STATUS as i64, 0);
+                    b.op(Op::SetFlags, Type::Void, &[f]);
+                    f
+                };
+                g.add(0x5000, 3, |b| {
+                    let (c, one) = (b.get_reg(Type::I64, RCX), b.iconst(Type::I64, 1));
+                    let d = b.op(Op::Sub, Type::I64, &[c, one]);
+                    b.set_reg(Type::I64, RCX, d);
+                    let f = set(b, d);
+                    b.op_imm(Op::Guest, Type::Void, &[], 4, 4);
+                    let t = b.test_cc(Cc::E, f);
+                    b.op_imm(Op::ExitIf, Type::Void, &[t], 0x100, 0);
+                    b.op_imm(Op::Guest, Type::Void, &[], 8, 4);
+                    let (x, y) = (b.get_reg(ty, RAX), b.get_reg(ty, RBX));
+                    let v = b.op(op, ty, &[x, y]);
+                    if keep {
+                        b.set_reg(ty, RDX, v);
+                    }
+                    let f = set(b, v);
+                    match branch {
+                        true => {
+                            let t = b.test_cc(Cc::O, f);
+                            b.op_imm(Op::Branch, Type::Void, &[t], 0x200, 0);
+                        }
+                        false => {
+                            b.op_imm(Op::Goto, Type::Void, &[], 0, 0);
+                        }
+                    }
+                });
+                for turn in 0..8 {
+                    let r = &mut g.cpu.state.gpr;
+                    (r[RAX], r[RBX], r[RCX]) = (rng.next(), rng.next() >> (8 * turn), 1 + turn);
+                    let last = status_by_hand(op, ty, r[RAX], r[RBX]);
+                    let over = branch && last & rflags::OF != 0;
+                    let (want, rip) = match (turn == 0, over, stop) {
+                        (false, true, _) => (last, 0x5200),
+                        (false, _, true) => (last, 0x5000),
+                        _ => (rflags::ZF | rflags::PF, 0x5100),
+                    };
+                    let exit = if stop { RunExit::Signal } else { RunExit::NeedBlock };
+                    // Every jump back looks for requests.
+                    if stop {
+                        g.cpu.signals.raise(request::STOP);
+                    }
+                    let got = g.run(0x5000);
+                    let what = format!("{op:?} {ty:?} keep {keep} branch {branch} stop {stop} turn {turn}");
+                    assert_eq!((got, g.cpu.state.rip), (exit, rip), "{what}");
+                    assert_eq!(g.cpu.state.rflags & rflags::STATUS, want, "{what}");
+                    g.cpu.signals.take(request::STOP);
+                }
+            }
+        }
+    }
 }
