@@ -24,6 +24,7 @@ use host::{Frame, Host, IMAGE, MEMORY, MEMORY_AT};
 use interp::Interp;
 use random::Random;
 use std::fmt::Write;
+use testsuite::maker::is_amd;
 
 /// Bytes between two instructions in guest memory.
 const SLOT: u64 = 16;
@@ -266,6 +267,24 @@ fn ordinal(v: F80) -> i128 {
     if v.is_negative() { -magnitude } else { magnitude }
 }
 
+/// What Intel's processors do where the manual leaves it open; `before`: the state that both started from.
+fn excuse_intel(ins: &Insn, before: &State, host: &State, ours: &mut State) {
+    const UE: u16 = 0x10;
+    const PENDING: u16 = 0x8080;
+    let more = ours.fsw & !host.fsw;
+    let same = (ours.fsw ^ host.fsw) & !more == 0;
+    // FPREM1 whose dividend is the remainder, and denormal: nothing has been computed that could underflow.
+    let untouched = host.st[0] == before.st[0] && before.st[0].exponent() == 0;
+    if ins.bytes[..2] == [0xd9, 0xf5] && same && more == UE | PENDING && untouched {
+        (ours.fsw, ours.st[0]) = (host.fsw, host.st[0]);
+    }
+    // A transcendental result that is the smallest normal number or the denormal below it.
+    let border = |v: &F80| v.exponent() == 1 && v.mant == 1 << 63;
+    if ins.approximate() && same && more == UE && before.fcw & UE != 0 && host.st.iter().any(border) {
+        ours.fsw = host.fsw;
+    }
+}
+
 /// Makes equal what the two need not agree on.
 fn excuse(ins: &Insn, host: &mut State, ours: &mut State) {
     if ins.saves_environment() {
@@ -300,7 +319,7 @@ fn excuse(ins: &Insn, host: &mut State, ours: &mut State) {
 
 #[test]
 fn x87_instructions_match_the_host() {
-    let all = instructions();
+    let (all, amd) = (instructions(), is_amd());
     let host = Host::new();
     let mut guest = Guest::new(&all);
     let cases = std::env::var("CALQUE_CASES").ok().and_then(|v| v.parse().ok()).unwrap_or(CASES);
@@ -316,6 +335,9 @@ fn x87_instructions_match_the_host() {
             let mut theirs = State::from_image(&frame.after, frame.flags_out, frame.ax_out, frame.memory)
                 .relative(code, data);
             let mut ours = guest.run(i, ins, &before);
+            if !amd {
+                excuse_intel(ins, &before, &theirs, &mut ours);
+            }
             excuse(ins, &mut theirs, &mut ours);
             if theirs != ours {
                 bad += 1;

@@ -14,6 +14,7 @@ mod translated;
 
 use case::{Case, Random};
 use iced_x86::{Code, CpuidFeature};
+use testsuite::maker::is_amd;
 
 /// Encodings of one form: registers, immediates.
 const ENCODINGS: usize = 24;
@@ -46,10 +47,40 @@ fn known_difference(code: Code, before: &Case, ours: &Case) -> bool {
             && before.memory[before.offset + 2] & 2 != 0
 }
 
+/// What Intel's processors do where the manual leaves it open: DPPS and DPPD choose another of several NaNs, and VCVTPS2PH sets
+/// PE beside an unmasked underflow that is exact with an unbounded exponent.
+fn settle(code: Code, theirs: &mut Case, ours: &Case) {
+    let name = format!("{:?}", code.mnemonic());
+    if name == "Vcvtps2ph" {
+        let (ue, pe, um) = (1 << 4, 1 << 5, 1 << 11);
+        if ours.mxcsr & (ue | pe | um) == ue && theirs.mxcsr == ours.mxcsr | pe && ours.fault.is_some() {
+            theirs.mxcsr = ours.mxcsr;
+        }
+    }
+    let lane: u32 = match &*name {
+        "Dpps" | "Vdpps" => 32,
+        "Dppd" | "Vdppd" => 64,
+        _ => return,
+    };
+    let mask = u128::MAX >> (128 - lane);
+    let nan = |v: u128| match lane {
+        32 => f32::from_bits(v as u32).is_nan(),
+        _ => f64::from_bits(v as u64).is_nan(),
+    };
+    for (a, b) in theirs.xmm.iter_mut().chain(&mut theirs.high).zip(ours.xmm.iter().chain(&ours.high)) {
+        for at in (0..128).step_by(lane as usize) {
+            if nan(*a >> at & mask) && nan(b >> at & mask) {
+                *a = *a & !(mask << at) | b & mask << at;
+            }
+        }
+    }
+}
+
 #[test]
 fn every_instruction() {
     let cases = std::env::var("CALQUE_CASES").ok().and_then(|v| v.parse().ok()).unwrap_or(60);
     let only = std::env::var("CALQUE_ONLY").ok();
+    let amd = is_amd();
     let mut host = host::Host::new();
     let mut guest = guest::Guest::new();
     let (mut forms, mut failures, mut faults) = (0, Vec::new(), 0u64);
@@ -84,6 +115,9 @@ fn every_instruction() {
                         continue;
                     }
                     // BMI and the bit counts leave flags undefined.
+                    if !amd {
+                        settle(code, &mut theirs, &ours);
+                    }
                     theirs.flags &= !undefined;
                     ours.flags &= !undefined;
                     if theirs != ours && wrong < 2 {
