@@ -6,6 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use testsuite::debian::{self, Flavour};
 use testsuite::engine;
+use testsuite::files::Scratch;
+use testsuite::program::tool;
 use testsuite::session::Session;
 use testsuite::shell::Shell;
 
@@ -128,7 +130,8 @@ fn batch(mut command: Command, patience: Duration) -> (Option<i32>, String) {
     (outcome.status, outcome.output.replace("\r\n", "\n"))
 }
 
-/// What the two engines do is compared block by block over the whole boot.
+/// What the two engines do is compared block by block over the whole boot, and while a disk is read, whose device works on a
+/// thread of its own.
 #[test]
 #[ignore = "boots Debian: testsuite/scripts/guests.sh"]
 fn cloud_lockstep() {
@@ -136,9 +139,16 @@ fn cloud_lockstep() {
     else {
         return;
     };
-    let (status, output) =
-        batch(debian::calque("lockstep", &guest, "calque.run=uname"), patience("lockstep"));
+    let scratch = Scratch::new();
+    let bytes: Vec<u8> = (0..300_000u32).flat_map(|n| n.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
+    let image = scratch.file("disk.img", &bytes[..1 << 20]);
+    let sum = String::from_utf8(tool(Command::new("md5sum").arg(&image)).stdout).expect("text");
+    let sum = sum.split_whitespace().next().expect("a sum");
+    let mut command = debian::calque("lockstep", &guest, "calque.run=md5sum%20/dev/vda");
+    debian::disk(&mut command, &image, "");
+    let (status, output) = batch(command, patience("lockstep"));
     assert_eq!(status, Some(0), "{output}");
+    assert!(output.contains(&format!("{sum}  /dev/vda")), "{sum}: {output}");
 }
 
 /// A boot's code does not fit four MiB; its oldest parts go, and what is still needed of them comes back.
