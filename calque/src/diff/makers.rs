@@ -94,7 +94,7 @@ impl Place<'_> {
             if halves && i.memory_size().size() == 8 && misaligned(s, i, 8) {
                 return Some(Reason::HalfAlignment);
             }
-            if pushes_selector(i) && s.gpr[4].wrapping_sub(4) % 4 != 0 {
+            if pushes_selector(i) && !s.gpr[4].wrapping_sub(4).is_multiple_of(4) {
                 return Some(Reason::SelectorPush);
             }
         }
