@@ -36,9 +36,20 @@ pub(super) fn narrow_branch(s: &Step) -> bool {
     intel.code() != amd.code() && amd.flow_control() != FlowControl::Next
 }
 
+/// Whether a byte before the opcode is a prefix, REX among them.
+fn is_prefix(b: u8) -> bool {
+    matches!(b, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3)
+}
+
 /// Whether it has a repeat prefix, which the decoder tells of string instructions alone.
 pub(super) fn repeats(s: &Step) -> bool {
-    let prefix =
-        |b: &&u8| matches!(b, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3);
-    s.bytes.iter().take_while(prefix).any(|b| matches!(b, 0xf2 | 0xf3))
+    s.bytes.iter().take_while(|b| is_prefix(**b)).any(|b| matches!(b, 0xf2 | 0xf3))
+}
+
+/// Whether its opcode is that of VMCALL or VMMCALL, with prefixes that make an undefined one of it. Processors may take it for
+/// the call all the same, and the hypervisor that the host runs under answers.
+pub(super) fn calls_hypervisor(s: &Step) -> bool {
+    let prefix = |b: &&u8| is_prefix(**b) && **b != 0xf0;
+    let at = s.bytes.iter().take_while(prefix).count();
+    matches!(s.bytes.get(at..at + 3), Some([0x0f, 0x01, 0xc1 | 0xd9]))
 }

@@ -2,7 +2,7 @@
 
 use super::leg::Ran;
 use super::makers::{Place, vector};
-use super::native::{Seen, this_host_is_amd};
+use super::native::{Maker, Seen, maker};
 use super::reasons::Reason;
 use emu_core::state::bits::rflags;
 use iced_x86::Instruction;
@@ -13,7 +13,7 @@ pub(super) fn differ(place: &Place<'_>, i: &Instruction, agreed: bool) -> Option
         return None;
     }
     if agreed {
-        let upper = |l: &&String| this_host_is_amd() || !only_upper_cleared(i, place.ran, place.seen, l);
+        let upper = |l: &&String| maker() == Maker::Amd || !only_upper_cleared(i, place.ran, place.seen, l);
         let rest: Vec<String> = place.list.iter().filter(upper).cloned().collect();
         if only_mask(i, place.ran, place.seen, &rest) {
             let upper_too = rest.len() < place.list.len();

@@ -6,7 +6,7 @@ use super::decoding::repeats;
 use super::host::{quad, word};
 use super::leg::{Ran, Step};
 use super::makers::{Place, address, compares, spans, vector};
-use super::native::{Seen, this_host_is_amd};
+use super::native::{Maker, Seen, maker};
 use super::reasons::Reason;
 use emu_core::state::gpr::{RCX, RDI, RSI};
 use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic as M, OpAccess, OpKind, Register};
@@ -18,13 +18,18 @@ pub(super) fn both_stopped(
     i: &Instruction,
     all: &[(&Step, Instruction)],
 ) -> Option<Reason> {
-    if !place.same || this_host_is_amd() {
+    if !place.same || maker() == Maker::Amd {
         return None;
     }
     let agreed = place.ours == place.seen.vector;
     let mmx = i.op_kind(0) == OpKind::Memory && i.op1_register().is_mm();
-    if agreed && mmx && only_top(place, all) {
-        return Some(Reason::MmxBeforeFault);
+    if mmx && only_top(place, all) {
+        if agreed && place.only(&["fsw", "st("]) {
+            return Some(Reason::MmxBeforeFault);
+        }
+        if before_refusal(place, s, i) && place.only(&["vector", "fsw", "st("]) {
+            return Some(Reason::SameClass);
+        }
     }
     let long = matches!(i.mnemonic(), M::Fstp | M::Fbstp) && i.memory_size().size() == 10;
     let half = |at, size| over_a_page(at, size) && place.only_memory(at, at + size);
@@ -40,6 +45,12 @@ pub(super) fn both_stopped(
     conversion(place, i, agreed).or_else(|| masked(place, s, i, agreed))
 }
 
+/// Whether the host has checked the alignment of an operand that is not canonical from end to end.
+fn before_refusal(place: &Place<'_>, s: &Step, i: &Instruction) -> bool {
+    let refused = matches!(place.ours, vector::GP | vector::SS);
+    s.bits == 64 && refused && place.seen.vector == vector::AC && spans(s, i, over_the_hole)
+}
+
 /// Whether both found something at the same operand, and each another thing.
 fn other_first(place: &Place<'_>, s: &Step, i: &Instruction) -> bool {
     let (ours, host) = (place.ours, place.seen.vector);
@@ -52,7 +63,7 @@ fn other_first(place: &Place<'_>, s: &Step, i: &Instruction) -> bool {
         return false;
     }
     match host {
-        vector::AC => s.bits == 64 && refused && spans(s, i, over_the_hole),
+        vector::AC => before_refusal(place, s, i),
         vector::GP | vector::SS => ours == vector::PF && masked_move(i) && lane_over_the_hole(place, s, i),
         vector::BR => ours == vector::PF && i.mnemonic() == M::Bound && spans(s, i, over_a_page),
         _ => false,
@@ -81,7 +92,7 @@ fn masked(place: &Place<'_>, s: &Step, i: &Instruction, agreed: bool) -> Option<
 
 /// Differences that an instruction leaves which both completed.
 pub(super) fn left(place: &Place<'_>, all: &[(&Step, Instruction)]) -> Option<Reason> {
-    if this_host_is_amd() {
+    if maker() == Maker::Amd {
         return None;
     }
     upper_halves_left(place, all).or_else(|| nans_left(all))
@@ -104,7 +115,7 @@ fn is_dot(i: &Instruction) -> bool {
 /// reason of its own.
 pub(super) fn is_nan_of_dot(all: &[(&Step, Instruction)], ran: &Ran, seen: &Seen, line: &str) -> bool {
     let dots = || all.iter().map(|(_, i)| i).filter(|i| is_dot(i));
-    !this_host_is_amd()
+    maker() != Maker::Amd
         && dots().any(|i| {
             let n = i.op0_register().number();
             let double = matches!(i.mnemonic(), M::Dppd | M::Vdppd);
@@ -174,7 +185,7 @@ fn only_top(place: &Place<'_>, all: &[(&Step, Instruction)]) -> bool {
     let (host, fpu) = (word(f, 2), &place.ran.state.fpu);
     let registers =
         || (0..8).all(|n| (fpu.st[n].mant, fpu.st[n].se) == (quad(f, 32 + 16 * n), word(f, 40 + 16 * n)));
-    place.only(&["fsw", "st("]) && (host ^ fpu.fsw) & !(TOP | c1) == 0 && host & TOP == 0 && registers()
+    (host ^ fpu.fsw) & !(TOP | c1) == 0 && host & TOP == 0 && registers()
 }
 
 /// Whether only RCX, RSI and RDI differ, and on the host are ours with their upper halves clear.

@@ -3,7 +3,9 @@
 //! Each reason demands the one instruction that it is about, at the place where the two part: what had come before
 //! cannot be compared any more when one side went on.
 
-use super::decoding::{as_amd, narrow_branch, permutes_with_w, repeats, takes_w_as_ignored};
+use super::decoding::{
+    as_amd, calls_hypervisor, narrow_branch, permutes_with_w, repeats, takes_w_as_ignored,
+};
 use super::explain::only_status_flags;
 use super::leg::{Ran, Step};
 use super::native::{self, Seen};
@@ -47,7 +49,8 @@ pub(super) fn differ(
         .or_else(|| leaves_a_trace(all, list))
         .or_else(|| intel::left(&place, all))
         .or_else(|| {
-            let narrow = scene.bits == 64 && ran.steps.iter().any(narrow_branch);
+            let other = native::maker() != native::Maker::Intel;
+            let narrow = other && scene.bits == 64 && ran.steps.iter().any(narrow_branch);
             narrow.then_some(Reason::BranchSize)
         })
 }
@@ -130,6 +133,9 @@ impl Place<'_> {
         let (ours, host) = (self.ours, self.seen.vector);
         if ours == vector::UD && permutes_with_w(s) {
             return Some(Reason::PermuteWidth);
+        }
+        if ours == vector::UD && calls_hypervisor(s) {
+            return Some(Reason::System);
         }
         let here = self.same && host == vector::UD;
         if ours == vector::UD && !here && i.code() != Code::INVALID && !generate::offered(i.code()) {

@@ -50,12 +50,26 @@ pub(super) fn this_host_has(code: Code) -> bool {
     generate::host_has(FLAGS.get_or_init(HostFlags::detect), code)
 }
 
-/// Whether the processor of this machine is one of AMD's, as Linux names its maker.
-pub(super) fn this_host_is_amd() -> bool {
-    static AMD: OnceLock<bool> = OnceLock::new();
-    *AMD.get_or_init(|| {
+/// Makers whose processors are known to differ.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Maker {
+    Amd,
+    Intel,
+    Other,
+}
+
+/// The maker of this machine's processor, as Linux names it.
+pub(super) fn maker() -> Maker {
+    static MAKER: OnceLock<Maker> = OnceLock::new();
+    *MAKER.get_or_init(|| {
         let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        text.lines().any(|l| l.starts_with("vendor_id") && l.ends_with("AuthenticAMD"))
+        let name =
+            text.lines().find(|l| l.starts_with("vendor_id")).and_then(|l| l.split_whitespace().last());
+        match name {
+            Some("AuthenticAMD") => Maker::Amd,
+            Some("GenuineIntel") => Maker::Intel,
+            _ => Maker::Other,
+        }
     })
 }
 

@@ -17,7 +17,7 @@ pub enum Reason {
     /// It reads what belongs to the machine and not to the case: time, random numbers, CPUID, tables, the x87's
     /// pointers.
     Machine,
-    /// It was the system that answered: a system call.
+    /// It was the system that answered: a system call, or one of the hypervisor.
     System,
     /// Code that changed itself where it was already running; processors differ in when they see it.
     SelfModified,
@@ -108,7 +108,7 @@ impl Reason {
             Reason::Machine => {
                 "reads time, entropy, CPUID, descriptor tables, processor numbers or saved pointers"
             }
-            Reason::System => "enters the operating system",
+            Reason::System => "enters the operating system, or the hypervisor below it",
             Reason::SelfModified => {
                 "SDM vol. 3A, 8.1.3: self-modifying code has to jump or serialise before the new code runs"
             }
