@@ -3,6 +3,7 @@
 //! FNSAVE does not wait, so an unmasked exception is seen in the saved status word and never delivered.
 
 use super::super::F80;
+use std::sync::OnceLock;
 
 /// What the instruction works on. The assembly knows the offsets.
 #[repr(C, align(16))]
@@ -13,6 +14,15 @@ pub struct Frame {
     pad: [u16; 7],
     memory: [u8; 16],
     saved: [u8; 112],
+}
+
+/// Whether the processor is one of AMD's, as Linux names its maker: makers part where the manual leaves something open.
+pub fn is_amd() -> bool {
+    static AMD: OnceLock<bool> = OnceLock::new();
+    *AMD.get_or_init(|| {
+        let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        text.lines().any(|l| l.starts_with("vendor_id") && l.ends_with("AuthenticAMD"))
+    })
 }
 
 /// The byte that fills memory which the instruction may write.
