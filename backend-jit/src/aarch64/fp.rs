@@ -134,7 +134,7 @@ impl Codegen {
     }
 
     fn third(&mut self, inst: &Inst) -> Option<Reg> {
-        inst.args[2].is_some().then(|| self.vlow(inst.args[2]))
+        inst.args[2].is_some().then(|| self.vlow(inst.args[2], false))
     }
 
     /// The operation in hand on `a`, `b` and a third operand, which may always raise more than is right.
@@ -178,9 +178,13 @@ impl Codegen {
                 let more = matches!(op, Cvtps2dq | Cvtpd2dq | Cvttpd2dq);
                 self.packed(me, inst, b, b, more, |g, d| g.convert(op, d, b));
             }
-            Cvtss2sd | Cvtsd2ss => self.scalar(me, inst, (op == Cvtss2sd, true), |g, d, _, b| {
-                g.v2(if op == Cvtss2sd { 0x1e22_c000 } else { 0x1e62_4000 }, d, b);
-            }),
+            Cvtss2sd | Cvtsd2ss => {
+                // What it reads is of the other width.
+                let _ = self.vlow(inst.args[1], op == Cvtsd2ss);
+                self.scalar(me, inst, (op == Cvtss2sd, true), |g, d, _, b| {
+                    g.v2(if op == Cvtss2sd { 0x1e22_c000 } else { 0x1e62_4000 }, d, b);
+                });
+            }
             _ => self.four_forms(me, inst, op),
         }
     }
@@ -313,7 +317,7 @@ impl Codegen {
         (wide, clears): (bool, bool),
         emit: impl FnOnce(&mut Self, Reg, Reg, Reg),
     ) {
-        let (mut a, b) = (self.vlow(inst.args[0]), self.vlow(inst.args[1]));
+        let (mut a, b) = (self.vlow(inst.args[0], wide), self.vlow(inst.args[1], wide));
         let (low, width) = (self.low_bits(inst.args[0]), if wide { 64 } else { 32 });
         if clears && low <= width {
             self.packed(me, inst, a, b, false, |g, d| emit(g, d, a, b));
@@ -356,7 +360,7 @@ impl Codegen {
             to
         } else {
             let rest = self.rest_for(inst.args[0], wide);
-            let a = if rest.is_some() { self.vlow(inst.args[0]) } else { self.vreg(inst.args[0]) };
+            let a = if rest.is_some() { self.vlow(inst.args[0], false) } else { self.vreg(inst.args[0]) };
             let to = self.vdest_over(me, inst.args[0], &[]);
             if rest.is_some() {
                 self.v2(word, to.reg, i);
@@ -374,9 +378,10 @@ impl Codegen {
 
     fn float_to_int(&mut self, me: Value, inst: &Inst, op: VecOp) {
         use VecOp::*;
-        let wide = double(matches!(op, Cvtsd2si | Cvttsd2si));
+        let is_wide = matches!(op, Cvtsd2si | Cvttsd2si);
+        let wide = double(is_wide);
         let rounds = matches!(op, Cvtss2si | Cvtsd2si);
-        let b = self.vlow(inst.args[1]);
+        let b = self.vlow(inst.args[1], is_wide);
         let d = self.dest(me);
         let c = self.checked(inst, b, b, rounds);
         let from = if rounds {
@@ -398,8 +403,9 @@ impl Codegen {
 
     /// COMISS and its kin. No NaN comes through, so N or Z or neither is set, and C unless it is N.
     fn compare_flags(&mut self, me: Value, inst: &Inst, op: VecOp) {
-        let wide = double(matches!(op, VecOp::Comisd | VecOp::Ucomisd));
-        let (a, b) = (self.vlow(inst.args[0]), self.vlow(inst.args[1]));
+        let is_wide = matches!(op, VecOp::Comisd | VecOp::Ucomisd);
+        let wide = double(is_wide);
+        let (a, b) = (self.vlow(inst.args[0], is_wide), self.vlow(inst.args[1], is_wide));
         // Conditions that do not look at N and V can be had from the host's flags.
         let plain = self.insts[self.at + 1..].iter().all(|i| {
             i.op != Op::TestCc

@@ -195,7 +195,8 @@ impl Codegen {
             (None, Some(j)) if lives(self, me, j) => self.nan_waits = Some(me),
             (Some(v), Some(j)) if passed_on && lives(self, v, j) => self.nan_waits = before,
             _ => {
-                let other = before.map_or(d, |v| if all { self.vread(v, V2) } else { self.vread_low(v, V2) });
+                let other =
+                    before.map_or(d, |v| if all { self.vread(v, V2) } else { self.vread_low(v, wide, V2) });
                 self.v3(lanes(FCMGE, all) | double(wide), V1, other, d);
             }
         }
@@ -271,7 +272,7 @@ impl Codegen {
     fn fused(&mut self, me: Value, inst: &Inst, wide: bool, f: Fused) {
         let args: [Reg; 3] = std::array::from_fn(|n| match f.all {
             true => self.vreg(inst.args[n]),
-            false => self.vlow(inst.args[n]),
+            false => self.vlow(inst.args[n], wide),
         });
         let [a, b, c] = f.order.map(|n| args[usize::from(n)]);
         let size = double(wide);

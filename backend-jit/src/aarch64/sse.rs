@@ -242,7 +242,7 @@ impl Codegen {
             VecOp::Lane => return self.lane(me, inst),
             VecOp::Movsd | VecOp::Movss if inst.args[0] == inst.args[1] => {
                 if let Some(rest) = self.rest_for(inst.args[0], op == VecOp::Movsd) {
-                    let a = self.vlow(inst.args[0]);
+                    let a = self.vlow(inst.args[0], op == VecOp::Movsd);
                     let to = self.vdest_over(me, inst.args[0], &[]);
                     self.vmov(to.reg, a);
                     self.vfinish(me, to);

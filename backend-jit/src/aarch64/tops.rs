@@ -70,9 +70,25 @@ impl Codegen {
         }
     }
 
+    /// Whether of the low double of `v` only the single is in its place.
+    pub fn lacks_double(&self, v: Value) -> bool {
+        self.val[v.index()].rest.is_some_and(|rest| !rest.wide)
+    }
+
+    /// Completes the low double of `v`, which is in `r`: what reads doubles may come behind what makes singles.
+    pub fn make_double(&mut self, v: Value, r: Reg) {
+        if let Some(rest) = &mut self.val[v.index()].rest
+            && !rest.wide
+        {
+            rest.wide = true;
+            let of = rest.of;
+            self.v2(INS_SINGLE_1, r, of);
+        }
+    }
+
     /// The vector register that holds `v`, all of it.
     pub fn vreg(&mut self, v: Value) -> Reg {
-        let r = self.vlow(v);
+        let r = self.vlow(v, false);
         if let Some(Rest { of, wide }) = self.val[v.index()].rest.take() {
             if !wide {
                 self.v2(INS_SINGLE_1, r, of);

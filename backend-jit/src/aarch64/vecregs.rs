@@ -177,8 +177,16 @@ impl Codegen {
         }
     }
 
-    /// The vector register that holds `v`, perhaps its low lane alone: see `tops`.
-    pub fn vlow(&mut self, v: Value) -> Reg {
+    /// The vector register that holds `v`, perhaps its low lane alone (see `tops`): a double if it is `wide`, else a single.
+    pub fn vlow(&mut self, v: Value, wide: bool) -> Reg {
+        let r = self.vlow_single(v);
+        if wide {
+            self.make_double(v, r);
+        }
+        r
+    }
+
+    fn vlow_single(&mut self, v: Value) -> Reg {
         match self.val[v.index()].loc {
             Loc::Vec(r) => {
                 self.vlocked |= 1 << (r - FIRST);
@@ -211,15 +219,16 @@ impl Codegen {
         if self.val[v.index()].rest.is_some() {
             return self.vreg(v);
         }
-        self.vread_low(v, scratch)
+        self.vread_low(v, false, scratch)
     }
 
-    /// The same, perhaps with the low lane alone.
-    pub fn vread_low(&mut self, v: Value, scratch: Reg) -> Reg {
+    /// The same, perhaps with the low lane alone: a double if it is `wide`, else a single.
+    pub fn vread_low(&mut self, v: Value, wide: bool, scratch: Reg) -> Reg {
         match self.val[v.index()].loc {
+            _ if wide && self.lacks_double(v) => return self.vlow(v, wide),
             Loc::GuestV(r) if r >= GUESTS => self.asm.ldr_q(scratch, STATE, upper_home(r)),
             Loc::VecSlot(s) => self.asm.ldr_q(scratch, STATE, slot(s as usize)),
-            _ => return self.vlow(v),
+            _ => return self.vlow(v, wide),
         }
         scratch
     }

@@ -212,7 +212,11 @@ impl Codegen {
                 Waiting::Upper(n, v) => self.set_upper(n, v),
                 Waiting::Store(ty, v, high, base, offset) => {
                     self.storing();
-                    let low = if ty.bytes() < 16 { self.vread_low(v, V0) } else { self.vread(v, V0) };
+                    let low = if ty.bytes() < 16 {
+                        self.vread_low(v, ty.bytes() > 4, V0)
+                    } else {
+                        self.vread(v, V0)
+                    };
                     if !high.is_some() {
                         self.asm.vector_at(false, ty, low, base, offset);
                         continue;
@@ -226,7 +230,7 @@ impl Codegen {
 
     /// Puts `v` into guest register `r`, of which older values move out.
     pub fn set_low(&mut self, r: u8, v: Value) {
-        let from = self.vlow(v);
+        let from = self.vlow(v, false);
         self.change(r, v);
         let Some(rest) = self.val[v.index()].rest else { return self.vmov(r, from) };
         if !self.same_rest(r, v, rest.wide) {
