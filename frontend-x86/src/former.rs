@@ -34,8 +34,8 @@ pub(crate) struct Former<'a> {
     pub cs_limit: u32,
     /// Leave PAUSE to the interpreter, which offers the host processor to other vCPUs.
     pub several: bool,
-    /// See [`crate::Lifter::elide_locks`].
-    pub elide_locks: bool,
+    /// LOCK in user mode need not be: see [`crate::Lifter::elide_locks`].
+    pub alone: bool,
     /// What the emitter takes.
     pub emits: Emits,
     /// What keeps changing, of code in RAM.
@@ -67,7 +67,7 @@ impl<'a> Former<'a> {
             support,
             cs_limit,
             several: false,
-            elide_locks: false,
+            alone: false,
             emits: |_, _| true,
             changing: None,
             ram: None,
@@ -182,7 +182,7 @@ impl<'a> Former<'a> {
             cs_limit: self.cs_limit,
             trace: &mut self.trace,
             word,
-            alone: self.elide_locks && !self.several,
+            alone: self.alone,
         };
         if word.is_some() {
             cx.trace.end_here();

@@ -157,7 +157,7 @@ impl Lifter {
         let key = BlockKey { phys, rip, mode };
         let mut former = Former::new(key, self.max_insns, &mut self.support, cs.limit, guide);
         former.several = !cpu.mem.single();
-        former.elide_locks = self.elide_locks;
+        former.alone = self.elide_locks && cpu.mem.single();
         former.emits = self.emits;
         former.ram = ram;
         // Where several store, each store to decoded bytes drops what was made from them.

@@ -11,7 +11,6 @@ pub mod files;
 pub mod fuzz;
 pub mod instruction_table;
 pub mod instructions;
-pub mod maker;
 pub mod program;
 pub mod session;
 pub mod shell;

@@ -11,6 +11,7 @@ mod host;
 #[path = "x87_vs_host/random.rs"]
 mod random;
 
+use calque::diff::native::{Maker, maker};
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::{Cpu, Wiring};
 use emu_core::cpu_box::CpuBox;
@@ -24,7 +25,6 @@ use host::{Frame, Host, IMAGE, MEMORY, MEMORY_AT};
 use interp::Interp;
 use random::Random;
 use std::fmt::Write;
-use testsuite::maker::is_amd;
 
 /// Bytes between two instructions in guest memory.
 const SLOT: u64 = 16;
@@ -319,7 +319,7 @@ fn excuse(ins: &Insn, host: &mut State, ours: &mut State) {
 
 #[test]
 fn x87_instructions_match_the_host() {
-    let (all, amd) = (instructions(), is_amd());
+    let (all, amd) = (instructions(), maker() == Maker::Amd);
     let host = Host::new();
     let mut guest = Guest::new(&all);
     let cases = std::env::var("CALQUE_CASES").ok().and_then(|v| v.parse().ok()).unwrap_or(CASES);

@@ -7,6 +7,7 @@
 #[path = "x87_vs_host/host.rs"]
 mod host;
 
+use calque::diff::native::{Maker, maker};
 use emu_core::addr::PhysAddr;
 use emu_core::cpu::{Cpu, Wiring};
 use emu_core::cpu_box::CpuBox;
@@ -16,7 +17,6 @@ use emu_core::state::SegReg;
 use emu_core::state::bits::{cr0, cr4, efer};
 use host::{AREA, AREA_IN_AT, AREA_OUT_AT, Frame, Host, IMAGE, MEMORY};
 use interp::Interp;
-use testsuite::maker::is_amd;
 
 const CODE: u64 = 0x10_0000;
 const DATA: u64 = 0x18_0000;
@@ -157,7 +157,7 @@ fn areas_match_the_host() {
         eprintln!("skipped: the host has no XSAVEC or no AVX");
         return;
     }
-    let (host, amd) = (Host::new(), is_amd());
+    let (host, amd) = (Host::new(), maker() == Maker::Amd);
     let mut random = Random(0x1234_5678_9abc_def1);
     // Everything goes to its initial configuration first, so that both sides start alike.
     for restore in &RESTORES {

@@ -178,13 +178,9 @@ impl Codegen {
                 let more = matches!(op, Cvtps2dq | Cvtpd2dq | Cvttpd2dq);
                 self.packed(me, inst, b, b, more, |g, d| g.convert(op, d, b));
             }
-            Cvtss2sd | Cvtsd2ss => {
-                // What it reads is of the other width.
-                let _ = self.vlow(inst.args[1], op == Cvtsd2ss);
-                self.scalar(me, inst, (op == Cvtss2sd, true), |g, d, _, b| {
-                    g.v2(if op == Cvtss2sd { 0x1e22_c000 } else { 0x1e62_4000 }, d, b);
-                });
-            }
+            Cvtss2sd | Cvtsd2ss => self.scalar(me, inst, (op == Cvtss2sd, true), |g, d, _, b| {
+                g.v2(if op == Cvtss2sd { 0x1e22_c000 } else { 0x1e62_4000 }, d, b);
+            }),
             _ => self.four_forms(me, inst, op),
         }
     }
@@ -317,7 +313,9 @@ impl Codegen {
         (wide, clears): (bool, bool),
         emit: impl FnOnce(&mut Self, Reg, Reg, Reg),
     ) {
-        let (mut a, b) = (self.vlow(inst.args[0], wide), self.vlow(inst.args[1], wide));
+        // What is converted is of the other width.
+        let converts = matches!(VecOp::from_number(inst.aux), Some(VecOp::Cvtss2sd | VecOp::Cvtsd2ss));
+        let (mut a, b) = (self.vlow(inst.args[0], wide), self.vlow(inst.args[1], wide != converts));
         let (low, width) = (self.low_bits(inst.args[0]), if wide { 64 } else { 32 });
         if clears && low <= width {
             self.packed(me, inst, a, b, false, |g, d| emit(g, d, a, b));

@@ -15,6 +15,7 @@
 use super::asm::Reg;
 use super::mem::{Stub, StubKind};
 use super::vals::{STATE, slot};
+use super::waiting::Waiting;
 use super::{Codegen, Loc, Owner};
 use crate::layout;
 use dynasmrt::DynamicLabel;
@@ -358,7 +359,7 @@ impl Codegen {
         self.vec_enter();
         let (r, v) = (inst.imm as u8, inst.args[0]);
         if let Some(n) = upper(inst.imm) {
-            if !self.defer_upper(n as u8, v) {
+            if !self.defer_set(Waiting::Upper(n as u8, v)) {
                 self.set_upper(n as u8, v);
             }
             return;
@@ -366,7 +367,7 @@ impl Codegen {
         if r >= GUESTS {
             return self.frame.unsupported("vector registers beyond 15");
         }
-        if !self.defer_set(r, v) && !self.holds(r, v) {
+        if !self.defer_set(Waiting::Set(r, v)) && !self.holds(r, v) {
             self.set_low(r, v);
             self.become_guest(r, v);
         }

@@ -27,6 +27,17 @@ pub enum Waiting {
     Store(Type, Value, Value, Reg, Offset),
 }
 
+impl Waiting {
+    /// What is set: a guest register, or the upper half of one.
+    fn place(self) -> Option<(bool, u8)> {
+        match self {
+            Self::Set(r, _) => Some((false, r)),
+            Self::Upper(n, _) => Some((true, n)),
+            Self::Store(..) => None,
+        }
+    }
+}
+
 impl Codegen {
     /// Whether what has been read from vector register `n` so far is used behind the op `at`.
     pub fn reads_later(&self, n: i64, at: usize) -> bool {
@@ -85,23 +96,13 @@ impl Codegen {
         self.form == Form::Quick && self.run_of == What::Float
     }
 
-    /// In the body's form of a run, lets guest register `r` become `v` at the end.
-    pub fn defer_set(&mut self, r: u8, v: Value) -> bool {
+    /// In the body's form of a run, lets `set`, of a guest register or an upper half, be done at the end.
+    pub fn defer_set(&mut self, set: Waiting) -> bool {
         if !self.waits() {
             return false;
         }
-        self.waiting.retain(|w| !matches!(w, Waiting::Set(n, _) if *n == r));
-        self.waiting.push(Waiting::Set(r, v));
-        true
-    }
-
-    /// In the body's form of a run, lets upper half `n` become `v` at the end.
-    pub fn defer_upper(&mut self, n: u8, v: Value) -> bool {
-        if !self.waits() {
-            return false;
-        }
-        self.waiting.retain(|w| !matches!(w, Waiting::Upper(r, _) if *r == n));
-        self.waiting.push(Waiting::Upper(n, v));
+        self.waiting.retain(|w| w.place() != set.place());
+        self.waiting.push(set);
         true
     }
 

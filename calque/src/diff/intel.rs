@@ -8,8 +8,12 @@ use super::leg::{Ran, Step};
 use super::makers::{Place, address, compares, spans, vector};
 use super::native::{Maker, Seen, maker};
 use super::reasons::Reason;
+use emu_core::addr::is_canonical;
 use emu_core::state::gpr::{RCX, RDI, RSI};
 use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic as M, OpAccess, OpKind, Register};
+
+/// Bits of a linear address in cases for the host.
+const BITS: u32 = 48;
 
 /// Differences at the instruction at which both ended.
 pub(super) fn both_stopped(
@@ -158,11 +162,15 @@ fn read(all: &[(&Step, Instruction)], of: impl Fn(Register) -> bool) -> bool {
     })
 }
 
+/// The host's MXCSR; its upper half is zero.
+fn mxcsr(seen: &Seen) -> u32 {
+    word(&seen.fxsave[..], 24).into()
+}
+
 /// Whether the host has, beside our flags in MXCSR, more of them.
 fn only_more_flags(place: &Place<'_>) -> bool {
     const FLAGS: u32 = 0x3f;
-    let host = u32::from(word(&place.seen.fxsave[..], 24));
-    let ours = place.ran.state.mxcsr;
+    let (host, ours) = (mxcsr(place.seen), place.ran.state.mxcsr);
     (host ^ ours) & !FLAGS == 0 && ours & !host == 0
 }
 
@@ -172,7 +180,7 @@ fn more_precise(place: &Place<'_>) -> bool {
     const PE: u32 = 1 << 5;
     const UM: u32 = 1 << 11;
     let ours = place.ran.state.mxcsr;
-    ours & (UE | PE | UM) == UE && u32::from(word(&place.seen.fxsave[..], 24)) == ours | PE
+    ours & (UE | PE | UM) == UE && mxcsr(place.seen) == ours | PE
 }
 
 /// Whether the x87's state differs in TOP alone, which is 0 on the host, and so in which register is which.
@@ -229,8 +237,7 @@ fn lane_over_the_hole(place: &Place<'_>, s: &Step, i: &Instruction) -> bool {
     let chosen = |lane: usize| mask[lane * bits / 64] >> (lane * bits % 64 + bits - 1) & 1 != 0;
     let last = |lane: usize, at: u64| at.wrapping_add(((lane + 1) * bits / 8 - 1) as u64);
     let lanes = i.memory_size().size() * 8 / bits;
-    let canonical = |a: u64| (a as i64) << 16 >> 16 == a as i64;
-    address(s, i).is_some_and(|at| (0..lanes).any(|n| chosen(n) && !canonical(last(n, at))))
+    address(s, i).is_some_and(|at| (0..lanes).any(|n| chosen(n) && !is_canonical(last(n, at), BITS)))
 }
 
 /// Whether an operand is in two pages.
@@ -240,6 +247,5 @@ fn over_a_page(at: u64, size: u64) -> bool {
 
 /// Whether just one end of an operand is canonical.
 fn over_the_hole(at: u64, size: u64) -> bool {
-    let canonical = |a: u64| (a as i64) << 16 >> 16 == a as i64;
-    canonical(at) != canonical(at.wrapping_add(size - 1))
+    is_canonical(at, BITS) != is_canonical(at.wrapping_add(size - 1), BITS)
 }

@@ -52,14 +52,17 @@ pub(super) fn this_host_has(code: Code) -> bool {
 
 /// Makers whose processors are known to differ.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Maker {
+pub enum Maker {
+    /// AMD.
     Amd,
+    /// Intel.
     Intel,
+    /// Anybody else, or not known.
     Other,
 }
 
 /// The maker of this machine's processor, as Linux names it.
-pub(super) fn maker() -> Maker {
+pub fn maker() -> Maker {
     static MAKER: OnceLock<Maker> = OnceLock::new();
     *MAKER.get_or_init(|| {
         let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

@@ -19,6 +19,8 @@ struct Entry {
 pub struct Kept {
     /// By physical page, since code that changes is asked for by page.
     pages: HashMap<u64, HashMap<BlockKey, Entry>>,
+    /// Evictions of the code cache that are known.
+    evictions: u64,
 }
 
 impl Kept {
@@ -63,8 +65,11 @@ impl Kept {
         }
     }
 
-    /// Lets go of blocks but for those that are `live`.
-    pub fn retain(&mut self, live: impl Fn(&BlockKey) -> bool) {
+    /// If the code cache has given something up, lets go of blocks but for those that are `live`.
+    pub fn retain(&mut self, evictions: u64, live: impl Fn(&BlockKey) -> bool) {
+        if std::mem::replace(&mut self.evictions, evictions) == evictions {
+            return;
+        }
         for page in self.pages.values_mut() {
             page.retain(|key, _| live(key));
         }
@@ -99,7 +104,9 @@ mod tests {
         assert_eq!(kept.block(&keys[1]), Some(&b));
         kept.retain_hit(&[CodeHit::of_store(PhysAddr(0x1ff0), 4, 1, 1)], |_| false);
         assert_eq!(keys.map(|k| kept.block(&k).is_some()), [false, true]);
-        kept.retain(|k| k.phys.0 != 0x2008);
+        kept.retain(0, |_| false);
+        assert!(kept.block(&keys[1]).is_some(), "nothing has been evicted");
+        kept.retain(1, |k| k.phys.0 != 0x2008);
         assert!(kept.block(&keys[1]).is_none());
     }
 }

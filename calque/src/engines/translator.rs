@@ -97,7 +97,6 @@ impl Translator {
             self.lifter.has_no_words(block.key.phys);
         }
         self.optimizer.run(&mut block);
-        let evictions = self.jit.counters().evictions;
         let id = match self.jit.compile(&block) {
             Ok(id) => id,
             Err(e) => {
@@ -110,11 +109,9 @@ impl Translator {
             self.log_block(cpu, &block, before, id);
         }
         if let Some(kept) = &mut self.kept {
+            let jit = &self.jit;
             kept.insert(block);
-            if self.jit.counters().evictions != evictions {
-                let jit = &self.jit;
-                kept.retain(|key| jit.lookup(key).is_some());
-            }
+            kept.retain(jit.counters().evictions, |key| jit.lookup(key).is_some());
         }
         Ok(Translated::Block(id))
     }

@@ -2,7 +2,6 @@
 
 use crate::addr::{PAGE_SIZE, PhysAddr};
 use crate::cpu::Cpu;
-use crate::mem::Frame;
 use std::collections::BTreeMap;
 
 /// One recorded write.
@@ -90,11 +89,9 @@ impl Cpu {
         debug_assert!(addr.offset() as usize + len <= PAGE_SIZE as usize, "within a page");
         for from in (0..len).step_by(8) {
             let (addr, len) = (addr.wrapping_add(from as u64), (len - from).min(8));
-            if let Frame::Ram(..) = self.mem.frame(addr) {
-                let old = self.phys_read(addr, len);
-                let entry = JournalEntry { addr, old, new: old, len: len as u8 };
-                self.mmu.journal.get_or_insert_default().entries.push(entry);
-            }
+            let old = self.phys_read(addr, len);
+            let entry = JournalEntry { addr, old, new: old, len: len as u8 };
+            self.mmu.journal.get_or_insert_default().entries.push(entry);
         }
     }
 

@@ -12,9 +12,9 @@ mod guest;
 mod host;
 mod translated;
 
+use calque::diff::native::{Maker, maker};
 use case::{Case, Random};
 use iced_x86::{Code, CpuidFeature};
-use testsuite::maker::is_amd;
 
 /// Encodings of one form: registers, immediates.
 const ENCODINGS: usize = 24;
@@ -80,7 +80,7 @@ fn settle(code: Code, theirs: &mut Case, ours: &Case) {
 fn every_instruction() {
     let cases = std::env::var("CALQUE_CASES").ok().and_then(|v| v.parse().ok()).unwrap_or(60);
     let only = std::env::var("CALQUE_ONLY").ok();
-    let amd = is_amd();
+    let amd = maker() == Maker::Amd;
     let mut host = host::Host::new();
     let mut guest = guest::Guest::new();
     let (mut forms, mut failures, mut faults) = (0, Vec::new(), 0u64);
