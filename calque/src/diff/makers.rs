@@ -44,6 +44,7 @@ pub(super) fn differ(
     stopped
         .and_then(|(s, i)| place.host_stopped(s, i))
         .or_else(|| last.and_then(|(s, i)| place.we_stopped(s, i)))
+        .or_else(|| last.and_then(|(s, i)| place.other_operand(s, i)))
         .or_else(|| last.and_then(|(s, i)| intel::both_stopped(&place, s, i, all)))
         .or_else(|| unfetched(&place))
         .or_else(|| leaves_a_trace(all, list))
@@ -114,6 +115,9 @@ impl Place<'_> {
         if host == vector::UD && s.bits == 32 && takes_w_as_ignored(s, i) {
             return Some(Reason::ElementWidth);
         }
+        if host == vector::UD && i.mnemonic() == Mnemonic::Clzero && repeats(s) {
+            return Some(Reason::ClzeroPrefix);
+        }
         let form = format!("{:?}", i.code());
         if host == vector::UD && form.ends_with("0F0D") && i.op_kind(0) == OpKind::Register {
             return Some(Reason::PrefetchRegister);
@@ -181,6 +185,24 @@ impl Place<'_> {
             }
         }
         None
+    }
+
+    /// CMPS that the host refuses for the element at RSI and the interpreter for that at RDI, which it reads first.
+    fn other_operand(&self, s: &Step, i: &Instruction) -> Option<Reason> {
+        let refused = |v| matches!(v, vector::PF | vector::GP | vector::SS | vector::AC);
+        if !self.same || !refused(self.ours) || !refused(self.seen.vector) || !compares_two_strings(i) {
+            return None;
+        }
+        // Registers as they are at this element; operand 0 is the one at RSI.
+        let place = |n| i.virtual_address(n, 0, |r, _, _| value(&self.ran.state.gpr, r));
+        let size = i.memory_size().size() as u64;
+        let at = |n, cr2: u64| place(n).is_some_and(|from| cr2.wrapping_sub(from) < size);
+        let ours = self.ran.caught.map_or(0, |c| c.cr2);
+        let apart = (self.seen.vector != vector::PF || at(0, self.seen.cr2))
+            && (self.ours != vector::PF || at(1, ours));
+        let flags = repeats(s) && only_status_flags(self.ran, self.seen);
+        let words = ["cr2", "vector", "error code", "rflags"];
+        (apart && self.only(&words[..if flags { 4 } else { 3 }])).then_some(Reason::SameClass)
     }
 
     /// Whether memory alone differs, as far as the host has changed it where `i` pushes.
@@ -304,10 +326,14 @@ pub(super) fn spans(s: &Step, i: &Instruction, holds: impl Fn(u64, u64) -> bool)
 
 /// A register's part of an address; segments have no base.
 fn register(s: &Step, r: Register) -> Option<u64> {
+    value(&s.gpr, r)
+}
+
+fn value(gpr: &[u64; 16], r: Register) -> Option<u64> {
     if r.is_segment_register() {
         return Some(0);
     }
-    let full = *s.gpr.get(r.full_register().number())?;
+    let full = *gpr.get(r.full_register().number())?;
     (r.is_gpr()).then_some(match r.size() {
         2 => full & 0xffff,
         4 => full & 0xffff_ffff,
@@ -322,11 +348,14 @@ fn misaligned(s: &Step, i: &Instruction, to: u64) -> bool {
 /// CMPS or SCAS.
 fn compares_strings(i: &Instruction) -> bool {
     use Mnemonic as M;
-    let compares = matches!(
-        i.mnemonic(),
-        M::Cmpsb | M::Cmpsw | M::Cmpsd | M::Cmpsq | M::Scasb | M::Scasw | M::Scasd | M::Scasq
-    );
-    compares && i.is_string_instruction()
+    compares_two_strings(i) || matches!(i.mnemonic(), M::Scasb | M::Scasw | M::Scasd | M::Scasq)
+}
+
+/// CMPS.
+fn compares_two_strings(i: &Instruction) -> bool {
+    use Mnemonic as M;
+    // CMPSD is the name of one of SSE2's, too.
+    matches!(i.mnemonic(), M::Cmpsb | M::Cmpsw | M::Cmpsd | M::Cmpsq) && i.is_string_instruction()
 }
 
 /// A jump whose target comes from a register or memory.

@@ -83,6 +83,8 @@ pub enum Reason {
     StringUpper,
     /// Which NaN DPPS and DPPD give of several.
     DotNan,
+    /// CLZERO with a repeat prefix.
+    ClzeroPrefix,
     /// An instruction that one of the two has not got.
     Absent,
 }
@@ -124,6 +126,11 @@ impl Reason {
             Reason::ShaAlignment => {
                 "SDM vol. 2, SHA1MSG2 and the others are of type 4: #GP if a legacy SSE operand is not aligned; AMD's \
                  processors read it"
+            }
+            Reason::ClzeroPrefix => {
+                "SDM vol. 2, 2.1.1: repeat prefixes with instructions other than those for strings are reserved, and \
+                 \"such use may cause unpredictable behavior\": AMD's family 1Ah raises #UD for CLZERO with one, families \
+                 before it do not look at it"
             }
             Reason::SegmentWrap => {
                 "SDM vol. 3A, 5.3: where the effective limit is FFFFFFFFH, \"these accesses may or may not cause the indicated \
@@ -266,6 +273,7 @@ pub fn all() -> Vec<(Reason, &'static str)> {
         Reason::BranchSize,
         Reason::GatherMask,
         Reason::PrefetchRegister,
+        Reason::ClzeroPrefix,
         Reason::MaskedStore,
         Reason::GatherTrap,
         Reason::MmxBeforeFault,

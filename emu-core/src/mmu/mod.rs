@@ -9,6 +9,7 @@ mod across;
 pub mod bulk;
 pub mod execid;
 mod journal;
+mod keys;
 pub mod phys;
 pub mod rmw;
 pub mod shadow;
@@ -88,6 +89,8 @@ pub struct Mmu {
     /// Every data access since it was last taken, oldest first; None: not recorded. While it is recorded no read or
     /// write entry is cached (set it with [`Cpu::trace_accesses`], which drops those that are).
     pub trace: Option<Vec<Touch>>,
+    /// Pages with protection keys in the caches.
+    keyed: keys::Keyed,
     /// Numbers of fetch translations.
     exec_ids: execid::ExecIds,
 }
@@ -201,6 +204,7 @@ impl Cpu {
         };
         let frame = self.mem.frame(leaf.gpa);
         if cacheable {
+            self.mmu.keyed.note(lin, &leaf, access);
             self.fill(set, lin, leaf.gpa, frame, access);
         } else if access == Access::Write
             && let Frame::Ram(_, index) = frame
@@ -447,11 +451,6 @@ impl Cpu {
         }
         self.state.update_mode();
         self.select_space();
-    }
-
-    /// To be called after PKRU changed: user pages may have gained or lost rights.
-    pub fn keys_changed(&mut self) {
-        self.flush_caches();
     }
 }
 

@@ -7,6 +7,7 @@ use crate::cpu_box::CpuBox;
 use crate::fault::Exception;
 use crate::features::Features;
 use crate::mem::PhysMem;
+use crate::state::Seg;
 use crate::state::bits::{cr0, cr4, efer};
 
 struct Rng(u64);
@@ -197,4 +198,52 @@ fn tracked_pages_that_turn_into_data_are_let_go() {
     assert!(cpu.load::<8>(0, false).is_ok());
     cpu.phys_write(PhysAddr(0x4000), 8, 0);
     assert!(cpu.load::<8>(0, false).is_err(), "tracked again after the reload");
+}
+
+/// Page tables with keys in them under a PKRU that changes, as user code and as a supervisor's, in several address spaces.
+#[test]
+fn caches_follow_protection_keys() {
+    let mut rng = Rng(0x9e37_79b9_7f4a_7c15);
+    let (mut refused, mut kept) = (0, 0);
+    for _ in 0..40 {
+        let mut cpu = long_mode();
+        let old = (cpu.state.cr0, cpu.state.cr4, cpu.state.efer);
+        cpu.state.cr4 |= cr4::PKE;
+        cpu.paging_changed(old.0, old.1, old.2);
+        // Two roots over the same tables: pages of 4 KiB, all for users, with keys 0 to 3.
+        for (at, entry) in [(0, 0x2067), (0x1000, 0x2067), (0x2000, 0x3067), (0x3000, 0x4067)] {
+            assert!(cpu.mem.write(PhysAddr(at), &u64::to_le_bytes(entry)));
+        }
+        for slot in 0..64u64 {
+            let entry = rng.below(PAGES) << 12 | 0x67 | rng.below(4) << 59;
+            assert!(cpu.mem.write(PhysAddr(0x4000 + 8 * slot), &entry.to_le_bytes()));
+        }
+        let before = cpu.mmu.stats.flushes;
+        for _ in 0..3000 {
+            match rng.below(20) {
+                0 => {
+                    let old = cpu.state.pkru;
+                    cpu.state.pkru = (rng.next() as u32 & 0xff) & if rng.below(20) == 0 { !0 } else { !3 };
+                    cpu.keys_changed(old);
+                }
+                1 => {
+                    cpu.load_cr3(rng.below(2) << 12);
+                }
+                2 => {
+                    let attr = &mut cpu.state.seg[Seg::SS as usize].attr;
+                    *attr = *attr & !(3 << 5) | [0, 3][rng.below(2) as usize] << 5;
+                    cpu.mode_changed();
+                }
+                _ => {
+                    let lin = rng.below(64) << 12 | rng.below(4096);
+                    let access = [Access::Read, Access::Write, Access::Exec][rng.below(3) as usize];
+                    agree(&mut cpu, lin, access);
+                    let intent = cpu.intent(access);
+                    refused += u32::from(cpu.walk(lin, intent).is_err());
+                }
+            }
+        }
+        kept += u32::from(cpu.mmu.stats.flushes - before < 100);
+    }
+    assert!(refused > 1000 && kept > 30, "{refused} {kept}");
 }

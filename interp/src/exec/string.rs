@@ -233,7 +233,8 @@ fn scas<R: Repeat, W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     })
 }
 
-/// CMPS reads at rDI first. The manual leaves the order open; this is what the processors at hand do.
+/// CMPS reads at rDI first. The manual leaves the order open: Intel's processors do this and AMD's up to family 19h, while family
+/// 1Ah begins at rSI.
 fn cmps<R: Repeat, W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     repeat::<R>(cpu, op, no_bulk, |cpu, op| {
         let at = target(cpu, op, W::BYTES as u64, false)?;

@@ -211,9 +211,9 @@ fn load_upper_halves(area: &Area, s: &mut CpuState, at: Option<usize>) {
 }
 
 fn set_pkru(cpu: &mut Cpu, value: u32) {
-    if cpu.state.pkru != value {
-        cpu.state.pkru = value;
-        cpu.keys_changed();
+    let old = std::mem::replace(&mut cpu.state.pkru, value);
+    if old != value {
+        cpu.keys_changed(old);
     }
 }
 
