@@ -44,8 +44,7 @@ const LARGE: usize = 2 << 20;
 
 impl Arena {
     /// Maps an arena of `len` bytes (rounded up to 64 KiB) in `slices` of nearly the same size; the host commits pages as they
-    /// are used. With `large`, code is moved to large pages as it fills them: big programs spend much of their time on misses
-    /// of the host's TLB else.
+    /// are used. With `large`, code lies in large pages: big programs spend much of their time on misses of the host's TLB else.
     ///
     /// # Errors
     /// When the host refuses.
@@ -149,13 +148,20 @@ impl Arena {
         self.cold = at;
         let fresh = &mut self.slices[self.current].fresh;
         *fresh = (fresh.0.max(end), fresh.1.min(at));
-        if let Some(from) = self.large
-            && self.used >= from + LARGE
+        self.enlarge();
+        Some(next)
+    }
+
+    /// Asks for a large page as code comes to its place: while that is nearly empty, there is little to move, and its small pages
+    /// are never faulted in. The first, which small guests do not fill, is asked for when it is full.
+    fn enlarge(&mut self) {
+        while let Some(from) = self.large
+            && self.used > if from == 0 { LARGE } else { from }
+            && from + LARGE <= self.len
         {
             self.views.make_large(from, LARGE);
             self.large = Some(from + LARGE);
         }
-        Some(next)
     }
 
     /// Gives back everything but the first `keep` bytes, which are in the first slice.
@@ -201,7 +207,6 @@ impl Arena {
 #[cfg(not(target_os = "macos"))]
 mod sys {
     use super::LARGE;
-    use memmap2::{MmapOptions, MmapRaw};
     use rustix::mm::{MapFlags, ProtFlags};
     use std::ffi::{c_int, c_void};
     use std::fs::File;
@@ -217,15 +222,15 @@ mod sys {
     /// Two views of one memory file.
     #[derive(Debug)]
     pub struct Views {
-        write: MmapRaw,
-        exec: Exec,
+        write: View,
+        exec: View,
         /// Cache maintenance is not enough to have a patch seen.
         pub deaf: bool,
     }
 
-    /// The executable view, at a multiple of [`LARGE`].
+    /// One of them, at a multiple of [`LARGE`].
     #[derive(Debug)]
-    struct Exec {
+    struct View {
         /// What was reserved for it: start and length.
         start: *mut c_void,
         reserved: usize,
@@ -233,10 +238,10 @@ mod sys {
     }
 
     // SAFETY: the mapping is owned by this value alone.
-    unsafe impl Send for Exec {}
+    unsafe impl Send for View {}
 
-    impl Exec {
-        fn new(file: &File, len: usize) -> io::Result<Self> {
+    impl View {
+        fn new(file: &File, len: usize, rights: ProtFlags) -> io::Result<Self> {
             let reserved = len + LARGE;
             // SAFETY: a fresh anonymous mapping touches nothing that exists.
             let start = unsafe {
@@ -250,16 +255,16 @@ mod sys {
             let base = start.wrapping_byte_add(start.addr().next_multiple_of(LARGE) - start.addr());
             let this = Self { start, reserved, base };
             // SAFETY: lies within what was reserved just now, which nothing else uses. The file is private to this
-            // process and is changed through the other view alone, by `Arena`, which hands out no reference into either.
+            // process and is changed through one view alone, by `Arena`, which hands out no reference into either.
             unsafe {
                 let flags = MapFlags::SHARED | MapFlags::FIXED;
-                rustix::mm::mmap(base, len, ProtFlags::READ | ProtFlags::EXEC, flags, file, 0)?;
+                rustix::mm::mmap(base, len, rights, flags, file, 0)?;
             }
             Ok(this)
         }
     }
 
-    impl Drop for Exec {
+    impl Drop for View {
         fn drop(&mut self) {
             // SAFETY: the range came from `mmap` and nothing uses it any more. Failure would only leave it mapped.
             let _ = unsafe { rustix::mm::munmap(self.start, self.reserved) };
@@ -271,8 +276,8 @@ mod sys {
             let fd = rustix::fs::memfd_create("calque-code", rustix::fs::MemfdFlags::CLOEXEC)?;
             rustix::fs::ftruncate(&fd, len as u64)?;
             let file = File::from(fd);
-            let write = MmapOptions::new().len(len).map_raw(&file)?;
-            let exec = Exec::new(&file, len)?;
+            let write = View::new(&file, len, ProtFlags::READ | ProtFlags::WRITE)?;
+            let exec = View::new(&file, len, ProtFlags::READ | ProtFlags::EXEC)?;
             Ok(Self { write, exec, deaf: false })
         }
 
@@ -288,7 +293,7 @@ mod sys {
         }
 
         pub fn with_write(&mut self, f: impl FnOnce(*mut u8)) {
-            f(self.write.as_mut_ptr());
+            f(self.write.base.cast());
         }
 
         /// Makes new code visible to instruction fetch. `fresh`: nothing has been executed there.
