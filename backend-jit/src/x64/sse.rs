@@ -6,7 +6,7 @@
 //! A load whose value only the next operation uses becomes that operation's memory operand, and a lane that is only
 //! stored is stored from the vector register: see `fold_load` and `lane`.
 
-use super::asm::{Opc, Reg, Rm};
+use super::asm::{Opc, RCX, Reg, Rm};
 use super::dot::is_dot;
 use super::mem::Stored;
 use super::vecenc::{Coding, Form, coding};
@@ -96,13 +96,20 @@ impl Codegen {
                 self.imm(c, inst);
                 self.made(me, d);
             }
-            Form::Compare => {
+            Form::Compare | Form::Index => {
                 self.save_flags(false);
-                let rm = self.xrm(args[1]);
+                let rm = if c.reg_only { Rm::R(Reg(self.xreg(args[1]))) } else { self.xrm(args[1]) };
                 let a = self.xreg(args[0]);
+                if c.is_string_index() {
+                    self.grab_fixed(RCX);
+                }
                 self.simd(c, c.w, a, 0, rm);
                 self.imm(c, inst);
-                self.native = Some(me);
+                if c.form == Form::Index {
+                    self.set_temp(me, RCX, true);
+                } else {
+                    self.native = Some(me);
+                }
             }
             Form::FromInt => {
                 let wide = self.insts[args[1].index()].ty == Type::I64;
@@ -506,7 +513,7 @@ impl Codegen {
             Form::One | Form::ToInt => 0,
             Form::Two | Form::Blend | Form::Compare | Form::FromInt => 1,
             Form::Fused => 2,
-            Form::Group(_) | Form::Store => return false,
+            Form::Group(_) | Form::Store | Form::Index => return false,
         };
         if c.reg_only || args[n] != v || args.iter().filter(|&&a| a == v).count() != 1 {
             return false;

@@ -24,9 +24,14 @@ pub enum Form {
     ToInt,
     /// Flags of comparing a with b.
     Compare,
+    /// What the instruction leaves in ECX of a and b.
+    Index,
     /// d = a with its low lane converted from integer b.
     FromInt,
 }
+
+/// The opcode in the third map, with prefix 66.
+const PCMPISTRI: u8 = 0x63;
 
 /// How one operation is encoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,6 +60,11 @@ impl Coding {
         Self { opc, w: false, l: false, imm: false, reg_only: false, form, needs: None, second: false }
     }
 
+    /// Whether it is PCMPISTRI, which changes flags and ECX.
+    pub fn is_string_index(&self) -> bool {
+        self.opc.1 == 3 && self.opc.2 == PCMPISTRI
+    }
+
     /// The operands in the order of [`Form`].
     pub fn args(&self, inst: &Inst) -> [Value; 3] {
         let [a, b, c] = inst.args;
@@ -78,13 +88,14 @@ pub fn coding(inst: &Inst, wide: bool) -> Option<Coding> {
             Shape::Store => Form::Store,
             Shape::ToInt => Form::ToInt,
             Shape::Flags => Form::Compare,
+            Shape::Index => Form::Index,
         };
         let base = Coding::of(Opc(e.prefix, e.map, e.opcode), form);
         let reg_only = match (e.map, e.opcode) {
             // MOVHLPS, MOVLHPS.
             (1, 0x12 | 0x16) => e.prefix == 0,
-            // MOVMSKPx, PMOVMSKB; INSERTPS.
-            (1, 0x50 | 0xd7) | (3, 0x21) => true,
+            // MOVMSKPx, PMOVMSKB; INSERTPS; PCMPISTRI, beside which ECX can be part of no address.
+            (1, 0x50 | 0xd7) | (3, 0x21 | PCMPISTRI) => true,
             _ => false,
         };
         return Some(Coding { w: e.w, l: e.l, imm: e.imm, reg_only, needs: Some(e.needs), ..base });

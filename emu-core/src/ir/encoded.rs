@@ -29,12 +29,14 @@ pub enum Shape {
     ToInt,
     /// Flags of comparing reg with r/m: a, b.
     Flags,
+    /// From reg and r/m into ECX: a, b. Flags, too, are another op's, with the shape for them.
+    Index,
 }
 
 impl Shape {
-    const ALL: [Shape; 8] = {
+    const ALL: [Shape; 9] = {
         use Shape::*;
-        [Rm, VRm, DVRm, VRmI, Group, Store, ToInt, Flags]
+        [Rm, VRm, DVRm, VRmI, Group, Store, ToInt, Flags, Index]
     };
 }
 
@@ -98,12 +100,12 @@ impl Encoded {
             | u32::from(self.digit) << 14
             | u32::from(self.imm) << 17
             | (self.shape as u32) << 18
-            | (self.needs as u32) << 21
+            | (self.needs as u32) << 22
     }
 
     /// What `aux` names, if it is an encoding.
     pub fn from_aux(aux: u32) -> Option<Self> {
-        if aux & ENCODED == 0 || aux & 0x7f00_0000 != 0 {
+        if aux & ENCODED == 0 || aux & 0x7e00_0000 != 0 {
             return None;
         }
         Some(Self {
@@ -114,8 +116,8 @@ impl Encoded {
             l: aux >> 13 & 1 != 0,
             digit: (aux >> 14 & 7) as u8,
             imm: aux >> 17 & 1 != 0,
-            shape: Shape::ALL[(aux >> 18 & 7) as usize],
-            needs: Needs::ALL[(aux >> 21 & 7) as usize],
+            shape: *Shape::ALL.get((aux >> 18 & 15) as usize)?,
+            needs: Needs::ALL[(aux >> 22 & 7) as usize],
         })
     }
 }

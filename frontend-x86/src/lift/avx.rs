@@ -3,13 +3,13 @@
 //!
 //! Most instructions become the operation that their own encoding names (`emu_core::ir::encoded`): which operand is where
 //! follows from the decoder's tables. Moves, lanes, and conversions with general registers are ops of their own. Gathers,
-//! masked moves, string compares, approximations and VZEROALL are left to the interpreter.
+//! masked moves, string compares but PCMPISTRI, approximations and VZEROALL are left to the interpreter.
 
 use super::sse::{self, write_int};
 use crate::operand::{Addr, Cx, Flow, Lift, NotLifted};
 use emu_core::ir::encoded::{Encoded, Needs, Shape};
 use emu_core::ir::{Op, StateField, Type, Value, VecOp};
-use emu_core::state::Mode;
+use emu_core::state::{Mode, gpr};
 use iced_x86::{
     CpuidFeature as F, EncodingKind, MandatoryPrefix, Mnemonic as M, OpCodeOperandKind as K, OpCodeTableKind,
     OpKind, Register,
@@ -134,8 +134,8 @@ pub(super) fn lift(cx: &mut Cx) -> Lift {
         | M::Vpcmpestri64
         | M::Vpcmpestrm64
         | M::Vpcmpestrm
-        | M::Vpcmpistri
         | M::Vpcmpistrm => Err(NotLifted),
+        M::Vpcmpistri => string_index(cx),
         _ => encoded(cx),
     }
 }
@@ -282,7 +282,7 @@ fn needs(cx: &Cx) -> Result<Needs, NotLifted> {
     let mut n = Needs::Avx;
     for f in cx.i.cpuid_features() {
         n = match f {
-            F::AVX | F::SSE | F::SSE2 | F::SSE3 | F::SSSE3 | F::SSE4_1 => continue,
+            F::AVX | F::SSE | F::SSE2 | F::SSE3 | F::SSSE3 | F::SSE4_1 | F::SSE4_2 => continue,
             F::AVX2 => Needs::Avx2,
             F::FMA => Needs::Fma,
             F::F16C => Needs::F16c,
@@ -440,9 +440,25 @@ fn flags(m: M) -> bool {
     )
 }
 
+/// PCMPISTRI: an index and flags of the same comparison. Its operand in memory may lie anywhere.
+fn string_index(cx: &mut Cx) -> Lift {
+    let b = source(cx, 1, false)?;
+    let a = read(cx, 0)?;
+    let imm = immediate(cx);
+    let index = encoding(cx, Shape::Index)?;
+    let i = cx.b.op_imm(Op::Vec2, Type::I32, &[a, b], imm, index.aux());
+    let f = cx.b.op_imm(Op::Vec2, Type::Flags, &[a, b], imm, Encoded { shape: Shape::Flags, ..index }.aux());
+    cx.b.set_reg(Type::I32, gpr::RCX, i);
+    cx.b.set_flags(f);
+    Ok(Flow::Next)
+}
+
 /// Legacy encodings that the tables of `sse` do not have: as the VEX operation of the same opcode.
 pub(super) fn legacy(cx: &mut Cx) -> Lift {
     let m = cx.i.mnemonic();
+    if m == M::Pcmpistri {
+        return string_index(cx);
+    }
     let unary = match m {
         M::Roundps | M::Roundpd | M::Aesimc | M::Aeskeygenassist | M::Phminposuw => true,
         M::Blendps
