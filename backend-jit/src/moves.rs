@@ -5,7 +5,8 @@
 //! fiftieth of a translation, and nothing is added to the code itself.
 
 use crate::sidetable::Site;
-use emu_core::mmu::tlb::{ExecEntry, TLB_ENTRIES};
+use emu_core::mmu::tlb::{ExecEntry, TLB_ENTRIES, TlbEntry, TlbSet};
+use std::mem::offset_of;
 
 /// What stands at a noted place: a field of 4 bytes, but for `Pc64`. All are little-endian.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,9 +28,11 @@ pub enum Field {
     Pc64,
     /// Offset in the inline cache of the number of a page's fetch translation.
     Page,
+    /// Offset in the inline cache in a page's entry for reading or writing.
+    Entry,
 }
 
-const FIELDS: [Field; 8] = [
+const FIELDS: [Field; 9] = [
     Field::Exit,
     Field::Site,
     Field::Outside,
@@ -38,17 +41,18 @@ const FIELDS: [Field; 8] = [
     Field::PcSigned,
     Field::Pc64,
     Field::Page,
+    Field::Entry,
 ];
 
-/// A noted place: the field in the upper 3 bits, its offset in the block below.
+/// A noted place: the field in the upper 4 bits, its offset in the block below.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Move(u32);
 
 impl Move {
     /// `field` at byte `at` of a block.
     pub fn new(field: Field, at: usize) -> Self {
-        debug_assert!(at < 1 << 29);
-        Self((field as u32) << 29 | at as u32)
+        debug_assert!(at < 1 << 28);
+        Self((field as u32) << 28 | at as u32)
     }
 }
 
@@ -73,8 +77,8 @@ impl Shift {
     /// Changes all noted places of `code`. None when something does not fit its field there, and for places outside `code`.
     pub fn apply(&self, code: &mut [u8], moves: &[Move]) -> Option<()> {
         for m in moves {
-            let at = (m.0 & 0x1fff_ffff) as usize;
-            let field = FIELDS.get((m.0 >> 29) as usize)?;
+            let at = (m.0 & 0xfff_ffff) as usize;
+            let field = FIELDS.get((m.0 >> 28) as usize)?;
             if *field == Field::Pc64 {
                 let word: &mut [u8; 8] = code.get_mut(at..at + 8)?.try_into().ok()?;
                 *word = u64::from_le_bytes(*word).wrapping_add(self.rip).to_le_bytes();
@@ -95,6 +99,7 @@ impl Shift {
                     i32::try_from(rip as i64).ok()? as u32
                 }
                 Field::Page => self.page(old),
+                Field::Entry => self.entry(old),
                 Field::Pc64 => return None,
             };
             *word = new.to_le_bytes();
@@ -108,6 +113,14 @@ impl Shift {
         let index = (offset - start) / size;
         let moved = index.wrapping_add((self.rip >> emu_core::addr::PAGE_SHIFT) as u32) % TLB_ENTRIES as u32;
         start + moved * size
+    }
+
+    /// The offset that leads to the same word of the entry of a page moved, in the same table.
+    fn entry(&self, offset: u32) -> u32 {
+        const TABLE: u32 = (TLB_ENTRIES * size_of::<TlbEntry>()) as u32;
+        const { assert!(offset_of!(TlbSet, read) == 0 && offset_of!(TlbSet, write) == TABLE as usize) };
+        let by = (self.rip >> emu_core::addr::PAGE_SHIFT) as u32 * size_of::<TlbEntry>() as u32;
+        offset & !(TABLE - 1) | offset.wrapping_add(by) & (TABLE - 1)
     }
 
     /// The site moved.
@@ -130,12 +143,13 @@ mod tests {
         let shift = Shift { rip: 0x5000, code: 0x40, hot: 36, cold: 0x10, exits: 3, sites: 7 };
         let mut code = Vec::new();
         let last = exec_id(TLB_ENTRIES - 1) as u32;
-        for word in [10, 20, 0x100, 0x200, 0x40_1000, (-0x1000i32) as u32, 0, 0, last, 0x100, 0x200] {
+        let entry = offset_of!(TlbSet, write) as u32 + 16 * (TLB_ENTRIES as u32 - 2) + 8;
+        for word in [10, 20, 0x100, 0x200, 0x40_1000, (-0x1000i32) as u32, 0, 0, last, 0x100, 0x200, entry] {
             code.extend_from_slice(&u32::to_le_bytes(word));
         }
         code[24..32].copy_from_slice(&0x7fff_1234_5678u64.to_le_bytes());
         let mut moves: Vec<_> =
-            FIELDS.iter().zip([0, 4, 8, 12, 16, 20, 24, 32]).map(|(&f, at)| Move::new(f, at)).collect();
+            FIELDS.iter().zip([0, 4, 8, 12, 16, 20, 24, 32, 44]).map(|(&f, at)| Move::new(f, at)).collect();
         moves.extend([Move::new(Field::Outside, 36), Move::new(Field::Across, 40)]);
         // The signed RIP would become positive and still fits.
         assert_eq!(shift.apply(&mut code, &moves), Some(()));
@@ -143,6 +157,7 @@ mod tests {
         assert_eq!([0, 4, 8, 12, 16, 20].map(word), [13, 27, 0xc0, 0x1d0, 0x40_6000, 0x4000]);
         assert_eq!(u64::from_le_bytes(code[24..32].try_into().unwrap()), 0x7fff_1234_a678);
         assert_eq!([32, 36, 40].map(word), [exec_id(4) as u32, 0xf0, 0x230]);
+        assert_eq!(word(44), offset_of!(TlbSet, write) as u32 + 16 * 3 + 8);
     }
 
     #[test]

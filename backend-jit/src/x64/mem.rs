@@ -9,6 +9,7 @@
 //! instruction not begun, so a block never runs on after it has modified itself.
 
 use super::asm::{Alu, Mem, Reg, Rm, Shift, state};
+use super::known::Page;
 use super::twice::Form;
 use super::vals::Src;
 use super::window::Outside;
@@ -68,9 +69,11 @@ pub struct Look {
     pub addr: At,
     /// The entry, then its addend.
     pub entry: Reg,
-    /// Free for use, but where the shared look-up is another's and where the window is asked.
+    /// Free for use, but where the shared look-up is another's, where the window is asked and where the page is known.
     pub aside: Option<Reg>,
     pub table: i32,
+    /// The page, where it does not hang on a register.
+    pub page: Option<Page>,
 }
 
 /// An out-of-line path.
@@ -113,6 +116,7 @@ impl Codegen {
         helper: Helper,
         value: impl FnOnce(&mut Self) -> Option<Stored>,
     ) -> Mem {
+        let addr_of = addr;
         let addr = self.address(addr);
         let table = if matches!(helper, Helper::Load | Helper::LoadVec) { READ } else { WRITE };
         let hold = self.holds.at(self.at);
@@ -124,7 +128,8 @@ impl Codegen {
         // The stack's window is asked with one temporary, so that a call keeps its target in another.
         let window = self.in_window(addr, hold.map_or(bytes as i32, |h| h.span));
         let first = hold.is_none_or(|h| h.first);
-        let aside = (first && !window).then(|| self.grab());
+        let page = if first { self.known_page(addr_of, hold, bytes as i32) } else { None };
+        let aside = (first && !window && page.is_none_or(|p| p.wants_aside())).then(|| self.grab());
         let trusted = hold.is_some_and(|h| !h.first && self.is_trusted(h.slot));
         // What follows the look-up of a plain access leaves the host's flags alone.
         let keeps = trusted && matches!(inst.op, Op::Load | Op::Store) && self.wants_host_flags();
@@ -134,7 +139,7 @@ impl Codegen {
         }
         // Where the value is now: a temporary that was taken for the probe has been spilled by `grab`.
         let value = value(self);
-        let look = Look { addr, entry: t, aside, table };
+        let look = Look { addr, entry: t, aside, table, page };
         let group = Look { table: if hold.is_some_and(|h| h.write) { WRITE } else { table }, ..look };
         let by = trusted && self.twice.form == Form::Quick;
         let flags = (keeps && !by).then(|| self.keep_host_flags());
@@ -201,6 +206,9 @@ impl Codegen {
     /// Leaves the addend for `span` bytes from `below` before the address on in the look's entry, or goes to `miss`.
     /// Without a register aside the window is asked.
     fn look_up(&mut self, look: Look, below: i32, span: i32, miss: DynamicLabel) {
+        if let Some(page) = look.page {
+            return self.look_at_page(look, page, miss);
+        }
         if let Some(aside) = look.aside {
             return self.look_in_set(look, aside, below, span, miss);
         }
@@ -245,7 +253,7 @@ impl Codegen {
     }
 
     /// Whether nothing has been emitted for `v` yet, a late address.
-    fn is_late(&self, v: Value) -> bool {
+    pub fn is_late(&self, v: Value) -> bool {
         self.an.facts[v.index()].late && self.val[v.index()].loc == Loc::None
     }
 

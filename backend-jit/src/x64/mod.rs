@@ -14,6 +14,7 @@ pub mod door;
 pub mod dot;
 pub mod flags;
 pub mod gates;
+mod known;
 pub mod lazy;
 pub mod mem;
 pub mod mov;
