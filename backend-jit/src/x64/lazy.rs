@@ -8,10 +8,11 @@ use super::asm::{Alu, Reg, Rm, state};
 use super::{Codegen, Loc, NO_SLOT};
 use crate::layout;
 use crate::sidetable::{Place, Recipe};
-use emu_core::ir::{Cc, Op, Type, Value};
+use crate::regalloc::Fact;
+use emu_core::ir::{Cc, Inst, Op, Type, Value};
 use emu_core::state::gpr;
 
-/// Flags of a product that are made on the way out alone.
+/// Flags of a product, or of an operation on memory, that are made on the way out alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Product {
     /// The flags.
@@ -138,7 +139,19 @@ impl Codegen {
 
     /// The flags of a product will be made of `x` and `y` if somebody wants them after all: see [`Recipe`].
     pub fn keep_product(&mut self, flags: Value, op: Op, ty: Type, x: Place, y: Place) {
-        self.product = Some(Product { flags, recipe: Recipe { op, ty, x, y, by_result: false } });
+        self.keep_recipe(flags, Recipe { op, ty, x, y, by_result: false });
+    }
+
+    /// The flags will be made by `recipe`, whose slots are kept for it, if somebody wants them after all.
+    pub fn keep_recipe(&mut self, flags: Value, recipe: Recipe) {
+        self.product = Some(Product { flags, recipe });
+    }
+
+    /// Whether others are set behind the `SetFlags` of `f`.
+    pub fn is_replaced(&self, f: Value) -> bool {
+        let sets = |(i, fact): &(&Inst, &Fact)| i.op == Op::SetFlags && fact.needed;
+        let mut behind = self.insts.iter().zip(&self.an.facts).skip(f.index()).filter(sets);
+        behind.any(|(i, _)| i.args[0] == f) && behind.next().is_some()
     }
 
     /// Keeps what is in `r` for flags that may have to be made of it.

@@ -11,7 +11,7 @@
 use super::asm::{Alu, Mem, Reg, Rm, Shift, state};
 use super::known::Page;
 use super::twice::Form;
-use super::vals::Src;
+use super::vals::{Src, TEMPS};
 use super::window::Outside;
 use super::{Codegen, Loc, Owner};
 use crate::addresses;
@@ -20,6 +20,7 @@ use crate::hold::Hold;
 use crate::layout;
 use crate::moves::Field;
 use crate::regalloc::Hint;
+use crate::sidetable::{Place, Recipe};
 use dynasmrt::DynamicLabel;
 use emu_core::ir::{Cc, Inst, Op, Type, Value, mem_flags};
 use emu_core::mmu::tlb::{TLB_BITS, TlbSet};
@@ -280,7 +281,7 @@ impl Codegen {
 
     /// The temporary that has the addend of `slot`, which is then the op's.
     fn kept(&mut self, slot: u8) -> Option<Reg> {
-        let t = super::vals::TEMPS.into_iter().find(|t| self.owner[t.0 as usize] == Owner::Addend(slot))?;
+        let t = TEMPS.into_iter().find(|t| self.owner[t.0 as usize] == Owner::Addend(slot))?;
         self.owner[t.0 as usize] = Owner::Transient;
         self.lock(t);
         Some(t)
@@ -456,11 +457,47 @@ impl Codegen {
             s => s,
         };
         let step = self.is_step(Value(o as u32), op, src);
-        self.alu_on(m, Value(o as u32), inst.ty, op, src, step);
+        if step.is_some() || !self.rmw_by_parts(o, op, m, src) {
+            self.alu_on(m, Value(o as u32), inst.ty, op, src, step);
+        }
         self.native_flags_of(o);
         self.val[o].done = true;
         self.val[store].done = true;
         self.at = from;
+    }
+
+    /// Operation `o` on what is in memory at `m`, with its result at hand in a slot where flags of it that only a fault or a side
+    /// exit sees can be made: a store for the four or five instructions of a word of flags. False, and nothing is emitted, where
+    /// that is not so.
+    fn rmw_by_parts(&mut self, o: usize, op: Alu, m: Mem, src: Src) -> bool {
+        let Some(flags) = self.unseen_flags(Value(o as u32)).filter(|f| self.is_replaced(*f)) else {
+            return false;
+        };
+        if TEMPS.into_iter().all(|t| self.locked & 1 << t.0 != 0) {
+            return false;
+        }
+        let ty = self.insts[o].ty;
+        let t = self.grab();
+        self.asm.load(ty, t, m);
+        match src {
+            Src::Imm(i) => self.asm.alu_imm(ty, op, Rm::R(t), i),
+            Src::Rm(rm) => self.asm.alu(ty, op, t, rm),
+        }
+        self.asm.store(ty, m, t);
+        let x = self.keep_operand(t);
+        let y = match src {
+            Src::Rm(Rm::R(r)) if matches!(op, Alu::Add | Alu::Sub) => self.keep_operand(r),
+            Src::Imm(i) => Place::Const(i as i64 as u64),
+            _ => x,
+        };
+        let (op, by_result) = match op {
+            Alu::Add => (Op::Add, false),
+            Alu::Sub => (Op::Sub, true),
+            _ => (Op::And, false),
+        };
+        self.keep_recipe(flags, Recipe { op, ty, x, y, by_result });
+        self.drop_temp(t);
+        true
     }
 
     /// Ops that only say where a value is.
