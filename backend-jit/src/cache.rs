@@ -75,6 +75,19 @@ struct Exit {
     from: u32,
     /// The block it is linked to and the fetch translation in its guard.
     linked: Option<(BlockId, u32)>,
+    /// It led last to where there was no translation.
+    cold: bool,
+}
+
+/// What is known of where an exit leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Beyond {
+    /// To this block, under this fetch translation.
+    Block(BlockId, u32),
+    /// There was no translation when it was taken last.
+    Cold,
+    /// Nothing.
+    Unknown,
 }
 
 /// A block's own door, in front of its entry: see [`crate::jumps`].
@@ -283,7 +296,7 @@ impl Cache {
             self.table.insert(new.key, id);
         }
         let exits = (self.exits.next(), new.exits.len() as u32);
-        self.exits.extend(new.exits.iter().map(|&desc| Exit { desc, from: id.0, linked: None }));
+        self.exits.extend(new.exits.iter().map(|&desc| Exit { desc, from: id.0, linked: None, cold: false }));
         let sites = (self.sites.next(), new.sites.len() as u32);
         self.sites.extend(new.sites);
         let words = (self.words.next(), new.words.len() as u32);
@@ -411,6 +424,22 @@ impl Cache {
         Some((e.desc.rip, e.desc.patch.is_some() && self.blocks[e.from].live))
     }
 
+    /// What is known of where exit `n` leads.
+    pub fn beyond(&self, n: u32) -> Beyond {
+        match self.exits.get(n) {
+            Some(&Exit { linked: Some((id, exec)), .. }) => Beyond::Block(id, exec),
+            Some(Exit { cold: true, .. }) => Beyond::Cold,
+            _ => Beyond::Unknown,
+        }
+    }
+
+    /// Notes that there is no translation where exit `n` leads.
+    pub fn leads_nowhere(&mut self, n: u32) {
+        if let Some(exit) = self.exits.get_mut(n) {
+            exit.cold = true;
+        }
+    }
+
     /// Key and second page of a live block.
     pub fn second_page(&self, id: BlockId) -> Option<PhysAddr> {
         self.blocks.get(id.0).filter(|b| b.live)?.next_page
@@ -432,7 +461,7 @@ impl Cache {
     /// Links exit `n` to block `id`, which the current RIP leads to through fetch translation `exec` (0: unknown), if
     /// that is what it leads to, until one of them is removed.
     pub fn link(&mut self, n: u32, id: BlockId, exec: u32) {
-        let Some(&Exit { desc, from, linked }) = self.exits.get(n) else { return };
+        let Some(&Exit { desc, from, linked, .. }) = self.exits.get(n) else { return };
         if linked == Some((id, exec)) {
             // Its guard failed only because the page had no translation at the time.
             self.relinks += 1;
@@ -501,7 +530,7 @@ impl Cache {
         let (key, code, door) = (b.key, b.code, b.door);
         let incoming = std::mem::take(&mut b.incoming);
         for n in incoming {
-            let Some(&Exit { desc, from, linked }) = self.exits.get(n) else { continue };
+            let Some(&Exit { desc, from, linked, .. }) = self.exits.get(n) else { continue };
             if linked.is_none_or(|(to, _)| to != id) {
                 continue;
             }

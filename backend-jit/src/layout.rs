@@ -2,15 +2,15 @@
 //!
 //! Host-neutral: every back-end keeps the same slots, so that [`crate::helpers`] serves them all.
 //!
-//! Invariant: translated code holds `&cpu.state + BIAS` in its state register, so that the general registers, RIP,
-//! RFLAGS, the counters and the first scratch slots are within a one-byte displacement.
+//! Invariant: translated code holds `&cpu.state + BIAS` in its state register, so that the general registers that no host register
+//! of an x86 has, the counters and the first twenty scratch slots are within a one-byte displacement.
 
 use core::mem::offset_of;
 use emu_core::signals::{MARK_BEFORE, WORD_BEFORE};
 use emu_core::state::CpuState;
 
 /// What the state register is ahead of the state's address.
-pub const BIAS: i32 = 128;
+pub const BIAS: i32 = 208;
 
 /// Host address of the current mode's doors: see [`crate::jumps`].
 pub const DOORS: usize = 0;
@@ -28,34 +28,34 @@ pub const STACK_LIMIT: usize = 6;
 /// [`LIVE_X87`]).
 pub const LIVE: usize = 7;
 /// Arguments of a helper: three slots.
-pub const ARG: usize = 11;
+pub const ARG: usize = 54;
 /// First word of an exception: vector, and error code in the high half.
-pub const EXC: usize = 14;
+pub const EXC: usize = 57;
 /// Second word of an exception: CR2.
-pub const EXC_ADDR: usize = 15;
+pub const EXC_ADDR: usize = 58;
 /// Saves the accumulator where no other place is free.
-pub const SAVE0: usize = 16;
+pub const SAVE0: usize = 11;
 /// The site of the last x87 instruction, plus one, in blocks that have ended: see `x64/x87.rs`.
-pub const X87_SITE: usize = 17;
+pub const X87_SITE: usize = 59;
 /// Result or bounce buffer of a slow access: four slots, aligned to 32 bytes.
-pub const RESULT: usize = 18;
+pub const RESULT: usize = 50;
 /// The guest's MXCSR while a helper runs.
-pub const MX_GUEST: usize = 22;
+pub const MX_GUEST: usize = 60;
 /// The MXCSR that Rust code runs under.
-pub const MX_HOST: usize = 23;
+pub const MX_HOST: usize = 61;
 /// Status of the last helper, then the exit code.
-pub const STATUS: usize = 24;
+pub const STATUS: usize = 62;
 /// Linear address of a read-modify-write that a helper will finish.
-pub const RMW: usize = 25;
+pub const RMW: usize = 49;
 /// The host's stack pointer at entry.
-pub const HOST_SP: usize = 26;
+pub const HOST_SP: usize = 63;
 /// First slot for spilled values.
-pub const SPILL: usize = 27;
+pub const SPILL: usize = 12;
 /// On 64-bit Arm, the tag and the addend of the page that the stack is in, which has the first two of them: see
 /// `aarch64/window.rs`.
 pub const WINDOW: usize = SPILL;
 /// Number of slots for spilled values.
-pub const SPILLS: usize = 64 - SPILL;
+pub const SPILLS: usize = RMW - SPILL;
 /// An image of the x87 in the form of FNSAVE: 108 bytes.
 pub const X87_IMAGE: usize = 64;
 /// The third operand of [`crate::helpers::Helper::Fp`], 16 bytes, on hosts that have no x87 to make an image of.

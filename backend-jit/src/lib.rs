@@ -29,7 +29,7 @@ mod host;
 use aarch64 as host;
 
 use arena::Arena;
-use cache::{Cache, NewBlock};
+use cache::{Beyond, Cache, NewBlock};
 use emu_core::addr::{PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PhysAddr};
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::fault::Exception;
@@ -386,14 +386,29 @@ impl Jit {
     }
 
     /// The translated block that the processor's RIP leads to, if it is flat code and was not come to by a computed jump: what
-    /// has no door then is mostly cold, which the engine finds out sooner.
-    fn known(&self, cpu: &mut Cpu) -> Option<BlockId> {
+    /// has no door then is mostly cold, and so is where an exit led to nothing before. The engine finds that out sooner.
+    fn known(&mut self, cpu: &mut Cpu) -> Option<BlockId> {
         let (rip, mode) = (cpu.state.rip, cpu.state.mode);
         if self.computed || !mode.contains(Mode::FLAT) {
             return None;
         }
+        let beyond = self.pending.map_or(Beyond::Unknown, |n| self.cache.beyond(n));
+        if beyond == Beyond::Cold {
+            return None;
+        }
         let phys = cpu.fetch_gpa(rip).ok()?;
-        self.find(cpu, &BlockKey { phys, rip, mode })
+        if let Beyond::Block(id, exec) = beyond
+            && exec != 0
+            && cpu.exec_id(rip) == exec
+            && self.cache.second_page(id).is_none()
+        {
+            return Some(id);
+        }
+        let found = self.find(cpu, &BlockKey { phys, rip, mode });
+        if let (None, Some(exit)) = (found, self.pending) {
+            self.cache.leads_nowhere(exit);
+        }
+        found
     }
 
     /// Runs the block `id` and those that are linked.

@@ -67,6 +67,10 @@ pub struct Block {
     next: u32,
     /// The entry of the virtual index that has led here, if there was only one.
     index: Index,
+    /// RIP and fetch translation under which it was found last; 0 for none.
+    seen: (u64, u32),
+    /// The block that [`Cache::heat`] found after it.
+    then: u32,
 }
 
 /// Which entries of the virtual index may lead to a block.
@@ -103,6 +107,8 @@ pub struct Cache {
     by_page: AddrMap<usize, Vec<(u32, u64)>>,
     /// Changes when the virtual index is to forget all it has. Never 0, the epoch of empty entries.
     epoch: u32,
+    /// The block that [`Cache::heat`] found last.
+    last: u32,
     /// The block that is not kept.
     passing: Option<Block>,
     /// Blocks decoded since the start.
@@ -149,6 +155,7 @@ impl Cache {
             fast: vec![Fast::EMPTY; fast],
             by_page: AddrMap::default(),
             epoch: 1,
+            last: NONE,
             passing: None,
             decoded: 0,
             dropped: 0,
@@ -220,12 +227,31 @@ impl Cache {
     /// The block of several instructions at CS:RIP, if it has been decoded.
     fn known(&mut self, cpu: &mut Cpu) -> Option<u32> {
         let (rip, mode) = (cpu.state.rip, cpu.state.mode.0);
-        let fast = &self.fast[fast_index(rip) & (self.fast.len() - 1)];
-        if fast.rip == rip && fast.mode == mode && fast.epoch == self.epoch && fast.exec == cpu.exec_id(rip) {
-            return Some(fast.block);
+        let exec = cpu.exec_id(rip);
+        // Cold code goes where it went before, and there is more of it than either index has at hand.
+        if let Some(then) = self.block(self.last).map(|b| b.then)
+            && exec != 0
+            && self.block(then).is_some_and(|b| b.seen == (rip, exec) && b.key.mode == mode)
+        {
+            self.last = then;
+            return Some(then);
         }
-        let (key, lin) = place(cpu, mode).ok()?;
-        self.decoded_at(cpu, key, lin)
+        let fast = &self.fast[fast_index(rip) & (self.fast.len() - 1)];
+        let at = if fast.rip == rip && fast.mode == mode && fast.epoch == self.epoch && fast.exec == exec {
+            fast.block
+        } else {
+            let (key, lin) = place(cpu, mode).ok()?;
+            self.decoded_at(cpu, key, lin)?
+        };
+        if let Some(Some(last)) = self.blocks.get_mut(self.last as usize) {
+            last.then = at;
+        }
+        self.last = at;
+        Some(at)
+    }
+
+    fn block(&self, id: u32) -> Option<&Block> {
+        self.blocks.get(id as usize)?.as_ref()
     }
 
     /// The block with `key`, decoded before and still right.
@@ -283,6 +309,7 @@ impl Cache {
             let slot = fast_index(rip) & (self.fast.len() - 1);
             self.fast[slot] = Fast { rip, exec, epoch, mode, block };
             if let Some(Some(b)) = self.blocks.get_mut(block as usize) {
+                b.seen = (rip, exec);
                 b.index = match b.index {
                     Index::None => Index::One(slot as u32),
                     Index::One(old) if old as usize == slot => b.index,
@@ -418,6 +445,8 @@ fn build(cpu: &mut Cpu, key: Key, lin: u64) -> Result<(Block, bool), Exception> 
         runs: 0,
         next: NONE,
         index: Index::None,
+        seen: (0, 0),
+        then: NONE,
     };
     let mut ops: Vec<Op> = Vec::new();
     let mut at = 0;
