@@ -316,11 +316,12 @@ impl Codegen {
 
     /// base + (index << scale) + displacement.
     pub fn lea(&mut self, me: Value, inst: &Inst) {
-        let ty = inst.ty;
+        let narrow = crate::addresses::is_narrow(&self.insts, inst);
+        let ty = if narrow { Type::I32 } else { inst.ty };
         let wide = ty == Type::I64;
         let (mut a, mut b) = (inst.args[0], inst.args[1]);
         let mut disp = inst.imm as u64;
-        while a.is_some() && self.is_moved(a) {
+        while a.is_some() && (self.is_moved(a) || narrow && self.is_late(a)) {
             let part = self.insts[a.index()];
             (a, disp) = (part.args[0], disp.wrapping_add(part.imm as u64));
         }

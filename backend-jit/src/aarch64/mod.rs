@@ -23,6 +23,7 @@ pub mod lazy;
 pub mod mem;
 pub mod mov;
 pub mod muldiv;
+pub mod narrow;
 pub mod near;
 pub mod record;
 pub mod run;
@@ -425,6 +426,9 @@ impl Codegen {
         self.tops.reset(insts.len());
         let loops = self.loops(&insts);
         lazy::find(&mut insts, &mut self.found, loops);
+        if self.fold_addresses {
+            narrow::find(&mut insts);
+        }
         self.an.run(&insts);
         self.found.prolong(&mut self.an);
         if self.fold_addresses {
