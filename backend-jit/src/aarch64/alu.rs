@@ -101,7 +101,7 @@ impl Codegen {
             Operand::Reg(b) => self.asm.arith(wide, sub, flags, d, a, b, 0),
             Operand::Imm(i, opposite) if a != ZR => self.asm.arith_imm(wide, sub != opposite, flags, d, a, i),
             Operand::Imm(i, opposite) => {
-                self.asm.mov_imm(S1, i);
+                self.imm(S1, i);
                 self.asm.arith(wide, sub != opposite, flags, d, ZR, S1, 0);
             }
         }
@@ -345,7 +345,7 @@ impl Codegen {
         let part = if disp == 0 { d.reg } else { S0 };
         let sum = match (ra, rb) {
             (None, None) => {
-                self.asm.mov_imm(d.reg, disp);
+                self.imm(d.reg, disp);
                 return self.finish(me, d, true);
             }
             (Some(a), None) => a,
@@ -353,7 +353,7 @@ impl Codegen {
             (None, Some(b))
                 if disp != 0 && !Asm::is_imm12(disp) && !Asm::is_imm12(ty.truncate(disp.wrapping_neg())) =>
             {
-                self.asm.mov_imm(S1, disp);
+                self.imm(S1, disp);
                 self.asm.add(wide, d.reg, S1, b, inst.aux as u8);
                 return self.finish(me, d, Self::is_wide(ty));
             }
@@ -376,7 +376,7 @@ impl Codegen {
         } else if Self::is_wide(ty) && Asm::is_imm12(minus) && sum != ZR {
             self.asm.arith_imm(wide, true, false, d.reg, sum, minus);
         } else {
-            self.asm.mov_imm(S1, disp);
+            self.imm(S1, disp);
             self.asm.add(wide, d.reg, sum, S1, 0);
         }
         self.finish(me, d, Self::is_wide(ty));

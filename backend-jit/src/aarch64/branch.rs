@@ -119,7 +119,7 @@ impl Codegen {
         } else if self.link_pages {
             self.guarded(exit, rip, stub);
         } else {
-            self.asm.mov_imm(0, rip);
+            self.imm(0, rip);
             self.to_door();
         }
     }

@@ -215,6 +215,8 @@ pub struct Codegen {
     stack_window: bool,
     lse: bool,
     wides: Vec<vecregs::Wide>,
+    /// Constants behind the code.
+    imms: Vec<(u64, dynasmrt::DynamicLabel)>,
     /// Runs have two forms; if not, there are none.
     twice: bool,
     runs: Vec<run::Run>,
@@ -323,6 +325,7 @@ impl Codegen {
             stack_window: cfg.stack_window,
             lse: !cfg.baseline && has_lse(),
             wides: Vec::new(),
+            imms: Vec::new(),
             twice: true,
             runs: Vec::new(),
             form: run::Form::Single,
@@ -381,6 +384,7 @@ impl Codegen {
         self.own_door = None;
         self.start = None;
         self.wides.clear();
+        self.imms.clear();
         self.runs.clear();
         self.form = run::Form::Single;
         self.moved.clear();
@@ -453,6 +457,7 @@ impl Codegen {
         self.emit_runs();
         self.emit_exits();
         self.emit_stubs();
+        self.emit_imms();
         self.emit_wides();
         self.frame.check()?;
         if !self.asm.finish() {

@@ -248,7 +248,7 @@ impl Codegen {
         if let Some((index, scale)) = at.index {
             self.asm.add(wide, to, at.reg, index, scale);
             if disp != 0 {
-                self.asm.mov_imm(S0, size);
+                self.imm(S0, size);
                 self.asm.arith(wide, minus, false, to, to, S0, 0);
             }
             return to;
@@ -263,7 +263,7 @@ impl Codegen {
         if super::asm::Asm::is_imm12(size) && at.reg != ZR {
             self.asm.arith_imm(wide, minus, false, to, at.reg, size);
         } else {
-            self.asm.mov_imm(to, size);
+            self.imm(to, size);
             self.asm.arith(wide, minus, false, to, at.reg, to, 0);
         }
         to
@@ -313,7 +313,7 @@ impl Codegen {
         if !keep {
             self.native = None;
             if self.in_window() {
-                let look = window::Look { at: a, from: 0, span, write: table == TLB_WRITE };
+                let look = window::Look { at: a, half: false, from: 0, span, write: table == TLB_WRITE };
                 return self.look_in_window(look, addend, miss);
             }
         }
@@ -394,20 +394,21 @@ impl Codegen {
             self.is_tested(hold.slot);
             let table = if hold.write { TLB_WRITE } else { touch.table() };
             let below = at.disp - hold.below;
-            let pushes =
-                (-window::BELOW..0).contains(&below) && at.index.is_none() && at.reg != ZR && !at.dirty;
-            let from = if pushes && self.in_window() { below } else { 0 };
-            self.from[hold_index(hold.slot)] = from;
-            if from != 0 {
+            let plain = at.index.is_none() && at.reg != ZR;
+            // Where the register is the span's lowest address and known to be clean there is nothing to save.
+            let fits = (-window::BELOW..=0).contains(&below) && (below != 0 || at.dirty);
+            let by_reg = plain && fits && self.in_window();
+            self.from[hold_index(hold.slot)] = if by_reg { below } else { 0 };
+            if by_reg {
                 self.native = None;
-                let look =
-                    window::Look { at: at.reg, from, span: hold.span as u32, write: table == TLB_WRITE };
+                let (half, span, write) = (at.dirty, hold.span as u32, table == TLB_WRITE);
+                let look = window::Look { at: at.reg, half, from: below, span, write };
                 self.look_in_window(look, t, alone);
-                return self.keep_base(t, at.reg);
+                return self.keep_base(t, at.reg, half);
             }
             let a = self.sum_here(at, -hold.below);
             self.look_up_here(a, table, t, hold.span as u32, alone);
-            return self.keep_base(t, a);
+            return self.keep_base(t, a, false);
         }
         if kept.is_none() {
             self.asm.ldr(Type::I64, t, STATE, slot(hold.slot.into()));
@@ -418,13 +419,13 @@ impl Codegen {
         t
     }
 
-    /// The addend in `t` becomes the base, that of the address in `a`.
-    fn keep_base(&mut self, t: Reg, a: Reg) -> Reg {
+    /// The addend in `t` becomes the base, that of the address in `a` or its lower half.
+    fn keep_base(&mut self, t: Reg, a: Reg, half: bool) -> Reg {
         if self.form != Form::Single && self.run_of == What::Float {
             // A store may wait that goes by it.
             self.kept.temps |= 1 << t;
         }
-        self.asm.add(true, t, t, a, 0);
+        self.asm.add_reg_or_half(t, t, a, half);
         t
     }
 

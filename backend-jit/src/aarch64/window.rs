@@ -2,7 +2,8 @@
 //! always in the page that was pushed to last.
 //!
 //! Two scratch slots hold tag and addend of its write entry: two instructions less than a look into the translation cache.
-//! The tag is moved up by [`BELOW`], so that what is pushed can be compared by RSP as it was before. What is elsewhere, or in
+//! The tag is moved up by [`BELOW`], so that what is pushed can be compared by RSP as it was before, and negated, so that a
+//! register of 32 bits can be added to it as it is. What is elsewhere, or in
 //! the page's first bytes, is looked up out of line, and a page that can be written is the one at hand from then on.
 //!
 //! Invariant: tag and addend are of one entry of the set in force, or the tag is one that no address has
@@ -28,6 +29,8 @@ pub const BELOW: i32 = 64;
 pub struct Look {
     /// The register with an address.
     pub at: Reg,
+    /// Its lower half is the address.
+    pub half: bool,
     /// Where the span begins, from there: not above it, and no more than [`BELOW`] below.
     pub from: i32,
     pub span: u32,
@@ -77,7 +80,7 @@ impl Codegen {
         let (label, resume) = (self.asm.label(), self.asm.label());
         self.asm.ldp(S0, addend, STATE, slot(layout::WINDOW) as i32);
         let end = (i64::from(look.from) + i64::from(look.span)).max(0);
-        self.asm.sub(true, S0, look.at, S0);
+        self.asm.add_reg_or_half(S0, S0, look.at, look.half);
         self.asm.arith_imm(true, true, true, ZR, S0, (4096 - i64::from(BELOW) - end) as u64);
         self.asm.b_cond(Cond::Hi, label);
         self.asm.resume(resume);
@@ -85,9 +88,13 @@ impl Codegen {
         self.stubs.push(Stub { label, resume, site: 0, kind });
     }
 
-    /// The stub behind that. Changes [`S1`] if the span begins below the address.
+    /// The stub behind that. Changes [`S1`] if the span begins below the address, or that is half a register.
     pub fn outside(&mut self, o: &Outside, resume: DynamicLabel) {
-        let Look { mut at, from, span, write } = o.look;
+        let Look { mut at, half, from, span, write } = o.look;
+        if half {
+            self.asm.mov(false, S1, at);
+            at = S1;
+        }
         if from != 0 {
             self.asm.arith_imm(true, from < 0, false, S1, at, from.unsigned_abs().into());
             at = S1;
@@ -96,6 +103,7 @@ impl Codegen {
         self.look_up_tag(at, TLB_WRITE, (S0, o.addend), span, false, if write { o.miss } else { other });
         self.asm.logic_imm(Logic::And, true, S0, at, !0xfff);
         self.asm.add_imm(true, S0, S0, BELOW as u64);
+        self.asm.sub(true, S0, ZR, S0);
         self.asm.stp(S0, o.addend, STATE, slot(layout::WINDOW) as i32);
         if !write {
             self.asm.b(resume);
