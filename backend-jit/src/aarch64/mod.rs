@@ -229,6 +229,8 @@ pub struct Codegen {
     prolonged: Vec<Value>,
     /// By index in [`crate::layout::HOLDS`]: the group has its base for sure in the form in hand.
     tested: u32,
+    /// So it was at the end of the last run of floating point.
+    verified: u32,
     /// By the same index: how far above the span's lowest byte the address is of which the group's base is.
     from: [i32; crate::layout::HOLDS.len()],
     nears: Vec<near::Near>,
@@ -334,6 +336,7 @@ impl Codegen {
             run_until: 0,
             prolonged: Vec::new(),
             tested: 0,
+            verified: 0,
             from: Default::default(),
             nears: Vec::new(),
             moved: stretch::Moved::default(),
@@ -391,6 +394,7 @@ impl Codegen {
         self.waiting.clear();
         self.prolonged.clear();
         self.nan_waits = None;
+        self.verified = 0;
         self.kept = run::Kept::default();
         self.vec_live = false;
         self.x87_live = false;

@@ -286,7 +286,7 @@ fn moves_vector(i: &Inst) -> bool {
 }
 
 /// Whether what is emitted for `i` calls no helper, and leaves only by a side exit.
-fn calls_nobody(i: &Inst) -> bool {
+pub fn calls_nobody(i: &Inst) -> bool {
     use Op::*;
     let moves = matches!(i.op, Guest | Const | Pc | GetReg | SetReg | GetRegHi | SetRegHi | StoreW);
     let sums = matches!(i.op, Add | Sub | And | Or | Xor | Not | Neg | Lea | Mul | MulHiU | MulHiS);
