@@ -368,7 +368,9 @@ impl Codegen {
         };
         let minus = ty.truncate(disp.wrapping_neg());
         if disp == 0 {
-            if sum != d.reg || !wide {
+            // What has been made here has zeros above.
+            let made = rb.is_some() && (ra.is_some() || inst.aux != 0);
+            if sum != d.reg || !wide && !made {
                 self.asm.mov(wide, d.reg, sum);
             }
         } else if Asm::is_imm12(disp) && sum != ZR {
