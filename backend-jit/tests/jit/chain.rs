@@ -148,6 +148,30 @@ fn ping_pong(g: &mut Guest) {
 }
 
 #[test]
+fn a_signal_ends_computed_jumps_from_door_to_door() {
+    let mut g = Guest::new(JitConfig { count_insns: false, ..JitConfig::default() });
+    ping_pong(&mut g);
+    for sleep in [0, 1, 20, 0, 5] {
+        // So many rounds that it is not over before.
+        g.cpu.state.gpr[RDX] = 0;
+        let signals = g.cpu.signals.clone();
+        let other = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(sleep));
+            signals.raise(request::STOP);
+        });
+        assert_eq!(g.run(0x2000), RunExit::Signal);
+        other.join().unwrap();
+        let (left, rip) = (g.cpu.state.gpr[RDX], g.cpu.state.rip);
+        assert_eq!(rip, if left & 1 == 0 { 0x2000 } else { 0x3000 });
+        // One that is there already when translated code is entered ends it at the first jump.
+        assert_eq!((g.run(rip), g.cpu.state.gpr[RDX]), (RunExit::Signal, left.wrapping_sub(1)));
+        g.cpu.signals.take(request::STOP);
+    }
+    g.cpu.state.gpr[RDX] = 1000;
+    assert_eq!((g.run(0x2000), g.cpu.state.rip), (RunExit::NeedBlock, 0x3800));
+}
+
+#[test]
 fn indirect_jumps_find_each_other() {
     let mut g = Guest::new(JitConfig::default());
     ping_pong(&mut g);
