@@ -312,8 +312,9 @@ impl Codegen {
         let keep = self.flags_busy();
         if !keep {
             self.native = None;
-            if self.in_window() {
-                let look = window::Look { at: a, half: false, from: 0, span, write: table == TLB_WRITE };
+            let write = table == TLB_WRITE;
+            if let Some(page) = self.page_here(write) {
+                let look = window::Look { at: a, half: false, from: 0, span, write, page };
                 return self.look_in_window(look, addend, miss);
             }
         }
@@ -402,7 +403,8 @@ impl Codegen {
             if by_reg {
                 self.native = None;
                 let (half, span, write) = (at.dirty, hold.span as u32, table == TLB_WRITE);
-                let look = window::Look { at: at.reg, half, from: below, span, write };
+                let page = window::Page::Stack;
+                let look = window::Look { at: at.reg, half, from: below, span, write, page };
                 self.look_in_window(look, t, alone);
                 return self.keep_base(t, at.reg, half);
             }
