@@ -17,6 +17,11 @@ pub fn takes_parts(i: &Inst) -> bool {
     matches!(i.op, Op::Load | Op::LoadW | Op::Store | Op::CheckAlign)
 }
 
+/// Whether `i` is the sum modulo 2^32 that some hosts make of an address of 32 bits.
+pub fn is_narrow(insts: &[Inst], i: &Inst) -> bool {
+    i.op == Op::Lea && i.ty == Type::I64 && i.args[0].is_some() && insts[i.args[0].index()].ty == Type::I32
+}
+
 /// Marks the late `Lea`s of `insts`, and prolongs the lives of their bases.
 pub fn find(insts: &[Inst], an: &mut Analysis) {
     for (n, i) in insts.iter().enumerate() {
@@ -24,22 +29,28 @@ pub fn find(insts: &[Inst], an: &mut Analysis) {
             continue;
         }
         an.facts[n].late = i.op == Op::Lea
-            && i.ty == Type::I64
+            && matches!(i.ty, Type::I32 | Type::I64)
             && i.args[0].is_some()
             && !i.args[1].is_some()
             && i.imm.unsigned_abs() < MOST
             && insts[i.args[0].index()].op != Op::Const;
         for (k, v) in i.args.into_iter().enumerate().filter(|(_, v)| v.is_some()) {
+            // One of 32 bits is only for those that are made of it.
+            let takes = if insts[v.index()].ty == Type::I32 {
+                an.facts[n].late && is_narrow(insts, i)
+            } else {
+                takes_parts(i)
+            };
             let f = &mut an.facts[v.index()];
             if !f.late || f.made != 0 {
-            } else if takes_parts(i) && k == 0 {
+            } else if takes && k == 0 {
                 f.parts = true;
             } else {
                 f.made = n as u32;
             }
         }
     }
-    for (n, i) in insts.iter().enumerate() {
+    for (n, i) in insts.iter().enumerate().rev() {
         let f = &mut an.facts[n];
         // Without an access before any other use there is nothing to be late for.
         f.late &= f.parts;

@@ -1,5 +1,6 @@
 //! Values as sums, so that addresses at a constant distance are seen to be such. Host-neutral.
 
+use crate::addresses::is_narrow;
 use emu_core::ir::{Inst, Op, Type, Value};
 
 /// Most terms of a sum.
@@ -88,7 +89,7 @@ impl Forms {
 
     fn sum(&self, insts: &[Inst], i: &Inst) -> Option<Form> {
         let constant = |v: Value| Some(insts[v.index()]).filter(|i| i.op == Op::Const).map(|i| i.imm);
-        let narrow = i.ty == Type::I32;
+        let narrow = i.ty == Type::I32 || is_narrow(insts, i);
         let [a, b, _] = i.args;
         match i.op {
             Op::Pc => Some(Form::of(PC, narrow).plus(i.imm)),

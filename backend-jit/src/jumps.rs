@@ -6,7 +6,8 @@
 //! leaves. The table has its address at some low bits of its RIP, so a jump is one load and one indirect branch,
 //! and who comes to a wrong door finds out there. Doors stay good across address spaces, and nothing is cleared when
 //! translations change. Modes have tables of their own, because translated code looks only into that of the mode it
-//! runs in.
+//! runs in. All tables lie in one region, which begins with one that leads out everywhere: where a request to the vCPU changes
+//! the address of the table (`emu_core::signals`), a jump by it needs no poll.
 //!
 //! Beside it stand the places by which [`crate::Jit::resume`] finds code: (RIP, number of the fetch translation, code).
 //!
@@ -20,6 +21,7 @@
 //! their doors with them. What has been written to a ring is read in the same stay in translated code alone, and blocks are
 //! removed between such stays.
 
+use emu_core::signals::MARK_REGION;
 use emu_core::state::Mode;
 use std::cell::Cell;
 
@@ -36,6 +38,10 @@ pub const RING_BIT: u64 = (RETURNS * size_of::<Return>()) as u64;
 const ROOM: usize = 3 * RETURNS + 2;
 /// Most modes with a set; a further one takes the place of the oldest.
 const SETS: usize = 24;
+
+/// Doors in the region of all tables.
+const REGION: usize = MARK_REGION as usize / 8;
+const _: () = assert!((SETS + 1) * DOORS <= REGION);
 
 /// Where in a table of doors the one for `rip` stands.
 pub const fn door_index(rip: u64) -> usize {
@@ -71,16 +77,13 @@ struct Return {
 #[derive(Debug)]
 struct JumpSet {
     mode: Mode,
-    /// Host addresses.
-    doors: Box<[u64]>,
     places: Box<[Place]>,
     /// [`ROOM`] entries.
     returns: Box<[Return]>,
 }
 
 impl JumpSet {
-    fn empty(&mut self, way_out: u64, no_return: u64) {
-        self.doors.fill(way_out);
+    fn empty(&mut self, no_return: u64) {
         self.places.fill(EMPTY);
         self.returns.fill(Return { rip: 0, host: no_return });
     }
@@ -151,9 +154,37 @@ impl Switch {
     }
 }
 
+/// The tables of doors: host addresses.
+#[derive(Debug)]
+struct Doors {
+    /// Room for a region wherever it begins, of which only what is used takes memory.
+    room: Box<[u64]>,
+}
+
+impl Doors {
+    /// The table that leads to `way_out` everywhere, and no other.
+    fn new(way_out: u64) -> Self {
+        let mut this = Self { room: vec![0; 2 * REGION].into() };
+        this.table(0).fill(way_out);
+        this
+    }
+
+    /// Table `n`; that of set `i` is the one behind it.
+    fn table(&mut self, n: usize) -> &mut [u64] {
+        let at = self.room.as_ptr() as u64;
+        let start = (at.next_multiple_of(MARK_REGION) - at) as usize / 8;
+        &mut self.room[start + n * DOORS..][..DOORS]
+    }
+
+    fn of_set(&mut self, i: usize) -> &mut [u64] {
+        self.table(i + 1)
+    }
+}
+
 /// The sets of all modes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Jumps {
+    doors: Doors,
     sets: Vec<JumpSet>,
     switch: Box<Switch>,
     oldest: usize,
@@ -167,7 +198,8 @@ impl Jumps {
     /// No sets; where there is no door, host address `way_out` stands, and where no return is predicted, RIP 0 and
     /// `no_return`.
     pub fn new(way_out: u64, no_return: u64) -> Self {
-        Self { sets: Vec::new(), switch: Box::default(), oldest: 0, way_out, no_return }
+        let doors = Doors::new(way_out);
+        Self { doors, sets: Vec::new(), switch: Box::default(), oldest: 0, way_out, no_return }
     }
 
     /// The set of `mode`, made if there is none.
@@ -188,10 +220,10 @@ impl Jumps {
             let none = Return { rip: 0, host: self.no_return };
             let set = JumpSet {
                 mode,
-                doors: vec![self.way_out; DOORS].into(),
                 places: vec![EMPTY; PLACES].into(),
                 returns: vec![none; if crate::host::RETURN_RING { ROOM } else { 0 }].into(),
             };
+            self.doors.of_set(self.sets.len()).fill(self.way_out);
             self.sets.push(set);
             return self.sets.len() - 1;
         }
@@ -202,7 +234,8 @@ impl Jumps {
         }
         let set = &mut self.sets[i];
         set.mode = mode;
-        set.empty(self.way_out, self.no_return);
+        set.empty(self.no_return);
+        self.doors.of_set(i).fill(self.way_out);
         i
     }
 
@@ -220,6 +253,7 @@ impl Jumps {
 
     #[cold]
     fn change_to(&mut self, i: usize) {
+        let doors = self.doors.of_set(i).as_ptr() as u64;
         let set = &self.sets[i];
         let switch = &*self.switch;
         let n = switch.find(set.mode).unwrap_or_else(|| {
@@ -229,7 +263,7 @@ impl Jumps {
             let set = &self.sets[i];
             near.mode.set(set.mode.0);
             near.set.set(i);
-            near.doors.set(set.doors.as_ptr() as u64);
+            near.doors.set(doors);
             near.returns.set(set.no_returns());
             n
         });
@@ -245,7 +279,7 @@ impl Jumps {
 
     /// Lets computed jumps in set `i` to `rip` come to the door at host address `door`.
     pub fn open(&mut self, i: usize, rip: u64, door: u64) {
-        self.sets[i].doors[door_index(rip)] = door;
+        self.doors.of_set(i)[door_index(rip)] = door;
     }
 
     /// Arena offset of the code that set `i` has for `rip` under fetch translation `exec`.
@@ -257,12 +291,12 @@ impl Jumps {
 
     /// The block at `rip` and arena offset `code` has gone, and its door with it.
     pub fn forget(&mut self, mode: Mode, rip: u64, code: usize, door: Option<u64>) {
-        if let Some(set) = self.sets.iter_mut().find(|s| s.mode == mode) {
-            let place = &mut set.places[place_index(rip)];
+        if let Some(i) = self.sets.iter().position(|s| s.mode == mode) {
+            let place = &mut self.sets[i].places[place_index(rip)];
             if place.rip == rip && place.code as usize == code {
                 *place = EMPTY;
             }
-            let open = &mut set.doors[door_index(rip)];
+            let open = &mut self.doors.of_set(i)[door_index(rip)];
             if Some(*open) == door {
                 *open = self.way_out;
             }
@@ -271,8 +305,9 @@ impl Jumps {
 
     /// Forgets everything.
     pub fn flush(&mut self) {
-        for set in &mut self.sets {
-            set.empty(self.way_out, self.no_return);
+        for (i, set) in self.sets.iter_mut().enumerate() {
+            set.empty(self.no_return);
+            self.doors.of_set(i).fill(self.way_out);
         }
     }
 }

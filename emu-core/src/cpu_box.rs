@@ -92,7 +92,7 @@ mod tests {
     use crate::cpu::Wiring;
     use crate::features::Features;
     use crate::mem::PhysMem;
-    use crate::signals::{MARK_BEFORE, WORD_BEFORE, request};
+    use crate::signals::{MARK_BEFORE, MARK_REGION, WORD_BEFORE, request};
 
     /// What translated code would find at a distance before the processor.
     fn before<T: Copy>(cpu: &CpuBox, bytes: usize) -> T {
@@ -111,10 +111,21 @@ mod tests {
         let cpu = Cpu::new(wiring, Features::max(), 0);
         assert_eq!((before::<u32>(&cpu, WORD_BEFORE), before::<u64>(&cpu, MARK_BEFORE)), (0, 0));
         signals.raise_quietly(request::TIMER);
+        let raised = if cfg!(target_arch = "x86_64") { u64::MAX } else { 0 };
         assert_eq!(
             (before::<u32>(&cpu, WORD_BEFORE), before::<u64>(&cpu, MARK_BEFORE)),
-            (request::TIMER, u64::MAX)
+            (request::TIMER, raised)
         );
+        // What is lowered while something is requested is raised at once.
+        let mark = 5 * MARK_REGION + 1000;
+        let raised = if cfg!(target_arch = "x86_64") { u64::MAX } else { 5 * MARK_REGION };
+        signals.lower_mark(mark);
+        assert_eq!(before::<u64>(&cpu, MARK_BEFORE), raised);
+        assert_eq!(signals.take(request::TIMER), request::TIMER);
+        signals.lower_mark(mark);
+        assert_eq!(before::<u64>(&cpu, MARK_BEFORE), mark);
+        signals.raise_quietly(request::TIMER);
+        assert_eq!(before::<u64>(&cpu, MARK_BEFORE), raised);
         drop(cpu);
         // What the processor kept is free: this and its own were the last two.
         assert_eq!(Arc::strong_count(&signals), 1);

@@ -43,7 +43,7 @@ pub struct Signals {
     asleep: AtomicBool,
     lock: Mutex<()>,
     wake: Condvar,
-    /// Any height that translated code likes while nothing is requested, and the greatest with a request.
+    /// Anything that translated code likes while nothing is requested, and what a request makes of it from then on.
     mark: AtomicU64,
     /// Non-zero means: leave translated code at the next block boundary.
     word: AtomicU32,
@@ -52,15 +52,24 @@ pub struct Signals {
 
 /// Bytes from the word of request bits, 32 bits wide, to the vCPU.
 pub const WORD_BEFORE: usize = offset_of!(Signals, room) - offset_of!(Signals, word);
-/// Bytes to it from a 64-bit word that is `u64::MAX` from a request on until translated code lowers it.
+/// Bytes to it from a 64-bit word that a request changes, and translated code lowers again: see [`Signals::lower_mark`].
 pub const MARK_BEFORE: usize = offset_of!(Signals, room) - offset_of!(Signals, mark);
+/// Where translated code takes the mark for the address of a table: so many tables' bytes, a power of two, begin with the one
+/// that leads out, and a request makes it the address of that.
+pub const MARK_REGION: u64 = 1 << 24;
+
+/// What a request makes of a mark: on x86 hosts, where it is a height of the stack, the greatest, and elsewhere the start of
+/// its region.
+const fn raised(mark: u64) -> u64 {
+    if cfg!(target_arch = "x86_64") { u64::MAX } else { mark & !(MARK_REGION - 1) }
+}
 
 impl Signals {
     /// Sets request bits and wakes the vCPU if it sleeps.
     pub fn raise(&self, bits: u32) {
         // In one order with the two in `wait`: either this sees that it sleeps, or that sees the bit.
         let old = self.word.fetch_or(bits, Ordering::SeqCst);
-        self.mark.store(u64::MAX, Ordering::Release);
+        self.raise_mark();
         if old & bits != bits && self.asleep.load(Ordering::SeqCst) {
             let _held = self.lock.lock().unwrap_or_else(|e| e.into_inner());
             self.wake.notify_all();
@@ -70,7 +79,25 @@ impl Signals {
     /// Sets request bits without waking the vCPU if it sleeps: for what it looks at anyway before it goes on.
     pub fn raise_quietly(&self, bits: u32) {
         self.word.fetch_or(bits, Ordering::SeqCst);
-        self.mark.store(u64::MAX, Ordering::Release);
+        self.raise_mark();
+    }
+
+    fn raise_mark(&self) {
+        if cfg!(target_arch = "x86_64") {
+            self.mark.store(raised(0), Ordering::Release);
+        } else {
+            // Whatever is there is of whoever is to see it.
+            self.mark.fetch_and(raised(u64::MAX), Ordering::SeqCst);
+        }
+    }
+
+    /// Makes the mark `mark`, or what a request makes of that if there is one.
+    pub fn lower_mark(&self, mark: u64) {
+        // In one order with `raise`: either this sees the bit, or that comes after it.
+        self.mark.store(mark, Ordering::SeqCst);
+        if self.word.load(Ordering::SeqCst) != 0 {
+            self.mark.store(raised(mark), Ordering::SeqCst);
+        }
     }
 
     /// Start-up IPI with its vector.

@@ -34,6 +34,10 @@ cargo test --target aarch64-unknown-linux-gnu -p emu-core -p frontend-x86 -p int
 # without optional features.
 CALQUE_SEEDS=${CALQUE_SEEDS:-400} cargo test --target aarch64-unknown-linux-gnu -p backend-jit --lib --tests
 CALQUE_TEST_SCALE=1 cargo test --target aarch64-unknown-linux-gnu -p testsuite --test stretches
+# Other ones each day.
+for seed in "$(date +%j)" "$(date +1%j)"; do
+  CALQUE_TEST_SCALE=0.5 CALQUE_TEST_SEED=$seed cargo test --target aarch64-unknown-linux-gnu -p testsuite --test stretches
+done
 # What deals with pages of the host, on one whose pages have 16 KiB.
 CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="timeout 1200 $qemu -p 16384" \
   cargo test --target aarch64-unknown-linux-gnu -p emu-core -p backend-jit --lib -- mem:: pages:: mmu:: arena::

@@ -101,7 +101,7 @@ impl Codegen {
             Operand::Reg(b) => self.asm.arith(wide, sub, flags, d, a, b, 0),
             Operand::Imm(i, opposite) if a != ZR => self.asm.arith_imm(wide, sub != opposite, flags, d, a, i),
             Operand::Imm(i, opposite) => {
-                self.asm.mov_imm(S1, i);
+                self.imm(S1, i);
                 self.asm.arith(wide, sub != opposite, flags, d, ZR, S1, 0);
             }
         }
@@ -316,11 +316,12 @@ impl Codegen {
 
     /// base + (index << scale) + displacement.
     pub fn lea(&mut self, me: Value, inst: &Inst) {
-        let ty = inst.ty;
+        let narrow = crate::addresses::is_narrow(&self.insts, inst);
+        let ty = if narrow { Type::I32 } else { inst.ty };
         let wide = ty == Type::I64;
         let (mut a, mut b) = (inst.args[0], inst.args[1]);
         let mut disp = inst.imm as u64;
-        while a.is_some() && self.is_moved(a) {
+        while a.is_some() && (self.is_moved(a) || narrow && self.is_late(a)) {
             let part = self.insts[a.index()];
             (a, disp) = (part.args[0], disp.wrapping_add(part.imm as u64));
         }
@@ -344,7 +345,7 @@ impl Codegen {
         let part = if disp == 0 { d.reg } else { S0 };
         let sum = match (ra, rb) {
             (None, None) => {
-                self.asm.mov_imm(d.reg, disp);
+                self.imm(d.reg, disp);
                 return self.finish(me, d, true);
             }
             (Some(a), None) => a,
@@ -352,7 +353,7 @@ impl Codegen {
             (None, Some(b))
                 if disp != 0 && !Asm::is_imm12(disp) && !Asm::is_imm12(ty.truncate(disp.wrapping_neg())) =>
             {
-                self.asm.mov_imm(S1, disp);
+                self.imm(S1, disp);
                 self.asm.add(wide, d.reg, S1, b, inst.aux as u8);
                 return self.finish(me, d, Self::is_wide(ty));
             }
@@ -367,7 +368,9 @@ impl Codegen {
         };
         let minus = ty.truncate(disp.wrapping_neg());
         if disp == 0 {
-            if sum != d.reg || !wide {
+            // What has been made here has zeros above.
+            let made = rb.is_some() && (ra.is_some() || inst.aux != 0);
+            if sum != d.reg || !wide && !made {
                 self.asm.mov(wide, d.reg, sum);
             }
         } else if Asm::is_imm12(disp) && sum != ZR {
@@ -375,7 +378,7 @@ impl Codegen {
         } else if Self::is_wide(ty) && Asm::is_imm12(minus) && sum != ZR {
             self.asm.arith_imm(wide, true, false, d.reg, sum, minus);
         } else {
-            self.asm.mov_imm(S1, disp);
+            self.imm(S1, disp);
             self.asm.add(wide, d.reg, sum, S1, 0);
         }
         self.finish(me, d, Self::is_wide(ty));

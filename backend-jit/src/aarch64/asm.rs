@@ -191,6 +191,14 @@ impl Asm {
         }
     }
 
+    /// Instructions that it takes to make `v` by [`Asm::mov_imm`].
+    pub fn moves(v: u64) -> usize {
+        let part = |i: u32| (v >> (16 * i)) as u16;
+        let count = |of: u16| (0..4).filter(|&i| part(i) == of).count();
+        let parts = 4 - count(0).max(count(0xffff)).min(3);
+        if parts > 1 && encode_logical_immediate_64bit(v).is_some() { 1 } else { parts }
+    }
+
     /// Replaces bits 15-0.
     pub fn movk(&mut self, d: Reg, v: u16) {
         self.raw(0xf280_0000 | u32::from(v) << 5 | rd(d));
@@ -211,6 +219,15 @@ impl Asm {
 
     pub fn add(&mut self, wide: bool, d: Reg, n: Reg, m: Reg, shift: u8) {
         self.arith(wide, false, false, d, n, m, shift);
+    }
+
+    /// `d = n + m`, of which the lower half counts if it is `half`.
+    pub fn add_reg_or_half(&mut self, d: Reg, n: Reg, m: Reg, half: bool) {
+        if half {
+            self.raw(0x8b20_4000 | rm(m) | rn(n) | rd(d));
+        } else {
+            self.add(true, d, n, m, 0);
+        }
     }
 
     pub fn sub(&mut self, wide: bool, d: Reg, n: Reg, m: Reg) {

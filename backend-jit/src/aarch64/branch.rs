@@ -119,7 +119,7 @@ impl Codegen {
         } else if self.link_pages {
             self.guarded(exit, rip, stub);
         } else {
-            self.asm.mov_imm(0, rip);
+            self.imm(0, rip);
             self.to_door();
         }
     }
@@ -267,12 +267,10 @@ impl Codegen {
 
     pub fn goto_reg(&mut self, inst: &Inst) {
         let to = self.reg_nz(inst.args[0]);
-        let miss = self.asm.label();
-        self.indirect_miss = Some(miss);
         if !self.chain || !self.frame.flat() {
             self.rip_in_x0(to);
-            self.asm.b(miss);
-            return;
+            let at = self.entry.way_out;
+            return self.asm.b_abs(false, at);
         }
         if inst.aux == BrKind::Call as u32 {
             self.push_return(inst.imm);
@@ -280,7 +278,13 @@ impl Codegen {
             self.pop_return(to);
         }
         self.rip_in_x0(to);
-        self.poll_and_to_door(miss);
+        if self.count {
+            // For the budget.
+            let miss = self.asm.label();
+            self.indirect_miss = Some(miss);
+            self.poll(miss);
+        }
+        self.to_door();
     }
 
     pub fn interpret(&mut self, inst: &Inst) {

@@ -2,14 +2,15 @@
 
 use super::Codegen;
 use super::asm::{Cond, ZR};
-use super::vals::{S0, S1, STATE, TLB, slot};
+use super::share::Offset;
+use super::vals::{S0, S1, STATE, TLB};
 use crate::cache::OwnDoor;
 use crate::frame::{NOT_LINKED, exec_id};
 use crate::jumps::DOOR_BITS;
-use crate::layout;
 use dynasmrt::DynamicLabel;
 use emu_core::ir::{BlockKey, Type};
 use emu_core::mmu::tlb;
+use emu_core::signals::MARK_BEFORE;
 
 /// Room for a door.
 pub const DOOR_BYTES: usize = 64;
@@ -30,25 +31,16 @@ pub struct Elsewhere {
 }
 
 impl Codegen {
-    /// Goes to the door for the RIP in x0.
+    /// Goes to the door for the RIP in x0, or leaves for that if a request is pending: then the table is the one that leads
+    /// out.
     pub fn to_door(&mut self) {
-        self.asm.ldr(Type::I64, S1, STATE, slot(layout::DOORS));
-        self.through_table();
-    }
-
-    /// The same, or to `stub` if there is something else to do: see [`Codegen::poll`].
-    pub fn poll_and_to_door(&mut self, stub: DynamicLabel) {
-        self.poll(stub);
-        self.to_door();
-    }
-
-    /// Goes to the door for the RIP in x0 of the table at [`S1`].
-    fn through_table(&mut self) {
+        const { assert!(MARK_BEFORE <= 256, "beyond an unscaled offset") };
         const {
             assert!(
                 DOOR_BITS & 3 == 0 && (DOOR_BITS >> 2).trailing_ones() == 32 - DOOR_BITS.leading_zeros() - 2
             )
         };
+        self.asm.load_at(Type::I64, S1, STATE, Offset::Imm(-(MARK_BEFORE as i32)));
         self.asm.ubfx(true, S0, 0, 2, (DOOR_BITS >> 2).trailing_ones() as u8);
         self.asm.ldr_scaled(S0, S1, S0);
         self.asm.br(S0);

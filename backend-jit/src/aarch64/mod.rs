@@ -23,6 +23,7 @@ pub mod lazy;
 pub mod mem;
 pub mod mov;
 pub mod muldiv;
+pub mod narrow;
 pub mod near;
 pub mod record;
 pub mod run;
@@ -214,6 +215,8 @@ pub struct Codegen {
     stack_window: bool,
     lse: bool,
     wides: Vec<vecregs::Wide>,
+    /// Constants behind the code.
+    imms: Vec<(u64, dynasmrt::DynamicLabel)>,
     /// Runs have two forms; if not, there are none.
     twice: bool,
     runs: Vec<run::Run>,
@@ -226,6 +229,8 @@ pub struct Codegen {
     prolonged: Vec<Value>,
     /// By index in [`crate::layout::HOLDS`]: the group has its base for sure in the form in hand.
     tested: u32,
+    /// So it was at the end of the last run of floating point.
+    verified: u32,
     /// By the same index: how far above the span's lowest byte the address is of which the group's base is.
     from: [i32; crate::layout::HOLDS.len()],
     nears: Vec<near::Near>,
@@ -322,6 +327,7 @@ impl Codegen {
             stack_window: cfg.stack_window,
             lse: !cfg.baseline && has_lse(),
             wides: Vec::new(),
+            imms: Vec::new(),
             twice: true,
             runs: Vec::new(),
             form: run::Form::Single,
@@ -330,6 +336,7 @@ impl Codegen {
             run_until: 0,
             prolonged: Vec::new(),
             tested: 0,
+            verified: 0,
             from: Default::default(),
             nears: Vec::new(),
             moved: stretch::Moved::default(),
@@ -380,12 +387,14 @@ impl Codegen {
         self.own_door = None;
         self.start = None;
         self.wides.clear();
+        self.imms.clear();
         self.runs.clear();
         self.form = run::Form::Single;
         self.moved.clear();
         self.waiting.clear();
         self.prolonged.clear();
         self.nan_waits = None;
+        self.verified = 0;
         self.kept = run::Kept::default();
         self.vec_live = false;
         self.x87_live = false;
@@ -425,6 +434,9 @@ impl Codegen {
         self.tops.reset(insts.len());
         let loops = self.loops(&insts);
         lazy::find(&mut insts, &mut self.found, loops);
+        if self.fold_addresses {
+            narrow::find(&mut insts);
+        }
         self.an.run(&insts);
         self.found.prolong(&mut self.an);
         if self.fold_addresses {
@@ -449,6 +461,7 @@ impl Codegen {
         self.emit_runs();
         self.emit_exits();
         self.emit_stubs();
+        self.emit_imms();
         self.emit_wides();
         self.frame.check()?;
         if !self.asm.finish() {

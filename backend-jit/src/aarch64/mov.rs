@@ -32,7 +32,7 @@ impl Codegen {
         self.save_aliases(g);
         if let Some(c) = self.constant(v) {
             match inst.ty {
-                Type::I32 | Type::I64 => self.asm.mov_imm(to, c),
+                Type::I32 | Type::I64 => self.imm(to, c),
                 Type::I16 => self.asm.movk(to, c as u16),
                 _ if c == 0 => self.asm.bfi(true, to, ZR, 0, 8),
                 _ => {

@@ -105,10 +105,20 @@ impl Codegen {
         let (hi, lo, by) = (inst.args[0], inst.args[1], inst.args[2]);
         let (slow, resume) = (self.asm.label(), self.asm.label());
         let (rhi, rlo, rby) = (self.reg(hi), self.reg(lo), self.reg_nz(by));
-        self.save_flags();
+        // With nothing in the high half it fits.
+        let short = !signed && bits >= 32 && self.constant(hi) == Some(0);
+        if !short {
+            self.save_flags();
+        }
         let site = self.site();
         let t = S2;
-        if wide {
+        if short {
+            self.asm.cbz(false, wide, rby, slow);
+            self.asm.two(Two::Udiv, wide, S0, rlo, rby);
+            if !quotient {
+                self.asm.msub(wide, S0, S0, rby, rlo);
+            }
+        } else if wide {
             // The high half must be nothing but the low half's sign, or zero.
             match signed {
                 true => self.asm.cmp_asr(true, rhi, rlo, 63),

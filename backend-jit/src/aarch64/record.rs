@@ -142,7 +142,7 @@ impl Codegen {
             Part::Const(c) => match short(ty, c) {
                 Some(bits) => Ok(bits),
                 None => {
-                    self.asm.mov_imm(S0, c);
+                    self.imm(S0, c);
                     Err(S0)
                 }
             },

@@ -13,6 +13,7 @@
 use super::asm::Reg;
 use super::coded::Coded;
 use super::flags::Carry;
+use super::stretch::calls_nobody;
 use super::tops::Tops;
 use super::vals::{S2, TEMPS};
 use super::vecregs::{FIRST, GUESTS, HOLDERS, V0, VTEMPS, upper};
@@ -131,6 +132,8 @@ pub struct Run {
     prolonged: Vec<Value>,
     /// Constants that temporaries have at the end.
     known: [Option<u64>; TEMPS.len()],
+    /// Groups whose bases this one takes from the run before without a test, by index in [`layout::HOLDS`].
+    trusts: u32,
 }
 
 /// What was in use at the start and must stay.
@@ -322,6 +325,7 @@ impl Codegen {
         let start = self.places();
         let from = self.at;
         let prolonged = self.prolonged.clone();
+        let trusts = if what == What::Float { self.trusted() } else { 0 };
         self.runs.push(Run {
             what,
             from,
@@ -334,10 +338,11 @@ impl Codegen {
             finish: None,
             prolonged,
             known: [None; 5],
+            trusts,
         });
         self.kept = kept;
         self.form = Form::Quick;
-        (self.run_of, self.run_from, self.run_until, self.tested) = (what, from, end, 0);
+        (self.run_of, self.run_from, self.run_until, self.tested) = (what, from, end, trusts);
         self.nan_waits = None;
         // The two forms choose the same temporaries.
         self.known = [None; 5];
@@ -364,6 +369,21 @@ impl Codegen {
         self.known_joins = self.asm.joins;
         self.kept = Kept::default();
         self.form = Form::Single;
+        self.verified = if self.run_of == What::Float { self.tested } else { 0 };
+    }
+
+    /// Groups of which the run before has made sure that their bases are there, if nothing since can have called a helper. Its
+    /// other form makes sure of that, too, or goes on in the other form of the run that begins here.
+    fn trusted(&self) -> u32 {
+        let Some(before) = self.runs.last().filter(|r| r.what == What::Float) else { return 0 };
+        let quiet = |j: usize| !self.an.facts[j].needed || calls_nobody(&self.insts[j]);
+        if !(before.end..self.at).all(quiet) {
+            return 0;
+        }
+        let there = |n: usize| self.temp_of(layout::HOLDS[n] as u8).is_some();
+        (0..layout::HOLDS.len())
+            .filter(|&n| self.verified & 1 << n != 0 && there(n))
+            .fold(0, |m, n| m | 1 << n)
     }
 
     /// Whether the op in hand looks for all of the run in hand.
@@ -441,15 +461,18 @@ impl Codegen {
     pub fn emit_runs(&mut self) {
         self.form = Form::Careful;
         let mark = self.frame.mark();
-        for run in std::mem::take(&mut self.runs) {
-            self.careful(run);
+        let mut runs = std::mem::take(&mut self.runs).into_iter().peekable();
+        while let Some(run) = runs.next() {
+            self.form = Form::Careful;
+            self.careful(run, runs.peek().filter(|next| next.trusts != 0));
         }
         self.frame.go_back(mark);
         self.kept = Kept::default();
         self.form = Form::Single;
     }
 
-    fn careful(&mut self, run: Run) {
+    /// `next`: the run behind it, if that goes by bases of this one.
+    fn careful(&mut self, run: Run, next: Option<&Run>) {
         self.asm.bind(run.careful);
         if run.what == What::Float {
             self.asm.msr_fpsr(S2);
@@ -477,7 +500,35 @@ impl Codegen {
         if !same {
             self.frame.fail("the two forms of a run end differently");
         }
+        let Some(next) = next else { return self.asm.b(run.resume) };
+        let lost = self.asm.label();
+        for n in (0..layout::HOLDS.len()).filter(|&n| next.trusts & 1 << n != 0) {
+            if let Some(t) = self.temp_of(layout::HOLDS[n] as u8) {
+                self.asm.cbz(false, true, t, lost);
+            }
+        }
         self.asm.b(run.resume);
+        self.asm.bind(lost);
+        self.between(run.end, next);
+    }
+
+    /// Behind the other form of a run that has lost a base: what comes up to run `next`, and on in the other form of that.
+    fn between(&mut self, from: usize, next: &Run) {
+        self.kept = Kept::default();
+        self.form = Form::Single;
+        (self.known, self.known_joins) = ([None; 5], self.asm.joins);
+        let twice = std::mem::replace(&mut self.twice, false);
+        self.emit_ops(from, next.from);
+        self.twice = twice;
+        self.at = next.from;
+        self.forget_copies(KEPT);
+        self.native = None;
+        self.move_vectors(&next.start);
+        if !self.same_places(&next.start) {
+            self.frame.fail("what comes between two runs ends differently");
+        }
+        self.asm.mrs_fpsr(S2);
+        self.asm.b(next.careful);
     }
 
     /// At the end of the careful form, moves the vectors that live on to the temporaries in which the other form has them. What

@@ -29,12 +29,16 @@ pub struct At {
     pub reg: Reg,
     pub index: Option<(Reg, u8)>,
     pub disp: i32,
+    /// The sum is one modulo 2^32.
+    pub narrow: bool,
+    /// The register's upper half may be something that is not to be counted.
+    pub dirty: bool,
 }
 
 impl At {
     /// What is in a register.
     pub fn reg(reg: Reg) -> Self {
-        Self { reg, index: None, disp: 0 }
+        Self { reg, index: None, disp: 0, narrow: false, dirty: false }
     }
 }
 
@@ -128,12 +132,13 @@ impl Codegen {
             let inst = self.insts[v.index()];
             let mut at = self.address(inst.args[0]);
             at.disp += inst.imm as i32;
+            at.narrow |= self.insts[inst.args[0].index()].ty == Type::I32;
             if inst.args[1].is_some() {
                 at.index = Some((self.reg(inst.args[1]), inst.aux as u8));
             }
             return at;
         }
-        At::reg(self.reg(v))
+        At { dirty: !self.is_clean(v), ..At::reg(self.reg(v)) }
     }
 
     /// Leaves addresses with an index to the accesses that use them, if those go by a base that is there already and want
@@ -204,13 +209,14 @@ impl Codegen {
 
     /// Makes those operands of `inst` that it wants as values.
     pub fn make_late_operands(&mut self, inst: &Inst) {
-        if inst.op == Op::SetReg && inst.ty == Type::I64 && self.is_late(inst.args[0]) {
+        if inst.op == Op::SetReg && matches!(inst.ty, Type::I32 | Type::I64) && self.is_late(inst.args[0]) {
             // Straight into the register.
             self.an.facts[inst.args[0].index()].hint = Hint::Full(inst.imm as u8 & 15);
         }
         for (n, v) in inst.args.into_iter().enumerate() {
             let through = |v: Value| {
-                self.an.facts[self.at].late && self.insts[v.index()].args[1].is_some() || self.is_moved(v)
+                let deep = self.insts[v.index()].args[1].is_some() || addresses::is_narrow(&self.insts, inst);
+                self.an.facts[self.at].late && deep || self.is_moved(v)
             };
             if inst.op == Op::Lea && v.is_some() && through(v) {
                 // It is given by parts through this one.
@@ -226,7 +232,7 @@ impl Codegen {
     /// An address and `more` in a register, in the body of a block: its own, or [`S2`], which in a run is not free.
     pub fn sum_here(&mut self, at: At, more: i32) -> Reg {
         let float = self.form != Form::Single && self.run_of == What::Float;
-        let other = float && i64::from(at.disp) + i64::from(more) != 0;
+        let other = float && (at.dirty || i64::from(at.disp) + i64::from(more) != 0);
         let to = if other { self.temp() } else { S2 };
         self.sum_in(to, at, more)
     }
@@ -238,23 +244,27 @@ impl Codegen {
 
     fn sum_in(&mut self, to: Reg, at: At, more: i32) -> Reg {
         let disp = i64::from(at.disp) + i64::from(more);
-        let (minus, size) = (disp < 0, disp.unsigned_abs());
+        let (minus, size, wide) = (disp < 0, disp.unsigned_abs(), !at.narrow);
         if let Some((index, scale)) = at.index {
-            self.asm.add(true, to, at.reg, index, scale);
+            self.asm.add(wide, to, at.reg, index, scale);
             if disp != 0 {
-                self.asm.mov_imm(S0, size);
-                self.asm.arith(true, minus, false, to, to, S0, 0);
+                self.imm(S0, size);
+                self.asm.arith(wide, minus, false, to, to, S0, 0);
             }
             return to;
         }
         if disp == 0 {
+            if at.dirty {
+                self.asm.mov(false, to, at.reg);
+                return to;
+            }
             return at.reg;
         }
         if super::asm::Asm::is_imm12(size) && at.reg != ZR {
-            self.asm.arith_imm(true, minus, false, to, at.reg, size);
+            self.asm.arith_imm(wide, minus, false, to, at.reg, size);
         } else {
-            self.asm.mov_imm(to, size);
-            self.asm.arith(true, minus, false, to, at.reg, to, 0);
+            self.imm(to, size);
+            self.asm.arith(wide, minus, false, to, at.reg, to, 0);
         }
         to
     }
@@ -302,8 +312,9 @@ impl Codegen {
         let keep = self.flags_busy();
         if !keep {
             self.native = None;
-            if self.in_window() {
-                let look = window::Look { at: a, from: 0, span, write: table == TLB_WRITE };
+            let write = table == TLB_WRITE;
+            if let Some(page) = self.page_here(write) {
+                let look = window::Look { at: a, half: false, from: 0, span, write, page };
                 return self.look_in_window(look, addend, miss);
             }
         }
@@ -384,19 +395,22 @@ impl Codegen {
             self.is_tested(hold.slot);
             let table = if hold.write { TLB_WRITE } else { touch.table() };
             let below = at.disp - hold.below;
-            let pushes = (-window::BELOW..0).contains(&below) && at.index.is_none() && at.reg != ZR;
-            let from = if pushes && self.in_window() { below } else { 0 };
-            self.from[hold_index(hold.slot)] = from;
-            if from != 0 {
+            let plain = at.index.is_none() && at.reg != ZR;
+            // Where the register is the span's lowest address and known to be clean there is nothing to save.
+            let fits = (-window::BELOW..=0).contains(&below) && (below != 0 || at.dirty);
+            let by_reg = plain && fits && self.in_window();
+            self.from[hold_index(hold.slot)] = if by_reg { below } else { 0 };
+            if by_reg {
                 self.native = None;
-                let look =
-                    window::Look { at: at.reg, from, span: hold.span as u32, write: table == TLB_WRITE };
+                let (half, span, write) = (at.dirty, hold.span as u32, table == TLB_WRITE);
+                let page = window::Page::Stack;
+                let look = window::Look { at: at.reg, half, from: below, span, write, page };
                 self.look_in_window(look, t, alone);
-                return self.keep_base(t, at.reg);
+                return self.keep_base(t, at.reg, half);
             }
             let a = self.sum_here(at, -hold.below);
             self.look_up_here(a, table, t, hold.span as u32, alone);
-            return self.keep_base(t, a);
+            return self.keep_base(t, a, false);
         }
         if kept.is_none() {
             self.asm.ldr(Type::I64, t, STATE, slot(hold.slot.into()));
@@ -407,13 +421,13 @@ impl Codegen {
         t
     }
 
-    /// The addend in `t` becomes the base, that of the address in `a`.
-    fn keep_base(&mut self, t: Reg, a: Reg) -> Reg {
+    /// The addend in `t` becomes the base, that of the address in `a` or its lower half.
+    fn keep_base(&mut self, t: Reg, a: Reg, half: bool) -> Reg {
         if self.form != Form::Single && self.run_of == What::Float {
             // A store may wait that goes by it.
             self.kept.temps |= 1 << t;
         }
-        self.asm.add(true, t, t, a, 0);
+        self.asm.add_reg_or_half(t, t, a, half);
         t
     }
 

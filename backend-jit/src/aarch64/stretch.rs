@@ -18,6 +18,7 @@ use super::asm::Reg;
 use super::run::{Kept, What};
 use super::vals::TEMPS;
 use super::{Codegen, Loc, Owner};
+use crate::addresses;
 use crate::hold::Hold;
 use crate::regalloc::Hint;
 use emu_core::ir::{Inst, Op, Type, Value};
@@ -176,7 +177,7 @@ impl Codegen {
                 Op::ExitIf => self.end_chain(chain.take()),
                 Op::SetReg if i.imm == STACK => {
                     let v = i.args[0];
-                    let base = self.sum_base(v).filter(|_| i.ty == Type::I64);
+                    let base = self.sum_base(v).filter(|_| i.ty == self.insts[v.index()].ty);
                     match chain.take() {
                         Some(mut c) if base == Some(c.top) && self.only_moves(c.top, j, c.set, v) => {
                             c.parts.push(c.top);
@@ -191,7 +192,8 @@ impl Codegen {
                             }
                         }
                     }
-                    current = if i.ty == Type::I64 { vec![v] } else { Vec::new() };
+                    let all = matches!(i.ty, Type::I32 | Type::I64);
+                    current = if all { vec![v] } else { Vec::new() };
                 }
                 _ => {}
             }
@@ -203,8 +205,9 @@ impl Codegen {
     /// What a displacement is added to for `v`, if `v` is made so.
     fn sum_base(&self, v: Value) -> Option<Value> {
         let i = &self.insts[v.index()];
-        let sum = i.op == Op::Lea && i.ty == Type::I64 && i.args[0].is_some() && !i.args[1].is_some();
-        (sum && i.imm.unsigned_abs() < MOST && self.constant(i.args[0]).is_none()).then_some(i.args[0])
+        let sum = i.op == Op::Lea && i.args[0].is_some() && !i.args[1].is_some();
+        let same = sum && self.insts[i.args[0].index()].ty == i.ty;
+        (same && i.imm.unsigned_abs() < MOST && self.constant(i.args[0]).is_none()).then_some(i.args[0])
     }
 
     /// Whether `v` is used up to the op `end` alone, and only as an address, by the `SetReg` at `set` and for `next`.
@@ -215,9 +218,23 @@ impl Codegen {
                 if !i.used().any(|a| a == v) {
                     return true;
                 }
-                let address = i.args[0] == v && !i.args[1..].contains(&v);
-                j == set || j == next.index() || j < end && address && self.goes_by_base(j)
+                j == set || j == next.index() || j < end && self.is_address(v, j, end)
             })
+    }
+
+    /// Whether the op `j` uses `v` as an address alone: an access before the op `end`, or the address of 32 bits for such.
+    fn is_address(&self, v: Value, j: usize, end: usize) -> bool {
+        let i = &self.insts[j];
+        if i.args[0] != v || i.args[1..].contains(&v) {
+            return false;
+        }
+        let me = Value(j as u32);
+        let only = || {
+            let uses = |k: &usize| self.an.facts[*k].needed && self.insts[*k].used().any(|a| a == me);
+            self.is_late(me)
+                && (j + 1..self.insts.len()).filter(uses).all(|k| k < end && self.is_address(me, k, end))
+        };
+        self.goes_by_base(j) || addresses::is_narrow(&self.insts, i) && only()
     }
 
     /// Leaves all moves of a chain but the last out.
@@ -269,7 +286,7 @@ fn moves_vector(i: &Inst) -> bool {
 }
 
 /// Whether what is emitted for `i` calls no helper, and leaves only by a side exit.
-fn calls_nobody(i: &Inst) -> bool {
+pub fn calls_nobody(i: &Inst) -> bool {
     use Op::*;
     let moves = matches!(i.op, Guest | Const | Pc | GetReg | SetReg | GetRegHi | SetRegHi | StoreW);
     let sums = matches!(i.op, Add | Sub | And | Or | Xor | Not | Neg | Lea | Mul | MulHiU | MulHiS);

@@ -38,6 +38,8 @@ pub fn enter(cache: &Cache, entry: Entry, code: usize, cpu: &mut Cpu) -> u64 {
     let f: extern "C" fn(*mut Cpu, *const u8) -> u64 = unsafe { std::mem::transmute(enter) };
     cpu.state.scratch[crate::layout::NO_TAG] = crate::hold::no_addend();
     super::close_window(&mut cpu.state.scratch);
+    // Computed jumps go by the mark.
+    cpu.signals.lower_mark(cpu.state.scratch[crate::layout::DOORS]);
     f(cpu, code)
 }
 

@@ -13,7 +13,7 @@
 //! - the guest register that [`Codegen::dest`] gave may be that of an operand: it is written by the op's last
 //!   instruction that reads operands.
 
-use super::asm::{Reg, ZR};
+use super::asm::{Asm, Reg, ZR};
 use super::run::Form;
 use super::{Codegen, Loc, Owner};
 use crate::layout;
@@ -130,9 +130,40 @@ impl Codegen {
             return t;
         }
         let t = self.temp();
-        self.asm.mov_imm(t, c);
+        self.imm(t, c);
         self.known[t as usize] = Some(c);
         t
+    }
+
+    /// `c` into `d`: from behind the block's code if it would take several instructions to make.
+    pub fn imm(&mut self, d: Reg, c: u64) {
+        if Asm::moves(c) == 1 {
+            return self.asm.mov_imm(d, c);
+        }
+        let label = match self.imms.iter().find(|i| i.0 == c) {
+            Some(i) => i.1,
+            None => {
+                let label = self.asm.label();
+                self.imms.push((c, label));
+                label
+            }
+        };
+        if c >> 32 == 0 {
+            self.asm.ldr_literal(d, label);
+        } else {
+            self.asm.ldr_literal_wide(d, label);
+        }
+    }
+
+    /// Those constants, behind the code.
+    pub fn emit_imms(&mut self) {
+        for (c, label) in std::mem::take(&mut self.imms) {
+            self.asm.bind(label);
+            self.asm.raw(c as u32);
+            if c >> 32 != 0 {
+                self.asm.raw((c >> 32) as u32);
+            }
+        }
     }
 
     fn free_temp(&self) -> Option<Reg> {

@@ -54,7 +54,7 @@ impl Codegen {
         let hold = self.holds.at(at)?;
         let begun = |j: usize| self.holds.at(j).is_some_and(|h| h.slot == hold.slot && h.first);
         let there = self.temp_of(hold.slot).is_some() || (self.at..at).any(begun);
-        (vector && !hold.first && !hold.last && there).then_some(hold)
+        (vector && !hold.first && there).then_some(hold)
     }
 
     /// Prolongs the lives of what waits in the run from the op in hand up to `end`, in both forms, to behind the last op.

@@ -7,10 +7,10 @@ use emu_core::addr::PhysAddr;
 use emu_core::cpu::CodeHit;
 use emu_core::cpu_box::CpuBox;
 use emu_core::fault::{Exception, Vector};
-use emu_core::ir::{Block, BlockKey, BrKind, Cc, Op, Type};
+use emu_core::ir::{Block, BlockKey, BrKind, Cc, Inst, Op, Type, Value};
 use emu_core::signals::request;
 use emu_core::state::bits::rflags;
-use emu_core::state::gpr::{RAX, RCX, RDX};
+use emu_core::state::gpr::{RAX, RCX, RDX, RSP};
 use std::collections::HashMap;
 
 /// Blocks by RIP; linear addresses are physical ones.
@@ -145,6 +145,30 @@ fn ping_pong(g: &mut Guest) {
             b.op_imm(Op::GotoReg, Type::Void, &[t], 0, 0);
         });
     }
+}
+
+#[test]
+fn a_signal_ends_computed_jumps_from_door_to_door() {
+    let mut g = Guest::new(JitConfig { count_insns: false, ..JitConfig::default() });
+    ping_pong(&mut g);
+    for sleep in [0, 1, 20, 0, 5] {
+        // So many rounds that it is not over before.
+        g.cpu.state.gpr[RDX] = 0;
+        let signals = g.cpu.signals.clone();
+        let other = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(sleep));
+            signals.raise(request::STOP);
+        });
+        assert_eq!(g.run(0x2000), RunExit::Signal);
+        other.join().unwrap();
+        let (left, rip) = (g.cpu.state.gpr[RDX], g.cpu.state.rip);
+        assert_eq!(rip, if left & 1 == 0 { 0x2000 } else { 0x3000 });
+        // One that is there already when translated code is entered ends it at the first jump.
+        assert_eq!((g.run(rip), g.cpu.state.gpr[RDX]), (RunExit::Signal, left.wrapping_sub(1)));
+        g.cpu.signals.take(request::STOP);
+    }
+    g.cpu.state.gpr[RDX] = 1000;
+    assert_eq!((g.run(0x2000), g.cpu.state.rip), (RunExit::NeedBlock, 0x3800));
 }
 
 #[test]
@@ -441,4 +465,52 @@ fn accesses_across_pages_and_to_nothing() {
     g.cpu.state.gpr[RCX] = 0xc000_0000;
     assert_eq!(g.run(0x5000), RunExit::NeedBlock);
     assert_eq!(g.cpu.state.gpr[RDX], u64::MAX, "nobody answers there");
+}
+
+#[test]
+fn tables_and_frames_are_read_where_they_are() {
+    let mut g = Guest::new(JitConfig { count_insns: false, ..JitConfig::default() });
+    let lea = |b: &mut Block, base: Value, index: Value, imm: i64| {
+        b.push(Inst { op: Op::Lea, ty: Type::I64, aux: 3, args: [base, index, Value::NONE], imm })
+    };
+    // Two tables of which pages are kept at one place, and one beside them.
+    let tables = [0x1003, 0x5000, 0x2000u64];
+    for (n, at) in tables.into_iter().enumerate() {
+        g.add(0x2000 + 0x100 * n as u64, 3, |b| {
+            let (c, sp) = (b.get_reg(Type::I64, RCX), b.get_reg(Type::I64, RSP));
+            let from = lea(b, Value::NONE, c, at as i64);
+            let v = b.op(Op::Load, Type::I64, &[from]);
+            b.set_reg(Type::I64, RAX, v);
+            b.op_imm(Op::Guest, Type::Void, &[], 4, 4);
+            let (to, d) = (lea(b, sp, c, 8), b.get_reg(Type::I64, RDX));
+            b.op(Op::Store, Type::I64, &[to, d]);
+            b.op_imm(Op::Guest, Type::Void, &[], 8, 4);
+            let from = lea(b, sp, d, -16);
+            let v = b.op(Op::Load, Type::I32, &[from]);
+            b.set_reg(Type::I32, RDX, v);
+            b.op_imm(Op::Goto, Type::Void, &[], 0x1000, 0);
+        });
+    }
+    let mut rng = Rng(17);
+    let mut stack = 0x3800;
+    for round in 0..4000 {
+        let near = rng.next() & 3 != 0;
+        let c = if near { rng.next() & 0x7f } else { rng.next() & 0x3ff };
+        if rng.next() & 7 == 0 {
+            stack = 0x3000 + (rng.next() & 0xff8);
+        }
+        let (n, d) = (rng.next() as usize % 3, rng.next() & 0xff);
+        let r = &mut g.cpu.state.gpr;
+        (r[RCX], r[RDX], r[RSP]) = (c, d, stack);
+        let read = |g: &Guest, at: u64| {
+            let mut bytes = [0; 8];
+            assert!(g.cpu.mem.read(PhysAddr(at), &mut bytes));
+            u64::from_le_bytes(bytes)
+        };
+        let want = read(&g, tables[n] + 8 * c);
+        assert_eq!(g.run(0x2000 + 0x100 * n as u64), RunExit::NeedBlock);
+        let (a, b) = (g.cpu.state.gpr[RAX], g.cpu.state.gpr[RDX]);
+        assert_eq!(read(&g, stack + 8 * c + 8), d, "round {round}");
+        assert_eq!((a, b), (want, read(&g, stack + 8 * d - 16) & 0xffff_ffff), "round {round}");
+    }
 }

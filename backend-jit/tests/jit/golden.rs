@@ -78,6 +78,26 @@ guest.void imm=0x1 aux=0x3
   goto.void imm=0x4",
     ),
     (
+        "push edi; push esi; mov esi, eax (32 bits)",
+        "guest.void aux=0x1
+  v1 = getreg.i32 imm=0x7
+  v2 = getreg.i32 imm=0x4
+  v3 = lea.i32 v2 imm=0xfffffffffffffffc
+  v4 = zext.i64 v3
+  store.i32 v4, v1 aux=0x1
+  setreg.i32 v3 imm=0x4
+guest.void imm=0x1 aux=0x1
+  v8 = getreg.i32 imm=0x6
+  v9 = lea.i32 v3 imm=0xfffffffffffffffc
+  v10 = zext.i64 v9
+  store.i32 v10, v8 aux=0x1
+  setreg.i32 v9 imm=0x4
+guest.void imm=0x2 aux=0x2
+  v14 = getreg.i32
+  setreg.i32 v14 imm=0x6
+  goto.void imm=0x4",
+    ),
+    (
         "ret",
         "guest.void aux=0x1
   v1 = getreg.i64 imm=0x4
