@@ -162,10 +162,13 @@ struct Doors {
 }
 
 impl Doors {
-    /// The table that leads to `way_out` everywhere, and no other.
+    /// The table that leads to `way_out` everywhere, where jumps may go by it, and no other.
     fn new(way_out: u64) -> Self {
         let mut this = Self { room: vec![0; 2 * REGION].into() };
-        this.table(0).fill(way_out);
+        // On x86 hosts a request is seen elsewhere.
+        if cfg!(not(target_arch = "x86_64")) {
+            this.table(0).fill(way_out);
+        }
         this
     }
 

@@ -8,6 +8,7 @@ use calque::diff::scene::SCENES;
 use calque::diff::world::host_available;
 use calque::diff::{Case, Generator, Kind, LegKind, Outcome, World, line};
 use calque::runcase::Runner;
+use emu_core::addr::is_canonical;
 use emu_core::features::Features;
 use emu_core::ir::PassSet;
 use iced_x86::{Decoder, DecoderOptions};
@@ -94,6 +95,12 @@ fn a_processor_stands_in_for_itself_when_recorded() {
     assert!(matches!(check(&other), Err(CampaignError::Foreign(0))));
 }
 
+/// Whether it ended at an address that is not canonical, which one refuses at the jump to it and another at the fetch.
+fn wild(end: &Value) -> bool {
+    let rip = end["regs"]["rip"].as_str().expect("a RIP").trim_start_matches("0x");
+    !is_canonical(u64::from_str_radix(rip, 16).expect("hexadecimal"), 48)
+}
+
 /// Every scene's cases can be given to `run-case`, and end there on every engine as they do here.
 #[test]
 fn cases_become_lines_for_run_case() {
@@ -110,8 +117,9 @@ fn cases_become_lines_for_run_case() {
                     let mut got: Value = serde_json::from_str(&answer).expect("JSON");
                     // Counted by each as it likes where something is repeated.
                     got["insns"] = Value::Null;
-                    if got["end"] != "limit" {
-                        assert_eq!(*first.get_or_insert_with(|| got.clone()), got, "{engine}: {text}");
+                    let first = first.get_or_insert_with(|| got.clone());
+                    if got["end"] != "limit" && !wild(first) && !wild(&got) {
+                        assert_eq!(*first, got, "{engine}: {text}");
                     }
                 }
             }

@@ -7,8 +7,8 @@
 use super::asm::{Alu, Reg, Rm, state};
 use super::{Codegen, Loc, NO_SLOT};
 use crate::layout;
-use crate::sidetable::{Place, Recipe};
 use crate::regalloc::Fact;
+use crate::sidetable::{Place, Recipe};
 use emu_core::ir::{Cc, Inst, Op, Type, Value};
 use emu_core::state::gpr;
 

@@ -220,7 +220,7 @@ pub const ALL: &[Workload] = &[
     w("codegen", Kind::GeneratedCode, "codegen 1000 600 8"),
     w("luajit", Kind::GeneratedCode, "luajit /bench/src/lua.lua 16").quick(),
     w("nodejs", Kind::GeneratedCode, "nodejs /bench/src/js.js 8"),
-    w("threads", Kind::TwoCpus, "threads 30000000 300000"),
+    w("threads", Kind::TwoCpus, "threads 120000000 300000"),
     w("xz-T2", Kind::TwoCpus, "xz -T2 -2 --block-size=500000 -c /bench/data/text"),
     w("pingpong-apart", Kind::TwoCpus, "pingpong 10000 1"),
 ];
