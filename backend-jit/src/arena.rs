@@ -152,11 +152,11 @@ impl Arena {
         Some(next)
     }
 
-    /// Asks for a large page as code comes to its place: while that is nearly empty, there is little to move, and its small pages
-    /// are never faulted in. The first, which small guests do not fill, is asked for when it is full.
+    /// Asks for a large page when a quarter of its place has code: then there is little to move, most of its small pages are never
+    /// faulted in, and not much memory is taken in vain. The first, which small guests do not fill, is asked for when it is full.
     fn enlarge(&mut self) {
         while let Some(from) = self.large
-            && self.used > if from == 0 { LARGE } else { from }
+            && self.used > if from == 0 { LARGE } else { from + LARGE / 4 }
             && from + LARGE <= self.len
         {
             self.views.make_large(from, LARGE);

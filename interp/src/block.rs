@@ -57,10 +57,11 @@ pub struct Block {
     pub ops: Box<[Op]>,
     /// The last of them places `rip` itself before it may fault.
     pub owns_rip: bool,
-    /// RAM pages and the chunks of them that were decoded.
-    pages: [Option<(usize, u64)>; 2],
-    /// Address of the second page, for an instruction that crosses.
-    second: Option<PhysAddr>,
+    /// The RAM page that it is in, or [`NONE`], and the chunks of that which were decoded.
+    page: u32,
+    chunks: u64,
+    /// For an instruction that crosses.
+    second: Option<Box<Second>>,
     /// How often [`Cache::heat`] has found it, at most [`NEVER`]; `NEVER` for one that is not to be translated.
     runs: u32,
     /// Next block in the bucket.
@@ -68,9 +69,26 @@ pub struct Block {
     /// The entry of the virtual index that has led here, if there was only one.
     index: Index,
     /// RIP and fetch translation under which it was found last; 0 for none.
-    seen: (u64, u32),
+    seen_rip: u64,
+    seen_exec: u32,
     /// The block that [`Cache::heat`] found after it.
     then: u32,
+}
+
+/// The page that an instruction goes on in.
+#[derive(Debug)]
+struct Second {
+    address: PhysAddr,
+    /// Its number and the chunks of it that were decoded, if it is in RAM.
+    ram: Option<(usize, u64)>,
+}
+
+impl Block {
+    /// RAM pages and the chunks of them that were decoded.
+    fn pages(&self) -> impl Iterator<Item = (usize, u64)> {
+        let first = (self.page != NONE).then_some((self.page as usize, self.chunks));
+        first.into_iter().chain(self.second.as_ref().and_then(|s| s.ram))
+    }
 }
 
 /// Which entries of the virtual index may lead to a block.
@@ -231,7 +249,9 @@ impl Cache {
         // Cold code goes where it went before, and there is more of it than either index has at hand.
         if let Some(then) = self.block(self.last).map(|b| b.then)
             && exec != 0
-            && self.block(then).is_some_and(|b| b.seen == (rip, exec) && b.key.mode == mode)
+            && self
+                .block(then)
+                .is_some_and(|b| b.seen_rip == rip && b.seen_exec == exec && b.key.mode == mode)
         {
             self.last = then;
             return Some(then);
@@ -294,11 +314,11 @@ impl Cache {
     }
 
     fn still_valid(&self, cpu: &mut Cpu, b: &Block, lin: u64) -> bool {
-        match b.second {
+        match &b.second {
             None => true,
-            Some(page) => {
+            Some(second) => {
                 let next = cpu.advance(lin & !PAGE_MASK, PAGE_SIZE);
-                cpu.fetch_gpa(next) == Ok(page)
+                cpu.fetch_gpa(next) == Ok(second.address)
             }
         }
     }
@@ -309,7 +329,7 @@ impl Cache {
             let slot = fast_index(rip) & (self.fast.len() - 1);
             self.fast[slot] = Fast { rip, exec, epoch, mode, block };
             if let Some(Some(b)) = self.blocks.get_mut(block as usize) {
-                b.seen = (rip, exec);
+                (b.seen_rip, b.seen_exec) = (rip, exec);
                 b.index = match b.index {
                     Index::None => Index::One(slot as u32),
                     Index::One(old) if old as usize == slot => b.index,
@@ -331,7 +351,7 @@ impl Cache {
         let head = &mut self.buckets[head];
         block.next = *head;
         *head = slot;
-        for &(page, chunks) in block.pages.iter().flatten() {
+        for (page, chunks) in block.pages() {
             self.by_page.entry(page).or_default().push((slot, chunks));
         }
         self.blocks[slot as usize] = Some(block);
@@ -385,8 +405,8 @@ impl Cache {
             Index::Several => self.forget_fast(),
         }
         self.free.push(id);
-        for (page, _) in block.pages.iter().flatten() {
-            if let Some(list) = self.by_page.get_mut(page) {
+        for (page, _) in block.pages() {
+            if let Some(list) = self.by_page.get_mut(&page) {
                 list.retain(|&(i, _)| i != id);
             }
         }
@@ -440,15 +460,20 @@ fn build(cpu: &mut Cpu, key: Key, lin: u64) -> Result<(Block, bool), Exception> 
         key,
         ops: Box::default(),
         owns_rip: false,
-        pages: [None; 2],
+        page: NONE,
+        chunks: 0,
         second: None,
         runs: 0,
         next: NONE,
         index: Index::None,
-        seen: (0, 0),
+        seen_rip: 0,
+        seen_exec: 0,
         then: NONE,
     };
     let mut ops: Vec<Op> = Vec::new();
+    // RAM pages and the chunks of them that are marked.
+    let mut pages = [None; 2];
+    let mut second = None;
     let mut at = 0;
     while ops.len() < most && at < room {
         let here = lin.wrapping_add(at);
@@ -484,11 +509,11 @@ fn build(cpu: &mut Cpu, key: Key, lin: u64) -> Result<(Block, bool), Exception> 
         // Mark first, then decode what is there now: another processor may have written meanwhile.
         let mut marked = false;
         let from = key.gpa & PAGE_MASK;
-        marked |= mark(cpu, &mut block.pages[0], fetched.ram, chunk_mask(from + at, from + at + len));
+        marked |= mark(cpu, &mut pages[0], fetched.ram, chunk_mask(from + at, from + at + len));
         if crosses && let Some(Ok((page, ram))) = fetched.next {
-            block.second = Some(page.page_base());
+            second = Some(page.page_base());
             keep &= !matches!(cpu.mem.frame(page), Frame::Mmio);
-            marked |= mark(cpu, &mut block.pages[1], ram, chunk_mask(0, at + len - room));
+            marked |= mark(cpu, &mut pages[1], ram, chunk_mask(0, at + len - room));
         }
         if marked {
             continue;
@@ -501,6 +526,10 @@ fn build(cpu: &mut Cpu, key: Key, lin: u64) -> Result<(Block, bool), Exception> 
             break;
         }
     }
+    if let Some((page, chunks)) = pages[0] {
+        (block.page, block.chunks) = (page as u32, chunks);
+    }
+    block.second = second.map(|address| Box::new(Second { address, ram: pages[1] }));
     block.ops = ops.into_boxed_slice();
     Ok((block, keep))
 }
