@@ -199,11 +199,18 @@ impl Cache {
     pub fn find(&mut self, cpu: &mut Cpu, single: bool) -> Result<BlockId, Exception> {
         let rip = cpu.state.rip;
         let mode = cpu.state.mode.0 | if single { SINGLE } else { 0 };
-        let fast = &self.fast[fast_index(rip) & (self.fast.len() - 1)];
-        if fast.rip == rip && fast.mode == mode && fast.epoch == self.epoch && fast.exec == cpu.exec_id(rip) {
-            return Ok(BlockId(fast.block));
+        match self.indexed(cpu, rip, mode) {
+            Some(at) => Ok(BlockId(at)),
+            None => self.find_slow(cpu, mode),
         }
-        self.find_slow(cpu, mode)
+    }
+
+    /// What the virtual index has for `rip`.
+    #[inline(always)]
+    fn indexed(&self, cpu: &Cpu, rip: u64, mode: u32) -> Option<u32> {
+        let fast = &self.fast[fast_index(rip) & (self.fast.len() - 1)];
+        let there = fast.rip == rip && fast.mode == mode && fast.epoch == self.epoch;
+        (there && fast.exec == cpu.exec_id(rip)).then_some(fast.block)
     }
 
     /// Looks for the block at CS:RIP and, with `count`, counts, without decoding anything: what has been found `hot` times is hot.
@@ -256,12 +263,12 @@ impl Cache {
             self.last = then;
             return Some(then);
         }
-        let fast = &self.fast[fast_index(rip) & (self.fast.len() - 1)];
-        let at = if fast.rip == rip && fast.mode == mode && fast.epoch == self.epoch && fast.exec == exec {
-            fast.block
-        } else {
-            let (key, lin) = place(cpu, mode).ok()?;
-            self.decoded_at(cpu, key, lin)?
+        let at = match self.indexed(cpu, rip, mode) {
+            Some(at) => at,
+            None => {
+                let (key, lin) = place(cpu, mode).ok()?;
+                self.decoded_at(cpu, key, lin)?
+            }
         };
         if let Some(Some(last)) = self.blocks.get_mut(self.last as usize) {
             last.then = at;

@@ -117,10 +117,11 @@ impl Codegen {
         helper: Helper,
         value: impl FnOnce(&mut Self) -> Option<Stored>,
     ) -> Mem {
-        let addr_of = addr;
-        let addr = self.address(addr);
         let table = if matches!(helper, Helper::Load | Helper::LoadVec) { READ } else { WRITE };
         let hold = self.holds.at(self.at);
+        let first = hold.is_none_or(|h| h.first);
+        let page = if first { self.known_page(addr, hold, bytes as i32) } else { None };
+        let addr = self.address(addr);
         let kept = hold.filter(|h| !h.first).and_then(|h| self.kept(h.slot));
         let t = match kept {
             Some(t) => t,
@@ -128,8 +129,6 @@ impl Codegen {
         };
         // The stack's window is asked with one temporary, so that a call keeps its target in another.
         let window = self.in_window(addr, hold.map_or(bytes as i32, |h| h.span));
-        let first = hold.is_none_or(|h| h.first);
-        let page = if first { self.known_page(addr_of, hold, bytes as i32) } else { None };
         let aside = (first && !window && page.is_none_or(|p| p.wants_aside())).then(|| self.grab());
         let trusted = hold.is_some_and(|h| !h.first && self.is_trusted(h.slot));
         // What follows the look-up of a plain access leaves the host's flags alone.
