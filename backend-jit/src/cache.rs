@@ -364,7 +364,7 @@ impl Cache {
         let moves: Vec<Move> = self.moves.range(range((b.moves.0, b.moves.1))).copied().collect();
         shift.apply(&mut code, &moves)?;
         let sites: Vec<Site> =
-            range(b.sites).filter_map(|n| self.sites.get(n)).map(|s| shift.site(s)).collect();
+            range(b.sites).filter_map(|n| self.sites.get(n)).map(|s| shift.site(&s)).collect();
         let mut exits: Vec<ExitDesc> = self.exits.range(range(b.exits)).map(|e| e.desc).collect();
         let mut set = |at: u32, word: u32| {
             code.get_mut(at as usize..at as usize + 4).map(|w| w.copy_from_slice(&word.to_le_bytes()))

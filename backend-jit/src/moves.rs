@@ -5,7 +5,7 @@
 //! fiftieth of a translation, and nothing is added to the code itself.
 
 use crate::sidetable::Site;
-use emu_core::mmu::tlb::{ExecEntry, TLB_ENTRIES, TlbEntry, TlbSet};
+use emu_core::mmu::tlb::{EXEC_ENTRIES, ExecEntry, TLB_ENTRIES, TlbEntry, TlbSet};
 use std::mem::offset_of;
 
 /// What stands at a noted place: a field of 4 bytes, but for `Pc64`. All are little-endian.
@@ -111,7 +111,7 @@ impl Shift {
     fn page(&self, offset: u32) -> u32 {
         let (start, size) = (crate::frame::exec_id(0) as u32, size_of::<ExecEntry>() as u32);
         let index = (offset - start) / size;
-        let moved = index.wrapping_add((self.rip >> emu_core::addr::PAGE_SHIFT) as u32) % TLB_ENTRIES as u32;
+        let moved = index.wrapping_add((self.rip >> emu_core::addr::PAGE_SHIFT) as u32) % EXEC_ENTRIES as u32;
         start + moved * size
     }
 
@@ -142,7 +142,7 @@ mod tests {
     fn each_field_moves_by_its_own_shift() {
         let shift = Shift { rip: 0x5000, code: 0x40, hot: 36, cold: 0x10, exits: 3, sites: 7 };
         let mut code = Vec::new();
-        let last = exec_id(TLB_ENTRIES - 1) as u32;
+        let last = exec_id(EXEC_ENTRIES - 1) as u32;
         let entry = offset_of!(TlbSet, write) as u32 + 16 * (TLB_ENTRIES as u32 - 2) + 8;
         for word in [10, 20, 0x100, 0x200, 0x40_1000, (-0x1000i32) as u32, 0, 0, last, 0x100, 0x200, entry] {
             code.extend_from_slice(&u32::to_le_bytes(word));

@@ -148,10 +148,31 @@ fn result_of_logic(insts: &[Inst], inst: &Inst) -> Option<Place> {
     Some(Place::Const(c))
 }
 
+/// What is seldom known of a site, or seldom another than of the site before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rest {
+    flags: Option<Recipe>,
+    x87: Option<Last>,
+}
+
+/// A site in 16 bytes: with its rest it would be 72, and there are five for each block.
+#[derive(Clone, Copy, Debug)]
+struct Packed {
+    rip: u64,
+    /// `undo`, and [`HAS_REST`].
+    undo: u32,
+    /// Number of its rest, or of the next one that a site has.
+    rest: u32,
+}
+
+/// Set where a site has a rest.
+const HAS_REST: u32 = 1 << 31;
+
 /// The sites of every block in the cache. Blocks own consecutive runs.
 #[derive(Debug, Default)]
 pub struct SideTable {
-    sites: Ring<Site>,
+    sites: Ring<Packed>,
+    rests: Ring<Rest>,
 }
 
 impl SideTable {
@@ -162,28 +183,78 @@ impl SideTable {
 
     /// Adds the sites of a finished block.
     pub fn extend(&mut self, sites: &[Site]) {
-        self.sites.extend(sites.iter().copied());
+        // Of this block: other ones may go before it does.
+        let mut last = None;
+        for site in sites {
+            let rest = Rest { flags: site.flags, x87: site.x87 };
+            let has = rest.flags.is_some() || rest.x87.is_some();
+            if has && last != Some(rest) {
+                self.rests.push(rest);
+                last = Some(rest);
+            }
+            let (undo, next) = (site.undo & !HAS_REST, self.rests.next());
+            self.sites.push(match has {
+                true => Packed { rip: site.rip, undo: undo | HAS_REST, rest: next - 1 },
+                false => Packed { rip: site.rip, undo, rest: next },
+            });
+        }
     }
 
     /// The site with number `n`.
-    pub fn get(&self, n: u32) -> Option<&Site> {
-        self.sites.get(n)
+    pub fn get(&self, n: u32) -> Option<Site> {
+        let Packed { rip, undo, rest } = *self.sites.get(n)?;
+        let site = Site { rip, undo: undo & !HAS_REST, flags: None, x87: None };
+        if undo & HAS_REST == 0 {
+            return Some(site);
+        }
+        let Rest { flags, x87 } = *self.rests.get(rest)?;
+        Some(Site { flags, x87, ..site })
     }
 
     /// Drops the sites whose numbers are below `n`.
     pub fn drop_before(&mut self, n: u32) {
+        let rest = self.sites.get(n).map_or(self.rests.next(), |s| s.rest);
         self.sites.drop_before(n);
+        self.rests.drop_before(rest);
     }
 
     /// Forgets all.
     pub fn clear(&mut self) {
         self.sites.clear();
+        self.rests.clear();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sites_are_what_they_were_when_older_ones_have_gone() {
+        let recipe = |g| Recipe { op: Op::Add, ty: Type::I32, x: Place::Gpr(g), y: Place::Const(1), by_result: false };
+        let site = |rip, flags| Site { rip, undo: rip as u32, flags, x87: None };
+        let blocks = [
+            vec![site(1, Some(recipe(1))), site(2, Some(recipe(1))), site(3, None), site(4, Some(recipe(1)))],
+            vec![],
+            vec![site(5, Some(recipe(1))), site(6, Some(recipe(2)))],
+            vec![site(7, None), site(8, Some(Recipe { by_result: true, ..recipe(2) }))],
+        ];
+        let all: Vec<Site> = blocks.concat();
+        let mut table = SideTable::default();
+        let ends = blocks.each_ref().map(|b| {
+            table.extend(b);
+            table.next()
+        });
+        for end in [0].into_iter().chain(ends) {
+            table.drop_before(end);
+            for (n, site) in (0..).zip(&all) {
+                assert_eq!(table.get(n), (n >= end).then_some(*site), "{n} behind {end}");
+            }
+        }
+        assert_eq!((table.get(8), table.rests.first(), table.rests.next()), (None, 4, 4));
+        table.extend(&all[..1]);
+        assert_eq!(table.get(8), Some(all[0]));
+    }
 
     /// The flags of IMUL and MUL by the manual, as text: CF and OF tell whether the upper half says anything.
     fn by_the_manual(ty: Type, signed: bool, a: u64, b: u64) -> u64 {

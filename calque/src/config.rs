@@ -180,12 +180,16 @@ impl Default for Machine {
             log: Vec::new(),
             log_file: None,
             time_limit: None,
-            hot: 16,
+            hot: HOT,
             code_cache: 256 << 20,
             passes_off: Vec::new(),
         }
     }
 }
+
+/// Times that a block is interpreted before it is translated, if nothing else is asked for: a translation takes as long as some
+/// thirty turns in the interpreter, but what has been come to four times is mostly come to a hundred times.
+pub const HOT: u32 = 4;
 
 /// Parses a size: a number of MiB, or with a suffix K, M, G or T. The result is in bytes.
 ///

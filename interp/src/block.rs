@@ -237,6 +237,13 @@ impl Cache {
         }
     }
 
+    /// Gives the room of a block that has been translated back, unless much leads to it: it is seldom wanted again.
+    pub fn translated(&mut self, id: BlockId) {
+        if self.block(id.0).is_some_and(|b| b.index != Index::Several) {
+            self.remove(id.0);
+        }
+    }
+
     /// How often the block at guest-physical address `gpa` has been found; 0 if it is not to be translated.
     pub fn runs(&self, gpa: PhysAddr, mode: Mode) -> u32 {
         let mut at = self.buckets[self.bucket(gpa.0)];
@@ -380,6 +387,7 @@ impl Cache {
             let Some(list) = self.by_page.get(&hit.index) else { continue };
             let overlaps = |&&(_, chunks): &&(u32, u64)| chunks & hit.chunks != 0;
             let doomed: Vec<u32> = list.iter().filter(overlaps).map(|&(id, _)| id).collect();
+            self.dropped += doomed.len() as u64;
             for id in doomed {
                 self.remove(id);
             }
@@ -400,7 +408,6 @@ impl Cache {
 
     fn remove(&mut self, id: u32) {
         let Some(block) = self.blocks.get_mut(id as usize).and_then(Option::take) else { return };
-        self.dropped += 1;
         match block.index {
             Index::None => {}
             Index::One(slot) => {

@@ -113,6 +113,11 @@ impl Interp {
         self.cache.never(cpu);
     }
 
+    /// See [`Cache::translated`].
+    pub fn translated(&mut self, id: BlockId) {
+        self.cache.translated(id);
+    }
+
     /// See [`Cache::runs`].
     pub fn runs(&self, gpa: PhysAddr, mode: Mode) -> u32 {
         self.cache.runs(gpa, mode)

@@ -109,7 +109,7 @@ impl Codegen {
 
     /// The number of `rip`'s fetch translation into [`S0`], the word at `number` into [`S1`].
     fn load_exec(&mut self, rip: u64, number: DynamicLabel) {
-        let at = exec_id(tlb::index(rip));
+        let at = exec_id(tlb::exec_index(rip));
         self.asm.add_imm(true, S0, TLB, (at & !0xfff) as u64);
         self.asm.ldr(Type::I32, S0, S0, at & 0xfff);
         self.asm.ldr_literal(S1, number);

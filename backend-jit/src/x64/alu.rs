@@ -75,6 +75,9 @@ impl Codegen {
             self.val[a.index()].loc = Loc::None;
             return Dest::Temp(t);
         }
+        if let Some(t) = self.take_copy(a) {
+            return Dest::Temp(t);
+        }
         let t = self.grab();
         self.copy_to(t, a, ty);
         Dest::Temp(t)
@@ -266,6 +269,18 @@ impl Codegen {
         true
     }
 
+    /// A temporary for a sum of these, of which one may go that is in memory, too.
+    fn grab_or_copy(&mut self, parts: [Option<(Reg, Value)>; 2]) -> Reg {
+        let copy = |r: Reg| matches!(self.owner[r.0 as usize], Owner::Copy(_));
+        match parts.into_iter().flatten().find(|&(r, _)| copy(r)) {
+            Some((r, _)) if self.vacant().is_none() => {
+                self.owner[r.0 as usize] = Owner::Transient;
+                r
+            }
+            _ => self.grab(),
+        }
+    }
+
     fn lea_to(
         &mut self,
         me: Value,
@@ -295,7 +310,7 @@ impl Codegen {
                         .find(|&(r, _)| self.owner[r.0 as usize] == Owner::Transient && r.0 < 3)
                     {
                         Some((r, _)) => Dest::Temp(r),
-                        None => Dest::Temp(self.grab()),
+                        None => Dest::Temp(self.grab_or_copy([base, index])),
                     },
                 }
             }

@@ -105,7 +105,7 @@ impl Codegen {
             if let Owner::Val(_) = self.owner[r.0 as usize] {
                 // Taking and dropping a temporary leaves it free.
                 for t in super::vals::TEMPS {
-                    if matches!(self.owner[t.0 as usize], Owner::Free | Owner::Addend(_)) {
+                    if self.owner[t.0 as usize] == Owner::Free || self.owner[t.0 as usize].is_spare() {
                         self.owner[t.0 as usize] = Owner::Transient;
                     }
                 }

@@ -79,6 +79,6 @@ impl Codegen {
             self.asm.align_for(6);
             self.asm.buf.extend_from_slice(&[0x81, 0xb9]);
         }
-        self.asm.buf.extend_from_slice(&(exec_id(tlb::index(rip)) as i32).to_le_bytes());
+        self.asm.buf.extend_from_slice(&(exec_id(tlb::exec_index(rip)) as i32).to_le_bytes());
     }
 }

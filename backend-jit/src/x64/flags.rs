@@ -69,7 +69,7 @@ impl Codegen {
 
     /// Runs `f` with RAX free for use, without touching the host's flags. RAX no longer has an addend then.
     pub fn with_rax(&mut self, f: impl FnOnce(&mut Self)) {
-        if let Owner::Addend(_) = self.owner[0] {
+        if self.owner[0].is_spare() && self.locked & 1 == 0 {
             self.owner[0] = Owner::Free;
         }
         self.around_rax(f);

@@ -335,8 +335,11 @@ impl Codegen {
         }
         match self.val[v.index()].loc {
             Loc::Temp(r) => Stored::Reg(r),
-            Loc::Guest(g) => match Self::pinned(g) {
-                Some(h) => Stored::Reg(h),
+            Loc::Guest(g) => match Self::pinned(g).or_else(|| self.copy_of(g)) {
+                Some(h) => {
+                    self.lock(h);
+                    Stored::Reg(h)
+                }
                 None => Stored::State(layout::gpr(g as usize)),
             },
             Loc::Slot => Stored::State(layout::slot(self.val[v.index()].slot as usize)),

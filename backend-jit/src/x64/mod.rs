@@ -133,8 +133,17 @@ pub enum Owner {
     Free,
     /// Nobody, but it has the addend that is in this scratch slot too: see [`crate::hold`].
     Addend(u8),
+    /// Nobody, but it has what is in this guest register, which is in memory.
+    Copy(u8),
     Val(Value),
     Transient,
+}
+
+impl Owner {
+    /// What the temporary has is somewhere else, too.
+    pub fn is_spare(self) -> bool {
+        matches!(self, Self::Addend(_) | Self::Copy(_))
+    }
 }
 
 /// Arena offsets of the trampolines.

@@ -2,7 +2,7 @@
 
 use super::asm::{Alu, Mem, Reg, Rm, Shift, state};
 use super::vals::Src;
-use super::{Codegen, Loc, Owner};
+use super::{Codegen, Loc, NO_SLOT, Owner};
 use crate::layout;
 use crate::moves::Field;
 use crate::regalloc::Hint;
@@ -85,10 +85,22 @@ impl Codegen {
             let t = self.grab();
             self.asm.mov(Type::I32, t, r);
             self.asm.store(Type::I64, m, t);
-            self.drop_temp(t);
+            self.set_copy(t, g);
         } else {
             self.asm.store(if ty == Type::I32 { Type::I64 } else { ty }, m, r);
+            if matches!(ty, Type::I64 | Type::I32) {
+                self.leave_copy(v, r, g);
+            }
         }
+    }
+
+    /// `v` has been stored as guest register `g` from `r`, which it leaves if it was there.
+    fn leave_copy(&mut self, v: Value, r: Reg, g: u8) {
+        if self.owner[r.0 as usize] == Owner::Val(v) && self.val[v.index()].slot == NO_SLOT {
+            self.owner[r.0 as usize] = Owner::Free;
+            self.val[v.index()].loc = Loc::None;
+        }
+        self.set_copy(r, g);
     }
 
     /// AH, CH, DH, BH.

@@ -80,7 +80,7 @@ impl Codegen {
                     pick = Some((r, u32::MAX));
                     break;
                 }
-                Owner::Addend(_) if self.locked & 1 << r.0 == 0 => pick = Some((r, u32::MAX)),
+                o if o.is_spare() && self.locked & 1 << r.0 == 0 => pick = Some((r, u32::MAX)),
                 Owner::Val(v) if self.locked & 1 << r.0 == 0 => {
                     let last = self.an.facts[v.index()].last;
                     if pick.is_none_or(|(_, l)| last > l) {
@@ -126,7 +126,7 @@ impl Codegen {
         let has = |f: fn(Owner) -> bool| {
             TEMPS.into_iter().find(|t| f(self.owner[t.0 as usize]) && self.locked & 1 << t.0 == 0)
         };
-        has(|o| o == Owner::Free).or_else(|| has(|o| matches!(o, Owner::Addend(_))))
+        has(|o| o == Owner::Free).or_else(|| has(Owner::is_spare))
     }
 
     /// Ends the use of a transient temporary early.
@@ -196,8 +196,11 @@ impl Codegen {
                 self.lock(r);
                 Rm::R(r)
             }
-            Loc::Guest(g) => match Self::pinned(g) {
-                Some(h) => Rm::R(h),
+            Loc::Guest(g) => match Self::pinned(g).or_else(|| self.copy_of(g)) {
+                Some(h) => {
+                    self.lock(h);
+                    Rm::R(h)
+                }
                 None => Rm::M(state(layout::gpr(g as usize))),
             },
             Loc::Slot => Rm::M(self.slot_of(v)),
@@ -216,6 +219,11 @@ impl Codegen {
             Rm::M(m) => {
                 let r = self.grab();
                 let ty = self.insts[v.index()].ty;
+                if let (Loc::Guest(g), Type::I64) = (self.val[v.index()].loc, ty) {
+                    self.asm.load(ty, r, m);
+                    self.owner[r.0 as usize] = Owner::Copy(g);
+                    return r;
+                }
                 let from_slot = self.val[v.index()].loc == Loc::Slot;
                 let whole = from_slot && ty != Type::Bool;
                 self.asm.load(if whole { Type::I64 } else { ty }, r, m);
@@ -269,6 +277,35 @@ impl Codegen {
         self.copy_to(d, v, ty);
     }
 
+    /// The temporary that has what is in guest register `g`, if one does beside the memory that `g` is in.
+    pub fn copy_of(&self, g: u8) -> Option<Reg> {
+        TEMPS.into_iter().find(|t| self.owner[t.0 as usize] == Owner::Copy(g))
+    }
+
+    /// As [`Self::copy_of`], for a value that dies here: the temporary is the op's.
+    pub fn take_copy(&mut self, v: Value) -> Option<Reg> {
+        let Loc::Guest(g) = self.val[v.index()].loc else { return None };
+        let t = self.copy_of(g).filter(|t| self.locked & 1 << t.0 == 0 && !self.lives(v))?;
+        self.owner[t.0 as usize] = Owner::Transient;
+        self.lock(t);
+        Some(t)
+    }
+
+    /// Guest register `g` is about to change. A temporary that an operand is read from stays the op's.
+    fn forget_copy(&mut self, g: u8) {
+        if let Some(t) = self.copy_of(g) {
+            let read = self.locked & 1 << t.0 != 0;
+            self.owner[t.0 as usize] = if read { Owner::Transient } else { Owner::Free };
+        }
+    }
+
+    /// Temporary `r`, if it is one, has all 64 bits of guest register `g` now, which is in memory.
+    pub fn set_copy(&mut self, r: Reg, g: u8) {
+        if TEMPS.contains(&r) && matches!(self.owner[r.0 as usize], Owner::Free | Owner::Transient) {
+            self.owner[r.0 as usize] = Owner::Copy(g);
+        }
+    }
+
     /// Removes `v` from the aliases of a guest register.
     pub fn unalias(&mut self, v: Value) {
         if let Loc::Guest(g) = self.val[v.index()].loc {
@@ -296,11 +333,16 @@ impl Codegen {
     /// `keep` is left alone.
     pub fn save_aliases(&mut self, g: u8, keep: Value) {
         if self.alias[g as usize].is_empty() {
-            return;
+            return self.forget_copy(g);
         }
+        let copy = self.copy_of(g);
         let mut list = std::mem::take(&mut self.alias[g as usize]);
         for &v in &list {
             if v == keep || !self.lives(v) {
+                continue;
+            }
+            if let Some(t) = copy.filter(|&t| self.owner[t.0 as usize] == Owner::Copy(g)) {
+                self.set_temp(v, t, false);
                 continue;
             }
             match (self.vacant(), Self::pinned(g)) {
@@ -332,6 +374,7 @@ impl Codegen {
         // Operands that die here keep their place until the op is done.
         list.retain(|&v| self.val[v.index()].loc == Loc::Guest(g) && (v == keep || !self.lives(v)));
         self.alias[g as usize] = list;
+        self.forget_copy(g);
     }
 
     /// Gives up every place of `v`.

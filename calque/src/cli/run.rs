@@ -92,7 +92,7 @@ pub(super) struct Common {
     #[arg(long, value_enum, default_value_t)]
     pub clock: ClockKind,
     /// Times a block is interpreted before it is translated
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = crate::config::HOT)]
     pub hot: u32,
     /// Most memory for translated code, of all processors together: 4M to 1G on x86-64 hosts, to 128M on Arm
     #[arg(long, value_name = "SIZE", value_parser = parse_code_cache)]

@@ -165,7 +165,12 @@ impl JitEngine {
         }
         let interp = &self.interp;
         match self.translator.translate(cpu, &|key| interp.runs(key.phys, key.mode)) {
-            Ok(Translated::Block(id)) => Ok(id),
+            Ok(Translated::Block(id)) => {
+                if let Heat::Cold(block) | Heat::Hot(block) = heat {
+                    self.interp.translated(block);
+                }
+                Ok(id)
+            }
             Ok(Translated::Interpret) => {
                 self.interp.never(cpu);
                 Err(self.interpret_one(cpu))

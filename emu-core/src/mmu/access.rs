@@ -249,7 +249,7 @@ impl Cpu {
     #[inline]
     pub fn fetch_gpa(&mut self, lin: u64) -> Result<PhysAddr, Exception> {
         // SAFETY: as in `load`.
-        let entry = unsafe { &(*self.state.tlb).exec[tlb::index(lin)] };
+        let entry = unsafe { &(*self.state.tlb).exec[tlb::exec_index(lin)] };
         if lin.wrapping_sub(entry.tag) < PAGE_SIZE {
             return Ok(PhysAddr(entry.gpa | lin & PAGE_MASK));
         }
@@ -260,7 +260,7 @@ impl Cpu {
     #[inline]
     pub fn exec_id(&self, lin: u64) -> u32 {
         // SAFETY: as in `load`.
-        let entry = unsafe { &(*self.state.tlb).exec[tlb::index(lin)] };
+        let entry = unsafe { &(*self.state.tlb).exec[tlb::exec_index(lin)] };
         if lin.wrapping_sub(entry.tag) < PAGE_SIZE { entry.id as u32 } else { 0 }
     }
 

@@ -32,6 +32,7 @@ use crate::state::bits::{cr0, cr4, efer, rflags};
 pub use journal::{Journal, JournalEntry};
 use shadow::{Dropped, Found, Shadow, Shape};
 use space::{Selected, Spaces};
+use tlb::Used;
 use walk::{Intent, Leaf, Path};
 
 /// The kind of a memory access.
@@ -303,11 +304,15 @@ impl Cpu {
         let addend = (host as u64).wrapping_sub(tag);
         let i = tlb::index(lin);
         match access {
-            Access::Read => self.mmu.spaces.filled(set, i).read[i] = tlb::TlbEntry { tag, addend },
+            Access::Read => {
+                self.mmu.spaces.filled(set, Used::data_at(i)).read[i] = tlb::TlbEntry { tag, addend };
+            }
             Access::Exec => {
                 let gpa = gpa.0 & !PAGE_MASK;
                 let Some(id) = self.mmu.exec_ids.id(tag, gpa) else { return };
-                self.mmu.spaces.filled(set, i).exec[i] = tlb::ExecEntry { tag, addend, gpa, id: id.into() };
+                let i = tlb::exec_index(lin);
+                let entry = tlb::ExecEntry { tag, addend, gpa, id: id.into() };
+                self.mmu.spaces.filled(set, Used::exec_at(i)).exec[i] = entry;
             }
             Access::Write => {
                 let Frame::Ram(_, index) = frame else { return };
@@ -315,7 +320,7 @@ impl Cpu {
                 if self.mmu.trap_writes || !self.mem.pages().claim(index, self.me()) {
                     return;
                 }
-                self.mmu.spaces.filled(set, i).write[i] = tlb::TlbEntry { tag, addend };
+                self.mmu.spaces.filled(set, Used::data_at(i)).write[i] = tlb::TlbEntry { tag, addend };
                 self.mmu.spaces.note_writer(set, i, host as u64, index);
             }
         }

@@ -4,7 +4,7 @@
 //! justify, so they stay right across CR3 loads.
 
 use super::shadow::{Dropped, Shape, TableId};
-use super::tlb::{self, TlbSet};
+use super::tlb::{self, TlbSet, Used};
 use crate::addr::{AddrMap, PAGE_SIZE};
 
 /// Number of address spaces kept.
@@ -25,15 +25,15 @@ pub(crate) struct Space {
     pub(super) shape: Shape,
     pub(super) root: Option<TableId>,
     sets: [Option<Box<TlbSet>>; 3],
-    /// The groups of each set that may hold entries (see `tlb::group`).
-    used: [u64; 3],
+    /// The parts of each set that may hold entries.
+    used: [Used; 3],
     /// When it was last selected.
     stamp: u64,
 }
 
 impl Space {
     fn new(table: u64, shape: Shape) -> Self {
-        Self { table, shape, root: None, sets: [None, None, None], used: [0; 3], stamp: 0 }
+        Self { table, shape, root: None, sets: [None, None, None], used: [Used::default(); 3], stamp: 0 }
     }
 
     /// Address of set `i`, made on first use. It is for reading: only [`Spaces::filled`] leads to one to be filled.
@@ -140,11 +140,11 @@ impl Spaces {
         Selected::New(self.current as u32)
     }
 
-    /// Set `i` of the current space, whose entries at `index` are about to be filled.
+    /// Set `i` of the current space, of which `used` is about to be filled.
     #[inline]
-    pub(super) fn filled(&mut self, i: usize, index: usize) -> &mut TlbSet {
+    pub(super) fn filled(&mut self, i: usize, used: Used) -> &mut TlbSet {
         let space = &mut self.list[self.current];
-        space.used[i] |= tlb::group(index);
+        space.used[i] = space.used[i].with(used);
         space.sets[i].get_or_insert_with(TlbSet::new)
     }
 
@@ -234,20 +234,22 @@ impl Spaces {
         for set in [SUPER, SUPER_AC] {
             let bit = 1u64 << (self.current * 3 + set);
             let used = self.list[from].used[set];
-            if from == self.current || used == 0 {
+            if from == self.current || used.is_empty() {
                 continue;
             }
             let Some(old) = self.list[from].sets[set].take() else { continue };
             let mut writers = std::mem::take(&mut self.writers);
             let space = self.current();
-            space.used[set] |= used;
+            space.used[set] = space.used[set].with(used);
             let new = space.sets[set].get_or_insert_with(TlbSet::new);
-            for i in tlb::entries(used) {
-                if shared(old.read[i].tag) {
-                    new.read[i] = old.read[i];
-                }
+            for i in used.exec() {
                 if shared(old.exec[i].tag) {
                     new.exec[i] = old.exec[i];
+                }
+            }
+            for i in used.data() {
+                if shared(old.read[i].tag) {
+                    new.read[i] = old.read[i];
                 }
                 let write = old.write[i];
                 if shared(write.tag)

@@ -77,7 +77,7 @@ fn cached_agrees(cpu: &mut Cpu, lin: u64, access: Access, by_walk: Result<PhysAd
         Access::Read => set.read[i].hit(lin, 1),
         Access::Write => set.write[i].hit(lin, 1),
         Access::Exec => {
-            let e = &set.exec[i];
+            let e = &set.exec[super::tlb::exec_index(lin)];
             if lin.wrapping_sub(e.tag) < 4096 {
                 assert_eq!(Ok(PhysAddr(e.gpa | lin & 4095)), by_walk, "{lin:#x} fetch");
             }

@@ -12,8 +12,18 @@ use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 pub const TLB_BITS: u32 = 12;
 /// Number of entries per kind of access.
 pub const TLB_ENTRIES: usize = 1 << TLB_BITS;
-/// Entries in a group, see [`group`].
-const GROUP: usize = TLB_ENTRIES / 64;
+/// Number of entries for fetching. More than of the others: translated code finds them at constant places, so it costs nothing,
+/// and large programs have more pages of code than that (cc1 5,600, node 10,000).
+pub const EXEC_ENTRIES: usize = 4 * TLB_ENTRIES;
+
+/// What has been filled since a set was empty, in 64 parts each, so that emptying one that has hardly been used costs little.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Used {
+    /// Of the entries for reading and writing.
+    pub data: u64,
+    /// Of those for fetching.
+    pub exec: u64,
+}
 
 /// One entry: 16 bytes, as translated code reads it.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +58,7 @@ pub struct TlbSet {
     /// Entries that allow writing: never a page with code, page tables or dirty tracking.
     pub write: [TlbEntry; TLB_ENTRIES],
     /// Entries that allow fetching.
-    pub exec: [ExecEntry; TLB_ENTRIES],
+    pub exec: [ExecEntry; EXEC_ENTRIES],
 }
 
 /// Index of the entry for a linear address.
@@ -57,16 +67,55 @@ pub const fn index(lin: u64) -> usize {
     (lin >> PAGE_SHIFT) as usize & (TLB_ENTRIES - 1)
 }
 
-/// The bit of the group of 64 groups that the entry at `index` belongs to: what has been filled is noted by group, so that
-/// emptying a set that has hardly been used costs little.
+/// Index of the entry for fetching at a linear address.
 #[inline(always)]
-pub(super) const fn group(index: usize) -> u64 {
-    1 << (index / GROUP)
+pub const fn exec_index(lin: u64) -> usize {
+    (lin >> PAGE_SHIFT) as usize & (EXEC_ENTRIES - 1)
 }
 
-/// The indices of the entries of `groups`.
-pub(super) fn entries(groups: u64) -> impl Iterator<Item = usize> {
-    bits(groups).flat_map(|g| g * GROUP..(g + 1) * GROUP)
+/// The part of `all` entries that the one at `index` is in, as a bit.
+const fn part(index: usize, all: usize) -> u64 {
+    1 << (index / (all / 64))
+}
+
+fn entries_of(parts: u64, all: usize) -> impl Iterator<Item = usize> {
+    let each = all / 64;
+    bits(parts).flat_map(move |p| p * each..(p + 1) * each)
+}
+
+impl Used {
+    /// The entries at `index` for reading and writing.
+    #[inline(always)]
+    pub const fn data_at(index: usize) -> Self {
+        Self { data: part(index, TLB_ENTRIES), exec: 0 }
+    }
+
+    /// The entry at `index` for fetching.
+    #[inline(always)]
+    pub const fn exec_at(index: usize) -> Self {
+        Self { data: 0, exec: part(index, EXEC_ENTRIES) }
+    }
+
+    /// Both.
+    #[inline(always)]
+    pub const fn with(self, other: Self) -> Self {
+        Self { data: self.data | other.data, exec: self.exec | other.exec }
+    }
+
+    /// Whether nothing has been filled.
+    pub const fn is_empty(self) -> bool {
+        self.data | self.exec == 0
+    }
+
+    /// The indices for reading and writing.
+    pub fn data(self) -> impl Iterator<Item = usize> {
+        entries_of(self.data, TLB_ENTRIES)
+    }
+
+    /// The indices for fetching.
+    pub fn exec(self) -> impl Iterator<Item = usize> {
+        entries_of(self.exec, EXEC_ENTRIES)
+    }
 }
 
 /// The numbers of the bits that are set.
@@ -106,23 +155,27 @@ impl TlbSet {
             Box::from_raw(set)
         };
         // But for the first and the last, entries of zeroes are empty: the host need not give memory for what is not used.
-        set.flush(group(0) | group(TLB_ENTRIES - 1));
+        for i in [0, TLB_ENTRIES - 1] {
+            set.flush(Used::data_at(i).with(Used::exec_at(i)));
+        }
         set
     }
 
-    /// Empties the groups in `groups`.
-    pub fn flush(&mut self, groups: u64) {
-        for i in entries(groups) {
+    /// Empties the parts in `used`.
+    pub(super) fn flush(&mut self, used: Used) {
+        for i in used.data() {
             self.read[i].tag = empty_tag(i);
             self.write[i].tag = empty_tag(i);
+        }
+        for i in used.exec() {
             self.exec[i].tag = empty_tag(i);
             self.exec[i].id = 0;
         }
     }
 
-    /// Forgets every write entry of `groups` that leads to the page at host address `host`.
-    pub(super) fn forget_host(&mut self, groups: u64, host: u64) {
-        for i in entries(groups) {
+    /// Forgets every write entry of the parts in `used` that leads to the page at host address `host`.
+    pub(super) fn forget_host(&mut self, used: Used, host: u64) {
+        for i in used.data() {
             let e = &mut self.write[i];
             if e.tag.wrapping_add(e.addend) == host {
                 e.tag = empty_tag(i);
@@ -139,9 +192,10 @@ impl TlbSet {
                 *tag = empty;
             }
         }
-        if self.exec[i].tag == page {
-            self.exec[i].tag = empty;
-            self.exec[i].id = 0;
+        let exec = &mut self.exec[exec_index(lin)];
+        if exec.tag == page {
+            exec.tag = empty_tag(exec_index(lin));
+            exec.id = 0;
         }
     }
 }
