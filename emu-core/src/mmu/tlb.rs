@@ -9,12 +9,12 @@ use crate::addr::{PAGE_MASK, PAGE_SHIFT};
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 
 /// log2 of the number of entries per kind of access.
-pub const TLB_BITS: u32 = 12;
+pub const TLB_BITS: u32 = 13;
 /// Number of entries per kind of access.
 pub const TLB_ENTRIES: usize = 1 << TLB_BITS;
 /// Number of entries for fetching. More than of the others: translated code finds them at constant places, so it costs nothing,
 /// and large programs have more pages of code than that (cc1 5,600, node 10,000).
-pub const EXEC_ENTRIES: usize = 4 * TLB_ENTRIES;
+pub const EXEC_ENTRIES: usize = 1 << 14;
 
 /// What has been filled since a set was empty, in 64 parts each, so that emptying one that has hardly been used costs little.
 #[derive(Clone, Copy, Default, Debug)]
