@@ -231,7 +231,8 @@ mod tests {
 
     #[test]
     fn sites_are_what_they_were_when_older_ones_have_gone() {
-        let recipe = |g| Recipe { op: Op::Add, ty: Type::I32, x: Place::Gpr(g), y: Place::Const(1), by_result: false };
+        let recipe =
+            |g| Recipe { op: Op::Add, ty: Type::I32, x: Place::Gpr(g), y: Place::Const(1), by_result: false };
         let site = |rip, flags| Site { rip, undo: rip as u32, flags, x87: None };
         let blocks = [
             vec![site(1, Some(recipe(1))), site(2, Some(recipe(1))), site(3, None), site(4, Some(recipe(1)))],

@@ -346,6 +346,9 @@ impl Codegen {
     }
 
     pub fn lea(&mut self, me: Value, inst: &Inst) {
+        if self.stays_behind(me, inst) {
+            return;
+        }
         let ty = inst.ty;
         let (mut a, mut b) = (inst.args[0], inst.args[1]);
         let mut disp = inst.imm;

@@ -236,7 +236,14 @@ impl Codegen {
     fn address(&mut self, v: Value) -> At {
         let inst = self.insts[v.index()];
         if self.is_late(v) {
-            return At { reg: self.reg(inst.args[0]), disp: inst.imm as i32 };
+            let disp = inst.imm as i32;
+            return match self.behind_stack(inst.args[0], disp) {
+                Some(at) => at,
+                None => At { reg: self.reg(inst.args[0]), disp },
+            };
+        }
+        if let Some(at) = self.behind_stack(v, 0) {
+            return at;
         }
         At { reg: self.reg(v), disp: 0 }
     }

@@ -18,6 +18,7 @@ mod known;
 pub mod lazy;
 pub mod mem;
 pub mod mov;
+mod moving;
 pub mod muldiv;
 pub mod set;
 pub mod shift;
@@ -232,6 +233,8 @@ pub struct Codegen {
     val: Vec<Val>,
     owner: [Owner; 16],
     locked: u16,
+    /// How far RSP is to move yet: see [`moving`].
+    moved: i32,
     alias: [Vec<Value>; 16],
     slots: u64,
     xmm: [Option<Value>; 16],
@@ -303,6 +306,7 @@ impl Codegen {
             val: Vec::new(),
             owner: [Owner::Free; 16],
             locked: 0,
+            moved: 0,
             alias: Default::default(),
             slots: 0,
             xmm: [None; 16],
@@ -367,6 +371,7 @@ impl Codegen {
         self.owner = [Owner::Free; 16];
         self.locked = 0;
         self.addend = None;
+        self.moved = 0;
         self.alias.iter_mut().for_each(Vec::clear);
         self.slots = 0;
         self.xmm = [None; 16];
@@ -471,6 +476,7 @@ impl Codegen {
             self.x87_end();
         }
         self.settle_before(inst);
+        self.settle_stack_before(me, inst);
         self.make_late_operands(inst);
         match inst.op {
             Op::Guest | Op::FlagsOf => {}

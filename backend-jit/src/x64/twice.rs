@@ -106,6 +106,7 @@ impl Codegen {
         self.begin_form(Form::Quick);
         let first_side = self.sides.len();
         self.emit_ops(part.clone())?;
+        self.settle_stack();
         let accesses = self.twice.next;
         self.twice.form = Form::Single;
         self.word_in_ax = None;

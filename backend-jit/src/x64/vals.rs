@@ -11,6 +11,7 @@ use super::asm::{Mem, RAX, RCX, RDX, Reg, Rm, state};
 use super::{Codegen, Loc, NO_SLOT, Owner};
 use crate::layout;
 use emu_core::ir::{Op, Type, Value};
+use emu_core::state::gpr;
 
 /// Host registers for values.
 pub const TEMPS: [Reg; 3] = [RAX, RCX, RDX];
@@ -195,6 +196,10 @@ impl Codegen {
             Loc::Temp(r) => {
                 self.lock(r);
                 Rm::R(r)
+            }
+            Loc::Guest(g) if g == gpr::RSP as u8 && self.moved != 0 => {
+                self.settle_stack();
+                self.rm(v)
             }
             Loc::Guest(g) => match Self::pinned(g).or_else(|| self.copy_of(g)) {
                 Some(h) => {
