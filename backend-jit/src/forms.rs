@@ -29,7 +29,7 @@ impl Form {
     }
 
     /// A constant.
-    fn constant(disp: i64, narrow: bool) -> Self {
+    pub fn constant(disp: i64, narrow: bool) -> Self {
         Self { terms: [NO_TERM; TERMS], narrow, disp: 0 }.plus(disp)
     }
 

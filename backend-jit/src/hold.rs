@@ -11,12 +11,16 @@
 //! (pages with code or page tables, pages not yet copied), reads look for themselves too, and a store has its slow path
 //! before it anyway.
 //!
+//! Loads from a table by a byte may be anywhere in it, and share for the sake of the table (see [`crate::tables`]), where the emitter
+//! asks for that.
+//!
 //! Invariants: the first access of a group comes before the others in the one straight list that a block is, so a slot
 //! is always written before it is read; every helper clears all slots; no group goes past an op that may change the
 //! privilege or the set that is looked into.
 
 use crate::forms::{Form, Forms};
 use crate::layout;
+use crate::tables;
 use emu_core::ir::{Inst, Op};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
@@ -48,6 +52,8 @@ pub struct Hold {
     pub span: i32,
     /// Some access of the group writes.
     pub write: bool,
+    /// The address has an index, too, and is one of a table: see [`crate::tables`].
+    pub table: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +62,7 @@ struct Group {
     lo: i64,
     hi: i64,
     write: bool,
+    table: bool,
     /// Number of its first and its last access.
     first: u32,
     last: u32,
@@ -105,8 +112,8 @@ impl Holds {
         self.list.last().map(|h| h.at as usize)
     }
 
-    /// Finds the groups of `insts`.
-    pub fn run(&mut self, insts: &[Inst]) {
+    /// Finds the groups of `insts`; those of tables, too, if the block's RIP is given.
+    pub fn run(&mut self, insts: &[Inst], tables: Option<u64>) {
         self.list.clear();
         self.groups.clear();
         self.accesses.clear();
@@ -122,6 +129,13 @@ impl Holds {
                     self.check(at as u32, form, i.imm);
                 }
                 (_, Some((bytes, write))) => {
+                    let table = tables.filter(|_| !write && i.ty.is_int());
+                    if let Some(span) =
+                        table.and_then(|rip| tables::span(insts, i.args[0], bytes as u32, rip))
+                    {
+                        self.join_table(at as u32, span);
+                        continue;
+                    }
                     let form = self.forms.of(i.args[0]);
                     self.join(at as u32, form, bytes, write);
                 }
@@ -151,15 +165,31 @@ impl Holds {
     fn join(&mut self, at: u32, form: Form, bytes: i64, write: bool) {
         let (d, form) = (form.disp, form.root());
         let end = d.saturating_add(bytes);
-        let fits = |g: &Group| g.form == form && g.hi.max(end).saturating_sub(g.lo.min(d)) <= SPAN;
+        let fits =
+            |g: &Group| !g.table && g.form == form && g.hi.max(end).saturating_sub(g.lo.min(d)) <= SPAN;
+        let n = self.groups[self.open..].iter().rposition(fits);
+        self.put(at, n, Group { form, lo: d, hi: end, write, table: false, first: 0, last: 0, slot: 0 });
+    }
+
+    /// The load with index `at` is from the table that is in `span`.
+    fn join_table(&mut self, at: u32, (lo, hi): (i64, i64)) {
+        let fits = |g: &Group| g.table && g.lo == lo;
+        let n = self.groups[self.open..].iter().rposition(fits);
+        let form = Form::constant(0, false);
+        self.put(at, n, Group { form, lo, hi, write: false, table: true, first: 0, last: 0, slot: 0 });
+    }
+
+    /// Puts the access with index `at` into the open group with number `n`, or a new one that is as `like` says.
+    fn put(&mut self, at: u32, n: Option<usize>, like: Group) {
         let me = self.accesses.len() as u32;
-        let n = match self.groups[self.open..].iter().rposition(fits) {
+        let n = match n {
             Some(n) => self.open + n,
             None => {
-                self.groups.push(Group { form, lo: d, hi: end, write, first: me, last: me, slot: 0 });
+                self.groups.push(Group { first: me, ..like });
                 self.groups.len() - 1
             }
         };
+        let Group { lo: d, hi: end, write, .. } = like;
         let g = &mut self.groups[n];
         (g.lo, g.hi, g.last) = (g.lo.min(d), g.hi.max(end), me);
         g.write |= write;
@@ -186,7 +216,16 @@ impl Holds {
                 free |= 1 << n;
             }
             let (below, span) = ((d - g.lo) as i32, (g.hi - g.lo) as i32);
-            self.list.push(Hold { at, slot: g.slot, first, last, below, span, write: g.write });
+            self.list.push(Hold {
+                at,
+                slot: g.slot,
+                first,
+                last,
+                below,
+                span,
+                write: g.write,
+                table: g.table,
+            });
         }
     }
 }
@@ -212,7 +251,7 @@ mod tests {
 
     fn holds(b: &Block) -> Vec<Hold> {
         let mut h = Holds::default();
-        h.run(&b.insts);
+        h.run(&b.insts, None);
         h.list
     }
 
@@ -238,6 +277,7 @@ mod tests {
             below,
             span: 28,
             write: false,
+            table: false,
         };
         let expected =
             [hold(first, 24, true, false), hold(second, 0, false, false), hold(third, 8, false, true)];
@@ -266,7 +306,7 @@ mod tests {
         let other = check(&mut b, q, 16);
         let wider = check(&mut b, base, 32);
         let mut h = Holds::default();
-        h.run(&b.insts);
+        h.run(&b.insts, None);
         assert_eq!(
             [first, second, other, wider].map(|v| h.is_aligned(v.index())),
             [false, true, false, false]

@@ -19,6 +19,7 @@ pub mod moves;
 pub mod regalloc;
 pub mod ring;
 pub mod sidetable;
+mod tables;
 pub mod x87;
 
 pub mod aarch64;

@@ -7,6 +7,7 @@ use crate::Emits;
 use crate::changing::{Changing, Word};
 use crate::lift;
 use crate::operand::{Cx, Flow, NotLifted};
+use crate::path::Path;
 use crate::support::Support;
 use crate::trace::{Guide, Trace};
 use emu_core::addr::PAGE_SIZE;
@@ -60,10 +61,12 @@ impl<'a> Former<'a> {
         support: &'a mut Support,
         cs_limit: u32,
         guide: Option<Guide<'a>>,
+        path: Option<&'a Path>,
     ) -> Self {
+        let trace = Trace::new(key, limit, guide, path);
         Self {
             block: Block::new(key),
-            limit,
+            limit: trace.limit(),
             support,
             cs_limit,
             several: false,
@@ -73,7 +76,7 @@ impl<'a> Former<'a> {
             ram: None,
             pos: 0,
             base: key.phys.offset() as usize,
-            trace: Trace::new(key, limit, guide),
+            trace,
             refused: None,
             shadow: None,
         }

@@ -13,6 +13,7 @@ mod cond;
 mod former;
 mod lift;
 mod operand;
+mod path;
 mod support;
 mod trace;
 
@@ -26,6 +27,7 @@ use emu_core::mem::Frame;
 use emu_core::state::{Mode, Seg};
 use former::{Former, Step};
 pub use iced_x86::Mnemonic;
+pub use path::{Leap, Path, Recorder};
 use support::Support;
 pub use trace::{Guide, TRANSLATED};
 
@@ -128,14 +130,20 @@ impl Lifter {
     /// # Errors
     /// The fault of fetching the first instruction.
     pub fn lift(&mut self, cpu: &mut Cpu) -> Result<Lifted, Exception> {
-        self.lift_along(cpu, None)
+        self.lift_along(cpu, None, None)
     }
 
-    /// Like [`Lifter::lift`], but lets the block go on past branches as far as `guide` finds it worth while.
+    /// Like [`Lifter::lift`], but lets the block go on past branches along `path`, or without one as far as `guide` finds it
+    /// worth while.
     ///
     /// # Errors
     /// The fault of fetching the first instruction.
-    pub fn lift_along(&mut self, cpu: &mut Cpu, guide: Option<Guide>) -> Result<Lifted, Exception> {
+    pub fn lift_along(
+        &mut self,
+        cpu: &mut Cpu,
+        guide: Option<Guide>,
+        path: Option<&Path>,
+    ) -> Result<Lifted, Exception> {
         let mode = cpu.state.mode;
         if mode.0 & (Mode::STEP | Mode::ALIGN) != 0 {
             return Ok(Lifted::Interpret { mnemonic: Mnemonic::INVALID });
@@ -155,7 +163,7 @@ impl Lifter {
             return Ok(Lifted::Interpret { mnemonic: Mnemonic::INVALID });
         };
         let key = BlockKey { phys, rip, mode };
-        let mut former = Former::new(key, self.max_insns, &mut self.support, cs.limit, guide);
+        let mut former = Former::new(key, self.max_insns, &mut self.support, cs.limit, guide, path);
         former.several = !cpu.mem.single();
         former.alone = self.elide_locks && cpu.mem.single();
         former.emits = self.emits;
@@ -261,7 +269,7 @@ fn outcome(former: Former) -> Lifted {
 /// 4 GiB.
 pub fn lift_bytes(key: BlockKey, bytes: &[u8], features: Features, max_insns: u32) -> Lifted {
     let mut support = Support::new(features);
-    let mut former = Former::new(key, max_insns.max(1), &mut support, u32::MAX, None);
+    let mut former = Former::new(key, max_insns.max(1), &mut support, u32::MAX, None, None);
     former.base = 0;
     if former.run(bytes) == Step::NeedBytes {
         if former.block.guest_insns == 0 {

@@ -4,9 +4,13 @@
 //! then found across branches, flags that only the exits see are made there, instructions are counted and signals
 //! polled once, and values stay where they are. A loop comes several times over into the block that it begins.
 //!
+//! With a recorded path (see [`crate::path`]) a trace takes that and nothing else, past computed jumps too: there it leaves
+//! unless the jump goes where the path does.
+//!
 //! Invariants: a trace stays in the page of its first byte, so all of it is valid under the one fetch translation that
-//! led there; it never comes to an instruction twice, except to its own beginning.
+//! led there; without a path it never comes to an instruction twice, except to its own beginning.
 
+use crate::path::Path;
 use emu_core::addr::PAGE_SIZE;
 use emu_core::ir::BlockKey;
 
@@ -37,6 +41,11 @@ pub(crate) struct Trace<'a> {
     limit: u32,
     copies: u32,
     joined: bool,
+    path: Option<&'a Path>,
+    /// The step of the path that comes next.
+    step: usize,
+    /// It has come back to its beginning and ends there.
+    closed: bool,
     /// The instructions of this round, by their place in the page.
     been: [u64; PAGE_SIZE as usize / 64],
 }
@@ -48,14 +57,70 @@ impl core::fmt::Debug for Trace<'_> {
 }
 
 impl<'a> Trace<'a> {
-    /// A trace from `key` of at most `limit` instructions; without a guide it ends at the first branch.
-    pub fn new(key: BlockKey, limit: u32, guide: Option<Guide<'a>>) -> Self {
-        Self { guide, key, limit, copies: 1, joined: false, been: [0; PAGE_SIZE as usize / 64] }
+    /// A trace from `key` of at most `limit` instructions, or that many behind a path; with neither guide nor path it ends at
+    /// the first branch.
+    pub fn new(key: BlockKey, limit: u32, guide: Option<Guide<'a>>, path: Option<&'a Path>) -> Self {
+        let path = path.filter(|p| !p.leaps.is_empty());
+        Self {
+            guide: guide.filter(|_| path.is_none()),
+            key,
+            limit: limit + path.map_or(0, |p| p.insns),
+            copies: 1,
+            joined: false,
+            path,
+            step: 0,
+            closed: false,
+            been: [0; PAGE_SIZE as usize / 64],
+        }
+    }
+
+    /// Most instructions.
+    pub fn limit(&self) -> u32 {
+        self.limit
     }
 
     /// The block goes past no branch from here on.
     pub fn end_here(&mut self) {
         self.guide = None;
+        self.step = usize::MAX;
+    }
+
+    /// Where the path goes on from the instruction that ends at relative RIP `behind`, the one with number `insns`: once; and
+    /// whether it goes on there in this trace rather than ends.
+    fn led(&mut self, behind: i64, insns: u32) -> Option<(i64, bool)> {
+        let path = self.path?;
+        let rel = |rip: u64| rip.wrapping_sub(self.key.rip) as i64;
+        // Blocks of the interpreter end where no branch is, too.
+        while path.leaps.get(self.step).is_some_and(|l| l.behind == l.next && rel(l.behind) != behind) {
+            self.step += 1;
+        }
+        let Some(leap) = path.leaps.get(self.step).filter(|l| rel(l.behind) == behind) else {
+            self.step = usize::MAX;
+            return None;
+        };
+        let to = rel(leap.next);
+        self.step += 1;
+        if insns + 1 >= self.limit || self.offset(to) >= PAGE_SIZE {
+            self.step = usize::MAX;
+            return None;
+        }
+        if !path.closes || self.step < path.leaps.len() {
+            return Some((to, true));
+        }
+        // A short loop comes several times over.
+        let again = self.copies < COPIES && (insns + 1) / self.copies + insns < self.limit - path.insns;
+        if again {
+            (self.step, self.copies) = (0, self.copies + 1);
+        }
+        Some((to, again))
+    }
+
+    /// Where to go on at a computed jump before relative RIP `behind`, and leave if it goes elsewhere.
+    pub fn follow(&mut self, behind: i64, insns: u32) -> Option<i64> {
+        let (to, goes_on) = self.led(behind, insns)?;
+        self.joined = true;
+        self.closed = !goes_on;
+        Some(to)
     }
 
     /// Whether the block has gone past a branch.
@@ -63,8 +128,11 @@ impl<'a> Trace<'a> {
         self.joined
     }
 
-    /// Whether this round has been at relative RIP `rel` already; from now on it has.
+    /// Whether this round has been at relative RIP `rel` already and ends there; from now on it has been.
     pub fn visit(&mut self, rel: i64) -> bool {
+        if self.path.is_some() {
+            return self.closed;
+        }
         let at = self.offset(rel);
         let old = at < PAGE_SIZE && self.been[at as usize / 64] >> (at % 64) & 1 != 0;
         if at < PAGE_SIZE {
@@ -107,6 +175,15 @@ impl<'a> Trace<'a> {
 
     /// Which way to go at a conditional branch to `taken` that is followed by `next`.
     pub fn branch(&mut self, taken: i64, next: i64, at: i64, insns: u32) -> Way {
+        if self.path.is_some() {
+            let way = match self.led(next, insns) {
+                Some((to, true)) if to == taken => Way::Taken,
+                Some((to, true)) if to == next => Way::Next,
+                _ => Way::End,
+            };
+            self.joined |= way != Way::End;
+            return way;
+        }
         if insns + 1 >= self.limit {
             return Way::End;
         }
@@ -161,8 +238,13 @@ impl<'a> Trace<'a> {
         way
     }
 
-    /// Whether to go on at the target of a jump.
-    pub fn jump(&mut self, to: i64, insns: u32) -> bool {
+    /// Whether to go on at the target of a jump that ends at relative RIP `behind`.
+    pub fn jump(&mut self, to: i64, behind: i64, insns: u32) -> bool {
+        if self.path.is_some() {
+            let go = self.led(behind, insns) == Some((to, true));
+            self.joined |= go;
+            return go;
+        }
         let go = insns + 1 < self.limit && self.heat(to, insns).is_some();
         if go {
             self.join(to);

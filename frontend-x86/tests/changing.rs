@@ -145,7 +145,9 @@ fn a_block_with_words_goes_past_no_branch() {
     let mut lengths = Vec::new();
     for rip in [CODE, CODE + 2] {
         cpu.state.rip = rip;
-        let Ok(Lifted::Block(block)) = lifter.lift_along(&mut cpu, Some(&on)) else { panic!("no block") };
+        let Ok(Lifted::Block(block)) = lifter.lift_along(&mut cpu, Some(&on), None) else {
+            panic!("no block")
+        };
         lengths.push((block.guest_insns, block.words().count()));
     }
     assert_eq!(lengths, [(1, 0), (2, 1)]);

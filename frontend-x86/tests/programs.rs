@@ -9,7 +9,7 @@ use emu_core::ir::{BlockKey, End, Op, Optimizer, PassSet, eval};
 use emu_core::mem::{PhysMem, page};
 use emu_core::state::bits::{cr0, cr4, efer};
 use emu_core::state::{Mode, SegReg, gpr};
-use frontend_x86::{Guide, Lifted, Lifter, Mnemonic};
+use frontend_x86::{Guide, Leap, Lifted, Lifter, Mnemonic, Path, Recorder};
 use iced_x86::code_asm::*;
 use std::sync::atomic::Ordering;
 
@@ -70,7 +70,7 @@ fn run_along(cpu: &mut Cpu, most: u32, guide: Option<Guide>) -> Result<u32, Exce
     let mut lifter = Lifter::new(most);
     let mut optimizer = Optimizer::new(PassSet::ALL);
     for n in 0..100_000 {
-        let mut block = match lifter.lift_along(cpu, guide)? {
+        let mut block = match lifter.lift_along(cpu, guide, None)? {
             Lifted::Block(b) => b,
             Lifted::Interpret { mnemonic: Mnemonic::Hlt } => return Ok(n),
             Lifted::Interpret { mnemonic } => panic!("{mnemonic:?} at {:x}", cpu.state.rip),
@@ -228,7 +228,7 @@ fn bases_are_canonical() {
         cpu.mode_changed();
         cpu.state.gpr[gpr::RAX] = base;
         cpu.state.gpr[gpr::RBX] = 0;
-        let Lifted::Block(mut block) = Lifter::new(8).lift_along(&mut cpu, None).unwrap() else {
+        let Lifted::Block(mut block) = Lifter::new(8).lift_along(&mut cpu, None, None).unwrap() else {
             panic!("not lifted")
         };
         Optimizer::new(PassSet::ALL).run(&mut block);
@@ -431,7 +431,7 @@ fn traces_stay_in_their_page_and_name_their_bytes() {
         a.jmp(0x3000)
     });
     let mut cpu = long(&code);
-    let Ok(Lifted::Block(b)) = Lifter::new(64).lift_along(&mut cpu, Some(&|_| 1)) else { panic!() };
+    let Ok(Lifted::Block(b)) = Lifter::new(64).lift_along(&mut cpu, Some(&|_| 1), None) else { panic!() };
     assert_eq!(b.guest_insns, 3);
     let at = b.insts.iter().rev().find(|i| i.op == Op::Guest).unwrap();
     let chunk = (CODE as i64 + at.imm) as u64 % 4096 / 64;
@@ -440,4 +440,114 @@ fn traces_stay_in_their_page_and_name_their_bytes() {
     assert_eq!(b.to_string().parse::<emu_core::ir::Block>().unwrap(), b);
     let marked = cpu.mem.code_chunks(2).load(Ordering::Relaxed);
     assert_eq!(marked & b.chunks, b.chunks);
+}
+
+/// A loop of handlers that each jump to the next by a table at 0x4000: RSI goes along a program at 0x4100 whose last handler
+/// begins anew, RCX times.
+fn threaded(bits: u32) -> (Vec<u8>, Vec<u64>) {
+    let mut handlers = Vec::new();
+    let code = asm(bits, |a| {
+        let next = |a: &mut CodeAssembler| {
+            a.movzx(ebx, byte_ptr(esi))?;
+            a.inc(esi)?;
+            if bits == 64 {
+                a.mov(rbx, qword_ptr(rbx * 8 + 0x4000))?;
+                a.jmp(rbx)
+            } else {
+                a.mov(ebx, dword_ptr(ebx * 8 + 0x4000))?;
+                a.jmp(ebx)
+            }
+        };
+        next(a)?;
+        let mut at = [a.create_label(), a.create_label(), a.create_label()];
+        a.set_label(&mut at[0])?;
+        a.lea(eax, ptr(eax + eax * 2 + 7))?;
+        next(a)?;
+        a.set_label(&mut at[1])?;
+        a.rol(eax, 5)?;
+        a.adc(edx, eax)?;
+        next(a)?;
+        let mut on = a.create_label();
+        a.set_label(&mut at[2])?;
+        a.mov(esi, 0x4100)?;
+        a.dec(ecx)?;
+        a.jne(on)?;
+        a.hlt()?;
+        a.set_label(&mut on)?;
+        next(a)?;
+        handlers = at.to_vec();
+        Ok(())
+    });
+    // Handlers begin behind the jumps.
+    let jump: &[u8] = &[0xff, 0xe3];
+    let ends: Vec<u64> =
+        (0..code.len() as u64).filter(|&n| code[n as usize..].starts_with(jump)).map(|n| n + 2).collect();
+    (code, ends[..3].iter().map(|n| CODE + n).collect())
+}
+
+#[test]
+fn a_trace_along_a_recorded_path_goes_past_computed_jumps() {
+    for bits in [32, 64] {
+        let (code, handlers) = threaded(bits);
+        let program = [0u8, 1, 0, 0, 1, 2];
+        let start = |rounds: u64, program: &[u8]| {
+            let mut cpu = if bits == 64 { long(&code) } else { flat(&code) };
+            for (n, at) in handlers.iter().enumerate() {
+                assert!(cpu.mem.write(PhysAddr(0x4000 + 8 * n as u64), &at.to_le_bytes()));
+            }
+            assert!(cpu.mem.write(PhysAddr(0x4100), program));
+            (cpu.state.gpr[gpr::RSI], cpu.state.gpr[gpr::RCX]) = (0x4100, rounds);
+            cpu
+        };
+        let mut plain = start(50, &program);
+        // The steps from the first handler on, block by block.
+        let mut lifter = Lifter::new(64);
+        let mut recorder: Option<Recorder> = None;
+        while let Lifted::Block(block) = lifter.lift(&mut plain).unwrap() {
+            let from = plain.state.icount;
+            assert!(matches!(eval(&block, &mut plain), End::Goto(_)));
+            let behind = block.key.rip + u64::from(block.guest_len);
+            let leap = Leap { behind, next: plain.state.rip };
+            match &mut recorder {
+                Some(r) => {
+                    let more = r.note(leap, (plain.state.icount - from) as u32);
+                    if !more {
+                        break;
+                    }
+                }
+                None if plain.state.rip == handlers[0] => {
+                    let key =
+                        BlockKey { phys: PhysAddr(handlers[0]), rip: handlers[0], mode: plain.state.mode };
+                    recorder = Some(Recorder::new(key));
+                }
+                None => {}
+            }
+        }
+        let path = recorder.unwrap().path();
+        // Each handler, and one more step for the branch.
+        assert!(path.closes && path.leaps.len() == 7, "{path:?}");
+        for other in [&program[..], &[0, 1, 0, 1, 2, 2], &[0, 2], &[1, 1, 2]] {
+            let mut want = start(50, other);
+            run(&mut want).unwrap();
+            let mut cpu = start(50, other);
+            let blocks = along(&mut cpu, handlers[0], &path);
+            assert_eq!(cpu.state.gpr, want.state.gpr);
+            assert_eq!((cpu.state.rflags, cpu.state.icount), (want.state.rflags, want.state.icount));
+            assert!(other != program || blocks < 60, "{blocks} blocks");
+        }
+    }
+}
+
+/// Runs until HLT with a trace along `path` at `at` and blocks elsewhere: how many have been entered.
+fn along(cpu: &mut Cpu, at: u64, path: &Path) -> u32 {
+    let mut lifter = Lifter::new(64);
+    let mut optimizer = Optimizer::new(PassSet::ALL);
+    for n in 0.. {
+        let path = (cpu.state.rip == at).then_some(path);
+        let Lifted::Block(mut block) = lifter.lift_along(cpu, None, path).unwrap() else { return n };
+        optimizer.run(&mut block);
+        assert_eq!(block.to_string().parse::<emu_core::ir::Block>().unwrap(), block);
+        assert!(matches!(eval(&block, cpu), End::Goto(_) | End::Interpret));
+    }
+    unreachable!()
 }

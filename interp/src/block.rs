@@ -84,6 +84,11 @@ struct Second {
 }
 
 impl Block {
+    /// Bytes and instructions.
+    pub fn extent(&self) -> (u64, u32) {
+        (self.ops.last().map_or(0, |op| op.end.into()), self.ops.len() as u32)
+    }
+
     /// RAM pages and the chunks of them that were decoded.
     fn pages(&self) -> impl Iterator<Item = (usize, u64)> {
         let first = (self.page != NONE).then_some((self.page as usize, self.chunks));

@@ -136,6 +136,18 @@ impl Interp {
         result(cpu, outcome)
     }
 
+    /// [`Interp::run_block`], and the bytes and instructions of the block if all of it has been executed.
+    pub fn run_measured(&mut self, cpu: &mut Cpu) -> (StepResult, Option<(u64, u32)>) {
+        let before = cpu.state.icount;
+        let extent = match self.cache.find(cpu, false) {
+            Ok(id) if !special(cpu) => self.cache.get(id).map(crate::block::Block::extent),
+            _ => None,
+        };
+        let result = self.run_block(cpu);
+        let whole = |&(_, insns): &(u64, u32)| cpu.state.icount == before + u64::from(insns);
+        (result, extent.filter(whole))
+    }
+
     #[inline(always)]
     fn block(&mut self, cpu: &mut Cpu) -> Result<(), Shutdown> {
         match self.cache.find(cpu, false) {

@@ -478,6 +478,7 @@ impl Asm {
         rn(base)
             | match offset {
                 Offset::Reg(r) => word | 0x6000 | rm(r),
+                Offset::Scaled(r) => word | 0x7000 | rm(r),
                 Offset::Imm(i) if i >= 0 && i & ((1 << log) - 1) == 0 && i >> log < 4096 => {
                     plain | 0x0100_0000 | ((i >> log) as u32) << 10
                 }

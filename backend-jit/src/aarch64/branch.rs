@@ -29,6 +29,8 @@ use emu_core::signals::WORD_BEFORE;
 pub struct Side {
     pub label: DynamicLabel,
     pub rel: i64,
+    /// The register with the RIP to leave for, if that is not at `rel`.
+    pub to: Option<Reg>,
     pub undo: u32,
     pub back: bool,
     /// What the guest's flags are to be made of, if their word is not right.
@@ -247,6 +249,7 @@ impl Codegen {
         let rel = inst.imm;
         let undo = self.frame.total_insns.saturating_sub(self.frame.done_insns + 1);
         let label = self.asm.label();
+        let to = inst.args[1].is_some().then(|| self.reg_nz(inst.args[1]));
         let flags = self.flags_of_exit();
         if let (Some(c), None) = (self.constant(inst.args[0]), self.zero_test()) {
             if c != 0 {
@@ -256,7 +259,7 @@ impl Codegen {
             self.jump_if(inst.args[0], false, label);
         }
         let back = self.frame.back(rel);
-        self.sides.push(Side { label, rel, undo, back, flags, x87: self.x87_last });
+        self.sides.push(Side { label, rel, to, undo, back, flags, x87: self.x87_last });
     }
 
     fn rip_in_x0(&mut self, to: Reg) {
@@ -277,10 +280,18 @@ impl Codegen {
         } else if inst.aux == BrKind::Ret as u32 {
             self.pop_return(to);
         }
+        self.computed(to);
+    }
+
+    /// Goes on at the RIP in `to` by its door.
+    fn computed(&mut self, to: Reg) {
         self.rip_in_x0(to);
         if self.count {
             // For the budget.
-            let miss = self.asm.label();
+            let miss = match self.indirect_miss {
+                Some(miss) => miss,
+                None => self.asm.label(),
+            };
             self.indirect_miss = Some(miss);
             self.poll(miss);
         }
@@ -306,7 +317,15 @@ impl Codegen {
                 self.asm.arith_imm(true, true, false, ICOUNT, ICOUNT, s.undo.into());
             }
             self.x87_note(s.x87);
-            self.direct(s.rel, s.back, None);
+            match s.to {
+                None => self.direct(s.rel, s.back, None),
+                Some(to) if self.chain && self.frame.flat() => self.computed(to),
+                Some(to) => {
+                    self.rip_in_x0(to);
+                    let at = self.entry.way_out;
+                    self.asm.b_abs(false, at);
+                }
+            }
         }
         if let Some(l) = self.indirect_miss.take() {
             self.asm.bind(l);

@@ -442,10 +442,11 @@ impl Codegen {
         if self.fold_addresses {
             addresses::find(&insts, &mut self.an);
         }
-        self.holds.run(if self.share_probes { &insts } else { &[] });
+        self.holds.run(if self.share_probes { &insts } else { &[] }, Some(self.frame.key.rip));
         self.insts = insts;
         self.bind_loads();
         self.leave_indexed();
+        self.leave_tables();
         self.find_words();
         self.find_nears();
         if place.door {

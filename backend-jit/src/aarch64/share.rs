@@ -3,7 +3,7 @@
 //! The first access of a group leaves the host address of the span's lowest byte in a temporary, which is the group's
 //! from then on ([`Owner::Base`]); the others test it for zero and go by it. So they need neither their address nor its
 //! parts, which the stubs alone make. A temporary that somebody else wants goes to the group's scratch slot and comes
-//! back with the next access.
+//! back with the next access. Loads from a table (see [`crate::tables`]) have their index from there.
 //!
 //! Invariants:
 //! - a base is 0 where there is none: the look-up of the span has failed, or a helper has been called since;
@@ -46,6 +46,8 @@ impl At {
 #[derive(Clone, Copy, Debug)]
 pub enum Offset {
     Reg(Reg),
+    /// In units of the access.
+    Scaled(Reg),
     Imm(i32),
 }
 
@@ -352,7 +354,10 @@ impl Codegen {
 
     /// The access in hand.
     pub fn access(&mut self, inst: &Inst, touch: Touch) {
-        let at = self.address(inst.args[0]);
+        let at = match self.holds.at(self.at) {
+            Some(hold) if hold.table => self.address_in_table(inst.args[0]),
+            _ => self.address(inst.args[0]),
+        };
         let bytes = touch.ty().bytes();
         let value = match touch {
             Touch::Store(_, v) => Some(v),
@@ -368,16 +373,61 @@ impl Codegen {
         };
         if let Some(careful) = self.way_to_careful() {
             let base = self.base_of(hold, at, touch, careful);
-            return self.touch(touch, base, self.from_base(hold));
+            return self.touch_from(hold, base, touch, inst.args[0]);
         }
         let (label, resume) = (self.asm.label(), self.asm.label());
         let base = self.base_of(hold, at, touch, label);
         let slow = self.slow(inst, at, bytes, touch.helper(), value);
-        self.touch(touch, base, self.from_base(hold));
+        self.touch_from(hold, base, touch, inst.args[0]);
         self.asm.resume(resume);
         let site = self.site();
         let alone = Alone { slow, touch, failed: hold.first.then_some(base) };
         self.stubs.push(super::mem::Stub { label, resume, site, kind: super::mem::StubKind::Alone(alone) });
+    }
+
+    /// Does what is to be done at `address`, from the base of its group.
+    fn touch_from(&mut self, hold: Hold, base: Reg, touch: Touch, address: Value) {
+        if !hold.table {
+            return self.touch(touch, base, self.from_base(hold));
+        }
+        let lea = self.insts[address.index()];
+        let (index, scale) = (self.reg(lea.args[1]), lea.aux as u8);
+        let offset = match scale {
+            0 => Offset::Reg(index),
+            _ if 1 << scale == touch.bytes() => Offset::Scaled(index),
+            _ => {
+                self.asm.add(true, S0, base, index, scale);
+                return self.touch(touch, S0, Offset::Imm(0));
+            }
+        };
+        self.touch(touch, base, offset);
+    }
+
+    /// Loads from tables need the index alone, and the address only in their stubs.
+    pub fn leave_tables(&mut self) {
+        for at in 0..self.insts.len() {
+            if !self.holds.at(at).is_some_and(|h| h.table) {
+                continue;
+            }
+            let address = self.insts[at].args[0];
+            let index = self.insts[address.index()].args[1];
+            let users = (address.index() + 1..self.insts.len())
+                .filter(|&j| self.an.facts[j].needed && self.insts[j].used().any(|a| a == address));
+            let mut users = users.map(|j| self.holds.at(j).is_some_and(|h| h.table));
+            let late = users.all(|table| table);
+            self.an.facts[address.index()].late |= late;
+            let until = self.an.facts[address.index()].last.max(at as u32);
+            let f = &mut self.an.facts[index.index()];
+            f.last = f.last.max(until);
+        }
+    }
+
+    /// Where a load from a table gets its address from.
+    fn address_in_table(&mut self, v: Value) -> At {
+        let lea = self.insts[v.index()];
+        let base = if lea.args[0].is_some() { self.constant(lea.args[0]).unwrap_or(0) } else { 0 };
+        let disp = base.wrapping_add(lea.imm as u64) as i32;
+        At { index: Some((self.reg(lea.args[1]), lea.aux as u8)), disp, ..At::reg(ZR) }
     }
 
     /// The temporary with the base of a group; goes to `alone` if there is none.
@@ -394,6 +444,7 @@ impl Codegen {
         if hold.first {
             self.is_tested(hold.slot);
             let table = if hold.write { TLB_WRITE } else { touch.table() };
+            let at = if hold.table { At { index: None, ..at } } else { at };
             let below = at.disp - hold.below;
             let plain = at.index.is_none() && at.reg != ZR;
             // Where the register is the span's lowest address and known to be clean there is nothing to save.
@@ -498,6 +549,7 @@ impl Codegen {
             }
             Touch::Address(_, p) => match offset {
                 Offset::Reg(r) => self.asm.add(true, p, base, r, 0),
+                Offset::Scaled(_) => self.frame.fail("an operand in a table"),
                 Offset::Imm(0) => self.asm.mov(true, p, base),
                 Offset::Imm(i) => {
                     self.asm.arith_imm(true, i < 0, false, p, base, i.unsigned_abs().into());
@@ -513,6 +565,7 @@ impl Codegen {
                 return self.asm.stp_q(low, high, base, i);
             }
             Offset::Reg(r) => self.asm.add(true, S0, base, r, 0),
+            Offset::Scaled(_) => self.frame.fail("a store to a table"),
             Offset::Imm(i) => {
                 self.asm.arith_imm(true, i < 0, false, S0, base, i.unsigned_abs().into());
             }

@@ -5,7 +5,7 @@
 //! in force (`emu_core::mmu::execid`) with the one they were linked under, and so does every door (`door.rs`), by which
 //! computed jumps go. What a return lands in is as current as it was at the call (`calls.rs`).
 
-use super::asm::{Alu, Branch, Mem, RAX, RCX, RDX, RSP, Rm, Shift, state};
+use super::asm::{Alu, Branch, Mem, RAX, RCX, RDX, RSP, Reg, Rm, Shift, state};
 use super::flags::{AE, E, NE};
 use super::mem::{Stub, StubKind};
 use super::{Codegen, Loc, NO_SLOT};
@@ -26,6 +26,8 @@ use std::mem::offset_of;
 pub struct Side {
     pub label: DynamicLabel,
     pub rel: i64,
+    /// The register with the RIP to leave for, if that is not at `rel`.
+    pub to: Option<Reg>,
     pub undo: u32,
     pub back: bool,
     /// The x87 instruction before it.
@@ -37,7 +39,7 @@ pub struct Side {
 impl Side {
     /// Whether it does the same as another.
     pub fn is_like(&self, other: &Self) -> bool {
-        let what = |s: &Self| (s.rel, s.undo, s.back, s.x87, s.flags);
+        let what = |s: &Self| (s.rel, s.to, s.undo, s.back, s.x87, s.flags);
         what(self) == what(other)
     }
 }
@@ -183,8 +185,9 @@ impl Codegen {
         let undo = self.frame.total_insns.saturating_sub(self.frame.done_insns + 1);
         let sure = self.constant(inst.args[0]);
         let cc = if sure.is_none() { self.condition(inst.args[0]) } else { 0 };
+        let to = inst.args[1].is_some().then(|| self.reg(inst.args[1]));
         let (back, flags, x87) = (self.frame.back(rel), self.exit_flags(), self.x87_last);
-        let mut side = Side { label: self.asm.label(), rel, undo, back, x87, flags };
+        let mut side = Side { label: self.asm.label(), rel, to, undo, back, x87, flags };
         match self.known_side(&side) {
             Some(label) => side.label = label,
             None => self.sides.push(side),
@@ -281,7 +284,7 @@ impl Codegen {
         self.product_word(r.ty, RCX);
     }
 
-    fn place_to(&mut self, d: super::asm::Reg, p: Place) {
+    fn place_to(&mut self, d: Reg, p: Place) {
         match p {
             Place::Const(c) => self.asm.mov_imm(d, c),
             Place::Slot(s) => self.asm.load(Type::I64, d, state(layout::slot(s.into()))),
@@ -375,13 +378,28 @@ impl Codegen {
         let sides = std::mem::take(&mut self.sides);
         for s in &sides {
             self.asm.bind(s.label);
+            let rip = state(layout::field(offset_of!(CpuState, rip)));
+            if let Some(to) = s.to {
+                // Making flags takes all temporaries.
+                self.asm.store(Type::I64, rip, to);
+            }
             self.settle_flags(s.flags);
             if self.count && s.undo != 0 {
                 let m = state(layout::field(ICOUNT as usize));
                 self.asm.alu_imm(Type::I64, Alu::Sub, Rm::M(m), s.undo as i32);
             }
             self.x87_note(s.x87, RCX);
-            self.direct(s.rel, s.back);
+            if s.to.is_none() {
+                self.direct(s.rel, s.back);
+                continue;
+            }
+            self.asm.load(Type::I64, RAX, rip);
+            let miss = self.miss();
+            if self.chain && self.frame.flat() {
+                self.computed(None, miss);
+            } else {
+                self.asm.jmp(miss);
+            }
         }
         self.sides = std::mem::replace(&mut self.twice.sides, sides);
         self.sides.clear();

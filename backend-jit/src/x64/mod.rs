@@ -420,7 +420,7 @@ impl Codegen {
         if self.fold_addresses {
             addresses::find(&insts, &mut self.an);
         }
-        self.holds.run(if self.share_probes { &insts } else { &[] });
+        self.holds.run(if self.share_probes { &insts } else { &[] }, None);
         self.insts = insts;
         if place.door {
             self.begin_with_door();

@@ -110,6 +110,75 @@ fn addresses_with_an_index() {
     );
 }
 
+/// Loads from tables by a byte, which share a look on some hosts; other accesses and exits between, and no memory behind one of
+/// the tables.
+#[test]
+fn tables_by_a_byte() {
+    run_all(
+        |_, r| {
+            let mut b = start();
+            let base = address(&mut b, 3);
+            let tables = [0x1100, 0x1800, 0x2c40, 0xe_0100];
+            let scale = (r.next() >> 62) as u32;
+            for n in 1..12 {
+                next(&mut b, n);
+                let ty =
+                    if r.next() >> 63 == 0 { INTS[scale as usize] } else { INTS[(r.next() >> 62) as usize] };
+                let to = [0, 1, 3, 10][(r.next() >> 62) as usize];
+                let lea = |b: &mut Block, args, aux, imm| {
+                    b.push(Inst { op: Op::Lea, ty: Type::I64, aux, args, imm })
+                };
+                match r.next() >> 61 {
+                    0 => {
+                        let a = lea(&mut b, [base, Value::NONE, Value::NONE], 0, 8 * n);
+                        let v = b.get_reg(ty, to);
+                        b.op(Op::Store, ty, &[a, v]);
+                    }
+                    1 => {
+                        let a = lea(&mut b, [base, Value::NONE, Value::NONE], 0, 8 * n);
+                        let v = b.op(Op::Load, ty, &[a]);
+                        b.set_reg(ty, to, v);
+                    }
+                    2 => {
+                        let (v, on) = (b.get_reg(Type::I64, to), b.op_imm(Op::Pc, Type::I64, &[], 4 * n, 0));
+                        let d = b.op(Op::Sub, Type::I64, &[v, on]);
+                        let f = b.flags_of(d);
+                        b.set_flags(f);
+                        let c = b.op(
+                            if r.next() >> 63 == 0 { Op::CmpNe } else { Op::CmpEq },
+                            Type::Bool,
+                            &[v, on],
+                        );
+                        b.op(Op::ExitIf, Type::Void, &[c, v]);
+                    }
+                    _ => {
+                        let byte = b.get_reg(Type::I8, to);
+                        let index = b.op(Op::ZExt, Type::I64, &[byte]);
+                        let imm = tables[if r.next() >> 60 == 0 { 3 } else { (r.next() >> 32) as usize % 3 }];
+                        let args = match r.next() >> 62 {
+                            0 => [b.iconst(Type::I64, 0x100), index, Value::NONE],
+                            _ => [Value::NONE, index, Value::NONE],
+                        };
+                        let a = lea(&mut b, args, scale, imm);
+                        let v = b.op(Op::Load, ty, &[a]);
+                        if r.next() >> 61 == 0 {
+                            // The address is wanted as a value, too.
+                            b.set_reg(Type::I64, 6, a);
+                        }
+                        b.set_reg(ty, [to, 1, 5, 5][(r.next() >> 62) as usize], v);
+                    }
+                }
+            }
+            let mut b = end(b);
+            if r.next() >> 63 == 0 {
+                Optimizer::new(PassSet::ALL).run(&mut b);
+            }
+            Some(b)
+        },
+        3000,
+    );
+}
+
 /// Sums whose flags go on from one to the next, with accesses between them that share a look into the translation cache:
 /// in the body those leave the flags alone, and where the span crosses a page they call a helper.
 #[test]

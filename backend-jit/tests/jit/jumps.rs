@@ -261,3 +261,110 @@ fn a_loop_that_is_left_has_its_last_flags() {
         }
     }
 }
+
+/// A trace of two instructions from 0x2000 on past a jump to where RCX says, which goes on at 0x2100 and adds RCX to RAX, whose
+/// flags are the guest's; it ends at 0x3000.
+fn past_a_jump(g: &mut Guest, trace: bool) {
+    g.add(0x2000, 2 + u32::from(trace), |b| {
+        let (x, d) = (b.get_reg(Type::I64, RBX), b.get_reg(Type::I64, RDX));
+        let v = b.op(Op::Sub, Type::I64, &[x, d]);
+        let f = b.flags_of(v);
+        b.set_flags(f);
+        b.op_imm(Op::Guest, Type::Void, &[], 4, 4);
+        let to = b.get_reg(Type::I64, RCX);
+        if !trace {
+            b.op(Op::GotoReg, Type::Void, &[to]);
+            return;
+        }
+        let on = b.op_imm(Op::Pc, Type::I64, &[], 0x100, 0);
+        let c = b.op(Op::CmpNe, Type::Bool, &[to, on]);
+        b.op(Op::ExitIf, Type::Void, &[c, to]);
+        b.op_imm(Op::Guest, Type::Void, &[], 0x100, 4);
+        let a = b.get_reg(Type::I64, RAX);
+        let v = b.op(Op::Add, Type::I64, &[a, to]);
+        let f = b.flags_of(v);
+        b.set_reg(Type::I64, RAX, v);
+        b.set_flags(f);
+        b.op_imm(Op::Goto, Type::Void, &[], 0x1000, 0);
+    });
+}
+
+#[test]
+fn a_trace_goes_past_a_computed_jump_or_to_where_that_goes() {
+    for count_insns in [true, false] {
+        let mut g = Guest::new(JitConfig { count_insns, ..JitConfig::default() });
+        past_a_jump(&mut g, true);
+        step(&mut g, 0x2200, RDX, 1, [0x3100, 0x3100]);
+        step(&mut g, 0x4200, RDX, 1, [0x3200, 0x3200]);
+        let ways =
+            [(0x2100, 0x3000, 3), (0x2200, 0x3100, 3), (0x4200, 0x3200, 3), (0x6000, 0x6000, 2), (0, 0, 2)];
+        for turn in 0..20 {
+            let (to, end, insns) = ways[turn % ways.len()];
+            let r = &mut g.cpu.state.gpr;
+            (r[RAX], r[RBX], r[RCX], r[RDX]) = (5, turn as u64, to, 3);
+            let compared = status_by_hand(Op::Sub, Type::I64, turn as u64, 3);
+            g.cpu.state.icount = 0;
+            assert_eq!(g.run(0x2000), RunExit::NeedBlock);
+            let s = &g.cpu.state;
+            assert_eq!((s.rip, s.gpr[RAX]), (end, if to == 0x2100 { 5 + to } else { 5 }));
+            let flags = match insns {
+                2 => compared,
+                _ if to == 0x2100 => status_by_hand(Op::Add, Type::I64, 5, to),
+                _ => status_by_hand(Op::Add, Type::I64, 3, 1),
+            };
+            assert_eq!(s.rflags & rflags::STATUS, flags, "to {to:#x}");
+            assert!(!count_insns || s.icount == insns, "{} instructions to {to:#x}", s.icount);
+        }
+    }
+}
+
+#[test]
+fn what_a_trace_leaves_for_past_a_computed_jump_may_have_changed() {
+    let mut g = Guest::new(JitConfig::default());
+    past_a_jump(&mut g, true);
+    step(&mut g, 0x4200, RDX, 1, [0x3100, 0x3100]);
+    g.cpu.state.gpr[RCX] = 0x4200;
+    for _ in 0..3 {
+        assert_eq!((g.run(0x2000), g.cpu.state.rip), (RunExit::NeedBlock, 0x3100));
+    }
+    // Its bytes.
+    g.jit.invalidate(&[CodeHit::whole(PhysAddr(0x4200), 4, 1 << 8)]);
+    step(&mut g, 0x4200, RDX, 1, [0x3200, 0x3200]);
+    for _ in 0..3 {
+        assert_eq!((g.run(0x2000), g.cpu.state.rip), (RunExit::NeedBlock, 0x3200));
+    }
+    // And where its page is: nothing is gone on to before that is known again.
+    let entries = g.jit.counters().entries;
+    g.cpu.flush_all();
+    assert_eq!((g.run(0x2000), g.cpu.state.rip), (RunExit::NeedBlock, 0x3200));
+    assert_eq!(g.jit.counters().entries - entries, 2);
+    // Of the trace itself.
+    g.jit.invalidate(&[CodeHit::whole(PhysAddr(0x2000), 2, 1)]);
+    past_a_jump(&mut g, false);
+    assert_eq!((g.run(0x2000), g.cpu.state.rip), (RunExit::NeedBlock, 0x3200));
+    g.cpu.state.gpr[RCX] = 0x2100;
+    assert_eq!((g.run(0x2000), g.cpu.state.rip), (RunExit::NeedBlock, 0x2100));
+}
+
+#[test]
+fn a_request_ends_a_trace_that_leaves_at_a_computed_jump() {
+    for count_insns in [true, false] {
+        let mut g = Guest::new(JitConfig { count_insns, ..JitConfig::default() });
+        past_a_jump(&mut g, true);
+        g.cpu.state.gpr[RCX] = 0x2000;
+        let signals = g.cpu.signals.clone();
+        let stopper = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            signals.raise(request::STOP);
+        });
+        assert_eq!((g.run(0x2000), g.cpu.state.rip), (RunExit::Signal, 0x2000));
+        stopper.join().unwrap();
+        if count_insns {
+            g.cpu.signals.take(request::STOP);
+            g.jit.set_budget(&g.cpu, 1000);
+            let before = g.cpu.state.icount;
+            assert_eq!((g.run(0x2000), g.cpu.state.rip), (RunExit::Budget, 0x2000));
+            assert!((1000..1010).contains(&(g.cpu.state.icount - before)));
+        }
+    }
+}

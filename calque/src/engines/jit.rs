@@ -2,12 +2,14 @@
 //! translated.
 
 use super::forget_code;
+use super::paths::Paths;
 use super::profile::Profile;
 use super::translator::{Translated, Translator};
 use super::visits::Visits;
 use backend_jit::{BlockId, RunExit};
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::engine::{Engine, Exit, Gauges};
+use emu_core::ir::BlockKey;
 use emu_core::state::{Activity, Mode};
 use interp::Interp;
 use interp::block::Heat;
@@ -43,6 +45,7 @@ pub struct JitEngine {
     /// So many blocks more are taken for parts of a translation for other RIPs that the interpreter has begun to execute:
     /// they need none of their own.
     uncopied: u8,
+    paths: Paths,
     /// Go on in translated code right after an interpreted instruction.
     pub resume: bool,
     /// Samples of where the guest is, under `--profile`.
@@ -62,6 +65,7 @@ impl JitEngine {
             missed: false,
             visits: Visits::new(),
             uncopied: 0,
+            paths: Paths::default(),
             resume: true,
             profile: None,
         }
@@ -81,6 +85,9 @@ impl JitEngine {
     fn turn(&mut self, cpu: &mut Cpu, end: u64) -> Option<Exit> {
         if cpu.state.mode.0 & Mode::STEP != 0 || cpu.state.shadow != 0 {
             return super::left(self.interp.step(cpu));
+        }
+        if self.paths.is_recording() {
+            return self.record(cpu);
         }
         let known = !std::mem::take(&mut self.missed);
         let next = if known && self.resume { self.translator.jit.resume(cpu) } else { None };
@@ -164,19 +171,27 @@ impl JitEngine {
             return Err(self.interpret_block(cpu, block, inside - 1));
         }
         let interp = &self.interp;
-        match self.translator.translate(cpu, &|key| interp.runs(key.phys, key.mode)) {
+        let runs = |key: &BlockKey| interp.runs(key.phys, key.mode);
+        match self.translator.translate(cpu, &runs, Some(&mut self.paths)) {
             Ok(Translated::Block(id)) => {
                 if let Heat::Cold(block) | Heat::Hot(block) = heat {
                     self.interp.translated(block);
                 }
                 Ok(id)
             }
+            Ok(Translated::Unrecorded) => Err(self.record(cpu)),
             Ok(Translated::Interpret) => {
                 self.interp.never(cpu);
                 Err(self.interpret_one(cpu))
             }
             Err(_) => Err(super::left(self.interp.step(cpu))),
         }
+    }
+
+    /// Has the interpreter execute a block of the path that is being recorded.
+    fn record(&mut self, cpu: &mut Cpu) -> Option<Exit> {
+        self.counters.cold_blocks += 1;
+        super::left(self.paths.go_on(&mut self.interp, cpu))
     }
 
     /// Whether translated code may go on with nothing looked at in between.

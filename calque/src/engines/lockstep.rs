@@ -7,6 +7,7 @@
 //! again block by block, so that the report names the first block that differs.
 
 use super::driver::code_address;
+use super::paths::Paths;
 use super::replay::{Log as AccessLog, ReplayBus, ReplayInterrupts};
 use super::translator::{Translated, Translator};
 use super::{forget_code, left};
@@ -34,6 +35,7 @@ const INTERP_BLOCK: u64 = 64;
 pub struct Lockstep {
     interp: Interp,
     translator: Translator,
+    paths: Paths,
     accesses: Arc<AccessLog>,
     /// The board's bus, without a log; None: the log does not stand before it yet.
     bus: Option<Arc<dyn SystemBus>>,
@@ -57,6 +59,7 @@ impl Lockstep {
         Self {
             interp: Interp::new(),
             translator,
+            paths: Paths::default(),
             accesses: Arc::new(AccessLog::default()),
             bus: None,
             compared: 0,
@@ -80,12 +83,16 @@ impl Lockstep {
         if cpu.state.mode.0 & Mode::STEP != 0 || cpu.state.shadow != 0 {
             return left(self.interp.step(cpu));
         }
+        if self.paths.is_recording() {
+            return left(self.paths.go_on(&mut self.interp, cpu));
+        }
         let Ok(key) = Translator::key(cpu) else { return left(self.interp.step(cpu)) };
         let id = match self.translator.jit.find(cpu, &key) {
             Some(id) => id,
-            None => match self.translator.translate(cpu, &|_| 1) {
+            None => match self.translator.translate(cpu, &|_| 1, Some(&mut self.paths)) {
                 Ok(Translated::Block(id)) => id,
-                Ok(Translated::Interpret) | Err(_) => return left(self.interp.step(cpu)),
+                Ok(Translated::Unrecorded) => return left(self.paths.go_on(&mut self.interp, cpu)),
+                _ => return left(self.interp.step(cpu)),
             },
         };
         self.compare(cpu, &key, id)
@@ -234,7 +241,7 @@ impl Lockstep {
         if let Some(id) = self.translator.jit.lookup(&key) {
             return Some((key, id));
         }
-        match self.translator.translate(cpu, &|_| 1) {
+        match self.translator.translate(cpu, &|_| 1, Some(&mut self.paths)) {
             Ok(Translated::Block(id)) => Some((key, id)),
             _ => None,
         }

@@ -4,6 +4,7 @@ pub mod driver;
 pub mod jit;
 mod kept;
 pub mod lockstep;
+mod paths;
 pub mod profile;
 mod replay;
 pub mod switches;

@@ -2,12 +2,14 @@
 
 use super::driver::code_address;
 use super::kept::Kept;
+use super::paths::Paths;
 use crate::log::{Log, Topic};
 use backend_jit::{BlockId, Jit, JitConfig, JitError};
 use emu_core::cpu::{CodeHit, Cpu};
 use emu_core::fault::Exception;
 use emu_core::ir::passes::{Optimizer, PassSet};
-use emu_core::ir::{Block, BlockKey, Op};
+use emu_core::ir::{Block, BlockKey, BrKind, Inst, Op};
+use emu_core::state::Mode;
 use frontend_x86::{Guide, Lifted, Lifter, TRANSLATED, mnemonic_of};
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -21,6 +23,8 @@ const BLOCK_INSNS: u32 = 64;
 pub enum Translated {
     /// Installed.
     Block(BlockId),
+    /// Not yet: what follows is to be recorded first, since it ends in a computed jump.
+    Unrecorded,
     /// The interpreter has to execute the first instruction there.
     Interpret,
 }
@@ -33,6 +37,8 @@ pub struct Translator {
     pub jit: Jit,
     optimizer: Optimizer,
     traces: bool,
+    /// Traces go on past computed jumps.
+    follow: bool,
     log: Arc<Log>,
     /// Each block's IR, if it is kept.
     kept: Option<Kept>,
@@ -57,6 +63,7 @@ impl Translator {
             jit: Jit::new(config)?,
             optimizer: Optimizer::new(passes),
             traces: passes.contains(PassSet::TRACE),
+            follow: passes.contains(PassSet::TRACE) && passes.contains(PassSet::FOLLOW),
             log,
             kept: keep_ir.then(Kept::default),
             fallbacks: HashMap::new(),
@@ -75,7 +82,7 @@ impl Translator {
     }
 
     /// Translates the block at the processor's instruction pointer and installs it. `heat` says how often the block
-    /// with a key has run, which leads traces.
+    /// with a key has run, which leads traces; `paths` has the paths that have been recorded, or there are none.
     ///
     /// # Errors
     /// The fault of fetching the first instruction.
@@ -83,14 +90,26 @@ impl Translator {
         &mut self,
         cpu: &mut Cpu,
         heat: &dyn Fn(&BlockKey) -> u32,
+        paths: Option<&mut Paths>,
     ) -> Result<Translated, Exception> {
+        let mut paths = paths.filter(|_| self.follow);
+        let recorded = match &mut paths {
+            Some(paths) => paths.take(&Self::key(cpu)?),
+            None => None,
+        };
         let jit = &self.jit;
         let guide = |key: &BlockKey| if jit.lookup(key).is_some() { TRANSLATED } else { heat(key) };
         let guide: Option<Guide> = self.traces.then_some(&guide);
-        let mut block = match self.lifter.lift_along(cpu, guide)? {
+        let mut block = match self.lifter.lift_along(cpu, guide, recorded.as_ref())? {
             Lifted::Block(block) => block,
             Lifted::Interpret { .. } => return Ok(Translated::Interpret),
         };
+        if let (Some(paths), None) = (&mut paths, &recorded)
+            && ends_in_computed_jump(&block)
+        {
+            paths.record(block.key);
+            return Ok(Translated::Unrecorded);
+        }
         let logging = [Topic::Guest, Topic::Ir, Topic::Host].iter().any(|&t| self.log.wants(t));
         let before = (logging && self.log.wants(Topic::Ir)).then(|| block.to_string());
         if block.ram.is_none() {
@@ -99,6 +118,10 @@ impl Translator {
         self.optimizer.run(&mut block);
         let id = match self.jit.compile(&block) {
             Ok(id) => id,
+            Err(_) if recorded.as_ref().is_some_and(|path| !path.leaps.is_empty()) => {
+                // It may have got too big for something.
+                return self.translate(cpu, heat, None);
+            }
             Err(e) => {
                 // What the emitter cannot take, the interpreter executes.
                 *self.refused.entry(e.to_string()).or_default() += 1;
@@ -200,6 +223,12 @@ impl Translator {
         }
         self.log.write(&text);
     }
+}
+
+/// Whether a trace might go on past the block's end along a recorded path.
+fn ends_in_computed_jump(block: &Block) -> bool {
+    let jump = |i: &Inst| i.op == Op::GotoReg && i.aux == BrKind::Jmp as u32;
+    block.key.mode.contains(Mode::FLAT) && block.insts.last().is_some_and(jump)
 }
 
 /// Host code as text: disassembled where the host is x86, as words in hexadecimal elsewhere.

@@ -202,7 +202,8 @@ impl Eval<'_> {
             }
             ExitIf => {
                 if a != 0 {
-                    return Ok(self.leave(self.rip(i.imm), self.started));
+                    let to = if i.args[1].is_some() { b } else { self.rip(i.imm) };
+                    return Ok(self.leave(to, self.started));
                 }
                 0
             }

@@ -585,9 +585,10 @@ ops! {
 
     /// Leaves the guest instruction in hand, of which nothing has happened yet, to the interpreter if a. Void.
     InterpretIf = "interpretif" [Bool] Faulting;
-    /// Leaves the block to RIP `imm` (relative to the key's RIP) if a. The guest instruction that it belongs to has
-    /// then completed.
-    ExitIf = "exitif" [Bool] SideExit;
+    /// Leaves the block if a, to RIP b, or to RIP `imm` (relative to the key's RIP) if b is absent. The guest instruction that it
+    /// belongs to has then completed. With b it is where a trace goes past a computed jump: a says that b is not the RIP at which
+    /// the block goes on.
+    ExitIf = "exitif" [Bool I64] SideExit;
     /// Continues at RIP `imm` relative to the key's. `aux`: [`BrKind`]; [`BrKind::Call`] if it ends a direct CALL,
     /// whose return address has been pushed and lies right behind the block's bytes.
     Goto = "goto" [] Terminator;

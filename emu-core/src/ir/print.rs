@@ -100,6 +100,7 @@ fn print_inst(f: &mut fmt::Formatter<'_>, n: usize, i: &Inst, rip: u64) -> fmt::
                 write!(f, " ; {cc:?}")?;
             }
         }
+        Op::ExitIf if i.args[1].is_some() => {}
         Op::Guest | Op::Pc | Op::Goto | Op::ExitIf | Op::Interpret => write!(f, " ; {target:#x}")?,
         Op::Branch => {
             let other = rip.wrapping_add(i64::from(i.aux as i32) as u64);

@@ -200,6 +200,7 @@ impl Verifier<'_> {
             Lea => true,
             Fp => n != 0,
             X87 => true,
+            ExitIf => n == 1,
             Shl | Shr | Sar if n == 2 => {
                 let mask = if i.ty == Type::I64 { 63 } else { 31 };
                 self.block.as_const(i.args[1]).is_some_and(|k| k & mask != 0) || !asked()

@@ -208,6 +208,19 @@ impl Gen<'_> {
             let none = Value::NONE;
             return self.b.push(Inst { op: Op::Lea, ty: Type::I64, aux: 0, args: [near, none, none], imm });
         }
+        if self.r.one_in(6) {
+            // In a table, by a byte.
+            let x = self.any(Type::I8);
+            let x = self.b.op(Op::ZExt, Type::I64, &[x]);
+            let (aux, imm) = (self.r.below(4) as u32, self.r.pick(&[0x1100, 0x1100, 0x2f00, 0x3456]));
+            return self.b.push(Inst {
+                op: Op::Lea,
+                ty: Type::I64,
+                aux,
+                args: [Value::NONE, x, Value::NONE],
+                imm,
+            });
+        }
         let x = self.any(Type::I64);
         let m = self.b.iconst(Type::I64, 0x3fff);
         let x = self.b.op(Op::And, Type::I64, &[x, m]);
@@ -287,6 +300,16 @@ pub fn block(r: &mut Rng) -> Block {
         if g.r.one_in(12) {
             let c = g.any(Type::Bool);
             g.b.op_imm(Op::ExitIf, Type::Void, &[c], 0x100 + i64::from(k), 0);
+        } else if g.r.one_in(12) {
+            // Past a computed jump, or to wherever it may be.
+            let to = g.any(Type::I64);
+            let c = if g.r.one_in(2) {
+                let on = g.b.op_imm(Op::Pc, Type::I64, &[], 0x40, 0);
+                g.b.op(Op::CmpNe, Type::Bool, &[to, on])
+            } else {
+                g.any(Type::Bool)
+            };
+            g.b.op(Op::ExitIf, Type::Void, &[c, to]);
         }
     }
     let c = g.any(Type::Bool);

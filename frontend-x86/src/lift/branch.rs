@@ -57,6 +57,28 @@ fn leave_if(cx: &mut Cx, cc: Cc, out: i64, on: i64) -> Flow {
     Flow::At(on)
 }
 
+/// Where a trace goes on at the computed JMP in hand.
+fn follow(cx: &mut Cx) -> Result<Option<i64>, NotLifted> {
+    let whole = if cx.mode.contains(Mode::CODE64) { Type::I64 } else { Type::I32 };
+    let ty = cx.op_ty(0)?;
+    let behind = cx.rel(cx.next_ip());
+    let fits = cx.mode.contains(Mode::FLAT) && ty == whole;
+    Ok(if fits { cx.trace.follow(behind, cx.b.guest_insns) } else { None })
+}
+
+/// Leaves the block to RIP `v` unless that is at `on`, where it goes on.
+fn leave_unless(cx: &mut Cx, v: Value, on: i64) -> Flow {
+    let there = if cx.mode.contains(Mode::CODE64) {
+        cx.b.op_imm(Op::Pc, Type::I64, &[], on, 0)
+    } else {
+        let rip = cx.b.key.rip.wrapping_add(on as u64);
+        cx.konst(Type::I64, rip & 0xffff_ffff)
+    };
+    let c = cx.op(Op::CmpNe, Type::Bool, &[v, there]);
+    cx.op(Op::ExitIf, Type::Void, &[c, v]);
+    Flow::At(on)
+}
+
 /// JMP, CALL, RET, LOOPcc, JrCXZ.
 pub(super) fn lift(cx: &mut Cx) -> Lift {
     match cx.i.mnemonic() {
@@ -65,13 +87,16 @@ pub(super) fn lift(cx: &mut Cx) -> Lift {
                 return goto_reg(cx, v, BrKind::Jmp);
             }
             if let Ok(t) = target(cx) {
-                let to = cx.rel(t);
-                if cx.trace.jump(to, cx.b.guest_insns) {
+                let (to, behind) = (cx.rel(t), cx.rel(cx.next_ip()));
+                if cx.trace.jump(to, behind, cx.b.guest_insns) {
                     return Ok(Flow::At(to));
                 }
                 return goto(cx, t, BrKind::Jmp);
             }
             let v = indirect(cx)?;
+            if let Some(to) = follow(cx)? {
+                return Ok(leave_unless(cx, v, to));
+            }
             goto_reg(cx, v, BrKind::Jmp)
         }
         M::Call => {

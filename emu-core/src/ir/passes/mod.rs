@@ -25,18 +25,21 @@ impl PassSet {
     /// Blocks go on along the way that is likely, past branches. Not a pass over a block but a licence for whoever
     /// forms it; it stands here to be switched off by name like the others.
     pub const TRACE: PassSet = PassSet(1 << 4);
+    /// Blocks go on past computed jumps, too, along a recorded path. The same kind of thing.
+    pub const FOLLOW: PassSet = PassSet(1 << 5);
     /// No pass.
     pub const NONE: PassSet = PassSet(0);
     /// Every pass.
-    pub const ALL: PassSet = PassSet(0x1f);
+    pub const ALL: PassSet = PassSet(0x3f);
 
     /// The passes by name, in the order in which they run.
-    pub const NAMES: [(&'static str, PassSet); 5] = [
+    pub const NAMES: [(&'static str, PassSet); 6] = [
         ("forward", Self::FORWARD),
         ("fold", Self::FOLD),
         ("deadflags", Self::DEADFLAGS),
         ("dce", Self::DCE),
         ("trace", Self::TRACE),
+        ("follow", Self::FOLLOW),
     ];
 
     /// Whether all of `other` are in it.
