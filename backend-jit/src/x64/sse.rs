@@ -417,6 +417,8 @@ impl Codegen {
     /// only becomes a vector, emits both. Ops between them say where values are.
     pub fn fold_load(&mut self, me: Value, inst: &Inst) -> bool {
         let Some((user, via)) = self.vector_user(me, inst) else { return false };
+        // The operand is named before the operation is emitted.
+        self.settle_stack();
         self.vec_enter();
         let from = self.at;
         let vector = inst.ty.bits() > 64;
