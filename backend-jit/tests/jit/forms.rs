@@ -64,6 +64,88 @@ fn run_all(each: impl Fn(u64, &mut Rng) -> Option<Block>, n: u64) {
     }
 }
 
+/// Pushes and pops that share a look, and all that may want RSP between them, which stays behind where nobody sees it.
+#[test]
+fn the_stack_pointer_between_pushes_and_pops() {
+    const RSP: usize = 4;
+    run_all(
+        |_, r| {
+            let mut b = start();
+            let at = address(&mut b, RSP);
+            b.set_reg(Type::I64, RSP, at);
+            let mut sp = at;
+            let moved = |b: &mut Block, from: Value, imm: i64| {
+                b.push(Inst {
+                    op: Op::Lea,
+                    ty: Type::I64,
+                    aux: 0,
+                    args: [from, Value::NONE, Value::NONE],
+                    imm,
+                })
+            };
+            for n in 1..8 {
+                next(&mut b, n);
+                let (any, disp) = ((r.next() >> 60) as usize, (r.next() >> 59) as i64 * 8 - 128);
+                match r.next() >> 60 {
+                    0..4 => {
+                        let x = if any == 0 { sp } else { b.get_reg(Type::I64, any) };
+                        let to = moved(&mut b, sp, -8);
+                        b.op(Op::Store, Type::I64, &[to, x]);
+                        b.set_reg(Type::I64, RSP, to);
+                        sp = to;
+                    }
+                    4..8 => {
+                        let x = b.op(Op::Load, Type::I64, &[sp]);
+                        let to = moved(&mut b, sp, 8);
+                        b.set_reg(Type::I64, RSP, to);
+                        sp = to;
+                        if any != RSP {
+                            b.set_reg(Type::I64, any, x);
+                        }
+                    }
+                    8..11 => {
+                        let from = moved(&mut b, sp, disp);
+                        let x = b.op(Op::Load, Type::I64, &[from]);
+                        // As likely as not straight into RSP; then the next is found by it.
+                        let to = if any < 3 { RSP } else { any };
+                        b.set_reg(Type::I64, to, x);
+                        if to == RSP {
+                            return Some(end(b));
+                        }
+                    }
+                    11 => {
+                        sp = moved(&mut b, sp, disp);
+                        b.set_reg(Type::I64, RSP, sp);
+                    }
+                    12 => {
+                        // As LEAVE.
+                        sp = address(&mut b, 5);
+                        b.set_reg(Type::I64, RSP, sp);
+                    }
+                    13 => {
+                        let by = b.iconst(Type::I64, 16);
+                        sp = b.op(Op::Add, Type::I64, &[sp, by]);
+                        let f = b.op_imm(Op::FlagsOf, Type::Flags, &[sp], rflags::STATUS as i64, 0);
+                        b.set_reg(Type::I64, RSP, sp);
+                        b.op(Op::SetFlags, Type::Void, &[f]);
+                    }
+                    14 => {
+                        let c = b.iconst(Type::I64, disp as u64);
+                        let c = b.op(Op::CmpEq, Type::Bool, &[sp, c]);
+                        b.op_imm(Op::ExitIf, Type::Void, &[c], 0x40, 0);
+                    }
+                    _ => b.set_reg(Type::I64, any, sp),
+                }
+                if any == RSP {
+                    sp = b.get_reg(Type::I64, RSP);
+                }
+            }
+            Some(end(b))
+        },
+        1500,
+    );
+}
+
 /// Fields of a structure in an array: they share a look into the translation cache, and only stubs want their addresses.
 #[test]
 fn addresses_with_an_index() {
