@@ -174,7 +174,8 @@ impl JitEngine {
         let runs = |key: &BlockKey| interp.runs(key.phys, key.mode);
         match self.translator.translate(cpu, &runs, Some(&mut self.paths)) {
             Ok(Translated::Block(id)) => {
-                if let Heat::Cold(block) | Heat::Hot(block) = heat {
+                // What other processes have at other places is interpreted there until it gets its copy.
+                if let (Heat::Cold(block) | Heat::Hot(block), 0) = (heat, cpu.state.cpl()) {
                     self.interp.translated(block);
                 }
                 Ok(id)
