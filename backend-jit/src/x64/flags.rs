@@ -12,7 +12,7 @@ use super::{Codegen, Loc, NO_SLOT, Owner};
 use crate::sidetable::Recipe;
 use crate::{exit, layout};
 use dynasmrt::{DynasmApi, dynasm};
-use emu_core::ir::{Cc, Inst, Op, Type, Value};
+use emu_core::ir::{Cc, Inst, Type, Value};
 
 /// Conditions as encoded.
 pub const E: u8 = Cc::E as u8;
@@ -126,36 +126,12 @@ impl Codegen {
     /// AX holds the canonical word of the flags of `v`.
     pub fn word_flags_of(&mut self, v: usize) {
         let fact = self.an.facts[v];
-        if self.become_guests(Value(fact.flags)) {
-            return;
-        }
         let s = self.new_slot(1);
         self.asm.store(Type::I16, state(layout::slot(s)), RAX);
         self.word_in_ax = Some((Value(fact.flags), self.asm.buf.len()));
         let f = &mut self.val[fact.flags as usize];
         f.slot = s as u8;
         f.loc = Loc::Slot;
-    }
-
-    /// Makes `f`, whose word is in AX, the guest's flags already, if nothing that could see them comes before they are set.
-    fn become_guests(&mut self, f: Value) -> bool {
-        let ahead = self.insts.iter().zip(&self.an.facts).skip(self.at + 1);
-        let next = ahead.filter(|(_, fact)| fact.needed).map(|(i, _)| i);
-        let mut next = next.skip_while(|i| matches!(i.op, Op::Const | Op::GetReg | Op::FlagsOf | Op::SetReg));
-        let set = next.next().is_some_and(|i| i.op == Op::SetFlags && i.args[0] == f);
-        // Those that are the same as the word so far would need words of their own.
-        if !set || self.guest_flags.iter().any(|&v| self.lives(v)) {
-            return false;
-        }
-        self.forget_lazy();
-        (self.deferred, self.unsaved) = (None, None);
-        for v in std::mem::take(&mut self.guest_flags) {
-            self.val[v.index()].in_guest = false;
-        }
-        self.asm.store(Type::I16, guest_word(), RAX);
-        self.val[f.index()].in_guest = true;
-        self.guest_flags.push(f);
-        true
     }
 
     /// Whether the operation in hand is wanted for its flags alone and those are the same each time (XOR of a register
