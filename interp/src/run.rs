@@ -139,11 +139,10 @@ impl Interp {
     /// [`Interp::run_block`], and the bytes and instructions of the block if all of it has been executed.
     pub fn run_measured(&mut self, cpu: &mut Cpu) -> (StepResult, Option<(u64, u32)>) {
         let before = cpu.state.icount;
-        let extent = match self.cache.find(cpu, false) {
-            Ok(id) if !special(cpu) => self.cache.get(id).map(crate::block::Block::extent),
-            _ => None,
-        };
-        let result = self.run_block(cpu);
+        let found = if special(cpu) { None } else { self.cache.find(cpu, false).ok() };
+        let Some(id) = found else { return (self.run_block(cpu), None) };
+        let extent = self.cache.get(id).map(crate::block::Block::extent);
+        let result = self.run_found(cpu, id);
         let whole = |&(_, insns): &(u64, u32)| cpu.state.icount == before + u64::from(insns);
         (result, extent.filter(whole))
     }

@@ -270,29 +270,31 @@ impl Codegen {
 
     pub fn goto_reg(&mut self, inst: &Inst) {
         let to = self.reg_nz(inst.args[0]);
-        if !self.chain || !self.frame.flat() {
-            self.rip_in_x0(to);
-            let at = self.entry.way_out;
-            return self.asm.b_abs(false, at);
-        }
-        if inst.aux == BrKind::Call as u32 {
-            self.push_return(inst.imm);
-        } else if inst.aux == BrKind::Ret as u32 {
-            self.pop_return(to);
+        if self.has_doors() {
+            if inst.aux == BrKind::Call as u32 {
+                self.push_return(inst.imm);
+            } else if inst.aux == BrKind::Ret as u32 {
+                self.pop_return(to);
+            }
         }
         self.computed(to);
     }
 
-    /// Goes on at the RIP in `to` by its door.
+    /// Whether computed jumps go by doors.
+    fn has_doors(&self) -> bool {
+        self.chain && self.frame.flat()
+    }
+
+    /// Goes on at the RIP in `to` by its door, if there are doors.
     fn computed(&mut self, to: Reg) {
         self.rip_in_x0(to);
+        if !self.has_doors() {
+            let at = self.entry.way_out;
+            return self.asm.b_abs(false, at);
+        }
         if self.count {
             // For the budget.
-            let miss = match self.indirect_miss {
-                Some(miss) => miss,
-                None => self.asm.label(),
-            };
-            self.indirect_miss = Some(miss);
+            let miss = *self.indirect_miss.get_or_insert_with(|| self.asm.label());
             self.poll(miss);
         }
         self.to_door();
@@ -319,12 +321,7 @@ impl Codegen {
             self.x87_note(s.x87);
             match s.to {
                 None => self.direct(s.rel, s.back, None),
-                Some(to) if self.chain && self.frame.flat() => self.computed(to),
-                Some(to) => {
-                    self.rip_in_x0(to);
-                    let at = self.entry.way_out;
-                    self.asm.b_abs(false, at);
-                }
+                Some(to) => self.computed(to),
             }
         }
         if let Some(l) = self.indirect_miss.take() {

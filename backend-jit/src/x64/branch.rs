@@ -301,22 +301,28 @@ impl Codegen {
             return self.frame.fail("jump to a truth value");
         }
         self.copy_fixed(RAX, v, Type::I64);
-        let miss = self.miss();
-        if !self.chain || !self.frame.flat() {
-            self.asm.jmp(miss);
-            return;
-        }
         let mut behind = None;
-        if inst.aux == BrKind::Call as u32 {
-            behind = Some(self.frame.rip(inst.imm)).filter(|_| self.predict_returns);
-        } else if inst.aux == BrKind::Ret as u32 && self.predict_returns {
-            self.host_return();
+        if self.has_doors() && self.predict_returns {
+            if inst.aux == BrKind::Call as u32 {
+                behind = Some(self.frame.rip(inst.imm));
+            } else if inst.aux == BrKind::Ret as u32 {
+                self.host_return();
+            }
         }
-        self.computed(behind, miss);
+        self.computed(behind);
     }
 
-    /// Goes on at RIP RAX by its door, as a call if there is a RIP behind it, or at `pending` when a request is.
-    fn computed(&mut self, behind: Option<u64>, pending: DynamicLabel) {
+    /// Whether computed jumps go by doors.
+    fn has_doors(&self) -> bool {
+        self.chain && self.frame.flat()
+    }
+
+    /// Goes on at RIP RAX by its door, as a call if there is a RIP behind it; leaves when a request is pending.
+    fn computed(&mut self, behind: Option<u64>) {
+        let pending = self.miss();
+        if !self.has_doors() {
+            return self.asm.jmp(pending);
+        }
         self.poll(pending);
         self.asm.mov(Type::I32, RCX, RAX);
         self.asm.alu_imm(Type::I32, Alu::And, Rm::R(RCX), DOOR_BITS as i32);
@@ -350,12 +356,7 @@ impl Codegen {
         // Where it goes may be the system's code.
         self.gs = false;
         self.asm.load(Type::I64, RAX, state(layout::slot(layout::RESULT)));
-        let miss = self.miss();
-        if self.chain && self.frame.flat() {
-            self.computed(None, miss);
-        } else {
-            self.asm.jmp(miss);
-        }
+        self.computed(None);
     }
 
     pub fn interpret(&mut self, inst: &Inst) {
@@ -394,12 +395,7 @@ impl Codegen {
                 continue;
             }
             self.asm.load(Type::I64, RAX, rip);
-            let miss = self.miss();
-            if self.chain && self.frame.flat() {
-                self.computed(None, miss);
-            } else {
-                self.asm.jmp(miss);
-            }
+            self.computed(None);
         }
         self.sides = std::mem::replace(&mut self.twice.sides, sides);
         self.sides.clear();
